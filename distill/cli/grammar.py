@@ -1,0 +1,203 @@
+"""The one grammar of every verb: `key=value` says what it works on, `--word` says how it behaves.
+
+`train` hands its `key=value` words to Hydra; the other verbs read them here. All share the exit codes.
+"""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distill.runs.files import StorageError
+from distill.runs.store import scan
+from distill.tables import output
+from distill.tables.filters import Selection, read_filters, unknown
+from distill.tables.output import Views
+
+FINISHED = 0
+FAILED = 1
+REFUSED = 2
+BUSY = 3
+
+FORMATS = ("terminal", "markdown", "latex", "csv", "json")
+
+
+class UsageError(ValueError):
+    """A command that is refused before any work; `faults` holds one sentence for each thing wrong with it."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A `--word`: it takes a value when `metavar` is set, one of `choices` when these are given."""
+
+    word: str
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+
+
+FORMAT = Option("--format", metavar="|".join(FORMATS), choices=FORMATS)
+BASELINE = Option("--baseline", metavar="PRESET")
+OUT = Option("--out", metavar="FILE")
+
+
+@dataclass
+class CommandLine:
+    """What `parse` read. Add further `faults` found later, then `check()` refuses all of them at once."""
+
+    pairs: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def out(self) -> Path | None:
+        """The file of `--out`."""
+        return Path(self.options["--out"]) if "--out" in self.options else None
+
+    @property
+    def form(self) -> str | None:
+        """The format of `--format`."""
+        return self.options.get("--format")
+
+    @property
+    def runs_dir(self) -> Path:
+        """`runs_dir=DIR`, else `DISTILL_RUNS`, else `runs`."""
+        return Path(self.pairs["runs_dir"]) if "runs_dir" in self.pairs else default_runs_dir()
+
+    def check(self) -> None:
+        """Raise `UsageError` with every fault collected so far, if there is one."""
+        if self.faults:
+            raise UsageError(self.faults)
+
+
+def default_runs_dir() -> Path:
+    """Where runs lie when the command does not say: `DISTILL_RUNS`, or `runs` in the current folder."""
+    return Path(os.environ.get("DISTILL_RUNS") or "runs")
+
+
+def wants_help(argv: Sequence[str]) -> bool:
+    """True when the command asks for its help, whatever else it holds."""
+    return any(word in ("--help", "-h") for word in argv)
+
+
+def parse(
+    argv: Sequence[str], *, keys: Sequence[str], options: Sequence[Option] = (), dotted: bool = False
+) -> CommandLine:
+    """Read a verb's command line.
+
+    `keys` are the keys the verb knows; with `dotted`, keys that hold a dot pass too, for the verb to check.
+    A value follows its option after a space or `=`. Faults are collected, not raised.
+    """
+    line = CommandLine()
+    words = {option.word: option for option in options}
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word.startswith("-"):
+            _read_option(line, word, rest, words)
+        elif "=" in word:
+            _read_pair(line, word, keys, dotted)
+        else:
+            line.faults.append(f"{word!r} is neither key=value nor an option: write {_as_pair(word, keys)}")
+    line.faults += _wrong_paths(line)
+    return line
+
+
+def _wrong_paths(line: CommandLine) -> list[str]:
+    faults = []
+    if line.runs_dir.exists() and not line.runs_dir.is_dir():
+        faults.append(f"runs_dir must be a folder, {line.runs_dir} is a file: set runs_dir=DIR")
+    if line.out is not None and line.out.is_dir():
+        faults.append(f"--out must be a file, {line.out} is a folder: write --out {line.out / 'FILE'}")
+    elif line.out is not None and not line.out.parent.is_dir():
+        faults.append(f"--out {line.out} has no folder to lie in: make {line.out.parent} first")
+    return faults
+
+
+def _read_option(line: CommandLine, word: str, rest: list[str], words: dict[str, Option]) -> None:
+    name, equals, value = word.partition("=")
+    option = words.get(name)
+    if option is None:
+        line.faults.append(f"unknown option {name}: {nearest(name, [*words, '--help'])}")
+        if not equals and rest and not rest[0].startswith("-") and "=" not in rest[0]:
+            rest.pop(0)  # most likely its value: one mistake deserves one sentence
+        return
+    if option.metavar is None:
+        if equals:
+            line.faults.append(f"{name} takes no value, got {value!r}: write {name} alone")
+    elif not equals and rest and not rest[0].startswith("--"):
+        value = rest.pop(0)
+    if option.metavar is not None and not value:
+        line.faults.append(f"{name} needs a value: write {name} {option.metavar}")
+    elif option.choices and value not in option.choices:
+        line.faults.append(f"{name} cannot be {value!r}: {nearest(value, option.choices)}")
+    if name in line.options:
+        line.faults.append(f"{name} is given twice: keep one")
+    line.options[name] = value
+
+
+def _read_pair(line: CommandLine, word: str, keys: Sequence[str], dotted: bool) -> None:
+    key, _, value = word.partition("=")
+    if key not in keys and not (dotted and re.fullmatch(r"\w+(\.\w+)+", key)):
+        line.faults.append(f"unknown key {key!r} in {word!r}: {nearest(key, keys)}")
+        return
+    if not value:
+        line.faults.append(f"{key}= needs a value: write {key}=VALUE or leave it out")
+    if key in line.pairs:
+        line.faults.append(f"{key} is given twice: keep one, or write {key}=A,B for any of several")
+    line.pairs[key] = value
+
+
+def _as_pair(word: str, keys: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, keys, n=1)
+    return f"{close[0] if close else keys[0]}=VALUE"
+
+
+def nearest(wrong: str, right: Iterable[str]) -> str:
+    """The end of a refusal: the nearest of the right names, or all of them where none is near."""
+    names = list(dict.fromkeys(right))
+    close = difflib.get_close_matches(wrong.lstrip("+~"), names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"choose from {', '.join(names)}" if names else "there is none to choose from"
+
+
+def deliver(views: Views, line: CommandLine) -> None:
+    """Show, or write to `--out`, in the format asked for. Raises `UsageError` when that file cannot be."""
+    try:
+        output.deliver(views, form=line.form, out=line.out, stream=sys.stdout, aside=sys.stderr)
+    except StorageError as error:
+        cause = error.__cause__
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)
+        raise UsageError(
+            [f"could not write {line.out}: {reason.lower()}; choose another --out FILE"]
+        ) from error
+
+
+def select(line: CommandLine) -> Selection:
+    """The runs of `runs_dir` that pass the command's filters.
+
+    Raises `UsageError` with every fault found so far, and one for each filter whose key no run has.
+    """
+    try:
+        records = scan(line.runs_dir) if line.runs_dir.is_dir() else []
+    except StorageError as error:
+        raise UsageError([*line.faults, str(error)]) from error
+    asked = read_filters(line.pairs)
+    for each, keys in unknown(asked, records):
+        line.faults.append(f"no run has the key {each.key!r} of '{each}': {nearest(each.key, keys)}")
+    line.check()
+    return Selection(line.runs_dir, tuple(records), tuple(asked))
+
+
+def refuse(error: UsageError) -> int:
+    """Print every fault on stderr, one a line, and return the exit code of a refused command."""
+    for fault in error.faults:
+        print(fault, file=sys.stderr)
+    return REFUSED

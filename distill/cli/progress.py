@@ -1,0 +1,76 @@
+"""What a person sees while a cohort trains: a live line on a terminal, a plain line an epoch elsewhere."""
+
+import sys
+import time
+from typing import TextIO
+
+from distill.training import Evaluation, Member
+
+REFRESH_SECONDS = 0.5
+
+
+class Progress:
+    """A `Watch` that writes to a stream; on a terminal the line of the epoch in progress is rewritten in place."""
+
+    def __init__(self, stream: TextIO = sys.stdout) -> None:
+        self._stream = stream
+        self._live = stream.isatty()
+        self._begun: dict[str, tuple[float, float]] = {}  # member: (time, epochs done) when first seen
+        self._refreshed = 0.0
+
+    def step(self, member: Member) -> None:
+        """Refresh the live line, twice a second at most: reading the meters waits for the device."""
+        now = time.monotonic()
+        self._begun.setdefault(member.name, (now, self._done(member)))
+        if not self._live or now - self._refreshed < REFRESH_SECONDS:
+            return
+        self._refreshed = now
+        self._rewrite(f"{self._head(member)}  {self._numbers(member.meters.read())}  {self._pace(member)}")
+
+    def epoch(self, member: Member, measured: Evaluation) -> None:
+        """One line an epoch, kept."""
+        self._rewrite("")
+        line = f"{member.name}  epoch {member.epoch - 1}/{member.recipe.epochs}  {self._numbers(member.last_train)}"
+        print(f"{line}  {member.split} {measured.accuracy:.2f} %  {self._pace(member)}", file=self._stream, flush=True)
+
+    def stopped(self, member: Member, error: Exception) -> None:
+        """Say at once that a member has stopped; the summary repeats it."""
+        self._rewrite("")
+        print(f"{member.name}  stopped: {error}", file=self._stream, flush=True)
+
+    def _head(self, member: Member) -> str:
+        return f"{member.name}  epoch {member.epoch}/{member.recipe.epochs}  step {member.step}/{member.stream.steps}"
+
+    @staticmethod
+    def _numbers(means: dict[str, float]) -> str:
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name != "accuracy")
+        return f"{terms}  train {means['accuracy']:.2f} %"
+
+    @staticmethod
+    def _done(member: Member) -> float:
+        return member.epoch - 1 + member.step / member.stream.steps
+
+    def _pace(self, member: Member) -> str:
+        since, from_epoch = self._begun[member.name]
+        epochs = self._done(member) - from_epoch
+        seconds = time.monotonic() - since
+        if epochs <= 0 or seconds <= 0:
+            return ""
+        images = epochs * len(member.stream.dataset.train_labels)
+        left = (member.recipe.epochs - self._done(member)) * seconds / epochs
+        return f"{images / seconds:,.0f} images/s  {duration(left)} left"
+
+    def _rewrite(self, line: str) -> None:
+        if self._live:
+            self._stream.write(f"\r\x1b[2K{line}")
+            self._stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 20 s` or `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,70 @@
+"""From a finished run to a teacher that has been measured."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from hashlib import sha256
+
+from torch import nn
+
+from distill.compose.plan import RunPlan
+from distill.compose.rebuild import load_into, rebuild_network
+from distill.data import EvaluationStream
+from distill.runs.files import StorageError, read_json, write_json
+from distill.runs.store import RunRecord
+from distill.teachers import LiveTeacher
+from distill.training import evaluate
+
+EVALUATIONS = "evaluations.json"  # accuracies by (weights, data, precision), beside the weights they belong to
+EVALUATION_BATCH = 256
+
+
+def make_teacher(
+    plan: RunPlan, record: RunRecord, *, taps: bool, note: Callable[[str], None]
+) -> tuple[LiveTeacher, dict[str, object]]:
+    """The frozen network of the finished run `record` as `plan`'s teacher, and the facts about it.
+
+    Raises:
+        StorageError: its weights are damaged, or its accuracy is not the one on record.
+    """
+    assert record.result is not None
+    if isinstance(plan.teacher, RunPlan):
+        network, precision = plan.teacher.network(), plan.teacher.precision
+        load_into(network, record)
+    else:
+        network, precision = rebuild_network(record), plan.config["teacher"]["precision"] or plan.precision
+    network = network.to(plan.device)
+    accuracy = _known_accuracy(plan, record, network, precision, note)
+    weights = record.result["weights_sha256"]
+    teacher = LiveTeacher(network, weights=weights, precision=precision, taps=taps)
+    facts = {"run_id": record.run_id, "weights_sha256": weights, "accuracy": accuracy, "source": "live"}
+    return teacher, facts
+
+
+def _known_accuracy(
+    plan: RunPlan, record: RunRecord, network: nn.Module, precision: str, note: Callable[[str], None]
+) -> float:
+    """Measured once per (weights, data, precision) and remembered in the teacher's run directory."""
+    assert record.result is not None
+    data = plan.identity["data"]
+    content = json.dumps([record.result["weights_sha256"], data, precision, plan.device.type], sort_keys=True)
+    key = sha256(content.encode()).hexdigest()[:16]
+    path = record.path / EVALUATIONS
+    known = read_json(path) or {}
+    if key in known:
+        return float(known[key]["accuracy"])
+    stream = EvaluationStream(plan.dataset, batch_size=EVALUATION_BATCH, device=plan.device)
+    measured = evaluate(network, stream, precision=precision)
+    if record.identity.get("data") == data:
+        recorded = record.result["last"]["accuracy"]
+        allowed = max(0.1, 200.0 / measured.count)  # percent: 0.1 points or two images
+        if abs(measured.accuracy - recorded) > allowed + 1e-9:
+            raise StorageError(
+                f"the teacher {record.path} has {measured.accuracy:.2f} % where its record says {recorded:.2f} %: "
+                "its weights or the data have changed; delete its folder to train it again"
+            )
+    note(f"teacher {record.path.name}: {plan.dataset.split} {measured.accuracy:.2f} % ({precision})")
+    entry = {"accuracy": measured.accuracy, "split": plan.dataset.split, "precision": precision, "device": plan.device.type}
+    with contextlib.suppress(StorageError):  # a store that cannot be written to is measured again next time
+        write_json(path, {**known, key: entry})
+    return measured.accuracy

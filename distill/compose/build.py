@@ -1,0 +1,99 @@
+"""Configuration to objects: the only caller of Hydra's `instantiate`."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from torch import nn
+
+from distill.compose.targets import resolve, signature
+from distill.data import ImageDataset
+from distill.models import LogitsOnly, as_network
+from distill.objectives import Objective
+from distill.training import Recipe, seeded
+
+
+class Refused(ValueError):
+    """A constructor refused its arguments; `faults` are its sentences."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+def build(node: Mapping[str, Any], **given: Any) -> Any:
+    """Instantiate a checked `_target_` node with `given` keyword arguments beside its own.
+
+    Raises:
+        Refused: the constructor's ValueError, TypeError, OSError or RuntimeError, as sentences.
+    """
+    try:
+        return instantiate(dict(node), **given, _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__
+        if not isinstance(cause, ValueError | TypeError | OSError | RuntimeError):
+            raise
+        raise Refused(str(cause).splitlines()) from error
+
+
+def build_network(node: Mapping[str, Any], *, num_classes: int, seed: int) -> nn.Module:
+    """A network for `num_classes`, initialised from `seed`; one from outside the package is given our contract.
+
+    Raises:
+        Refused: it cannot be built, or has another number of classes.
+    """
+    takes = signature(resolve(str(node["_target_"])))
+    wanted = ("num_classes" in takes.annotations or takes.open_ended) and "num_classes" not in node
+    given = {"num_classes": num_classes} if wanted else {}
+    with seeded(seed, "student"):
+        network = as_network(build(node, **given), num_classes=num_classes)
+    if network.num_classes != num_classes:
+        raise Refused([f"it tells {network.num_classes} classes apart where the data set has {num_classes}"])
+    return network.to(memory_format=torch.channels_last)
+
+
+def try_network(node: Mapping[str, Any], *, num_classes: int, image_size: int) -> None:
+    """Build a network and, where it is not one of ours, look at the logits it gives for one image.
+
+    Raises:
+        Refused: it cannot be built or used.
+    """
+    network = build_network(node, num_classes=num_classes, seed=0)
+    if isinstance(network, LogitsOnly):
+        try:
+            with torch.no_grad():
+                network.eval()(torch.zeros(1, 3, image_size, image_size))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise Refused(str(error).splitlines()[:1]) from error
+
+
+def build_objective(node: Mapping[str, Any], *, seed: int) -> Objective:
+    """The objective with its own initial weights, where it has any."""
+    with seeded(seed, "objective"):
+        objective: Objective = build(node)
+    return objective
+
+
+def build_recipe(node: Mapping[str, Any]) -> Recipe:
+    """The recipe, its optimizer tried on one parameter so that a wrong value is found now."""
+    recipe: Recipe = build(node)
+    try:
+        recipe.optimizer([nn.Parameter(torch.zeros(1))])
+    except (ValueError, TypeError) as error:
+        raise Refused([f"recipe.optimizer: {error}"]) from error
+    return recipe
+
+
+def build_dataset(node: Mapping[str, Any]) -> ImageDataset:
+    """The data set; equal nodes share one in memory."""
+    return _dataset(json.dumps(node, sort_keys=True, default=list))
+
+
+@lru_cache(maxsize=4)
+def _dataset(node: str) -> ImageDataset:
+    dataset: ImageDataset = build(json.loads(node))
+    return dataset

@@ -1,0 +1,86 @@
+"""Every fault of a configuration at once, each as one sentence."""
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any, get_type_hints
+
+from distill.compose.cast import Mismatch, cast
+from distill.compose.targets import RESERVED, UnknownTarget, resolve, signature
+
+MISSING = "???"
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """`": did you mean 'kd'?"`, or the names there are where none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    if close:
+        return f": did you mean {close[0]!r}?"
+    return f": there are {', '.join(sorted(known))}" if known else ""
+
+
+def check_typed(node: Mapping[str, Any], schema: type, path: str, faults: list[str]) -> dict[str, Any]:
+    """Check a node against a dataclass; returns it with its values cast."""
+    hints = get_type_hints(schema)
+    optional = {
+        f.name
+        for f in dataclasses.fields(schema)
+        if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+    }
+    faults += [f"{_join(path, key)} is not a key{nearest(key, hints)}" for key in node if key not in hints]
+    faults += [f"{_join(path, key)} is missing" for key in hints if key not in node and key not in optional]
+    checked: dict[str, Any] = {}
+    for key, value in node.items():
+        if value == MISSING and key in optional:
+            continue
+        if key in hints and dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            checked[key] = check_typed(value, hints[key], _join(path, key), faults)  # type: ignore[arg-type]
+        elif key in hints and isinstance(value, Mapping) and "_target_" in value:
+            checked[key] = check_target(value, _join(path, key), faults)
+        elif key in hints:
+            checked[key] = check_value(value, hints[key], _join(path, key), faults)
+    return checked
+
+
+def check_target(node: Mapping[str, Any], path: str, faults: list[str]) -> dict[str, Any]:
+    """Check a `_target_` node against the signature of what it names; returns it with its values cast."""
+    try:
+        takes = signature(resolve(str(node["_target_"])))
+    except UnknownTarget as error:
+        faults.append(f"{path}._target_ {error}")
+        return dict(node)
+    known = set(takes.annotations) | set(RESERVED)
+    checked: dict[str, Any] = {}
+    for key, value in node.items():
+        where = _join(path, key)
+        if key not in known and not takes.open_ended:
+            faults.append(f"{where} is not a key of {node['_target_']}{nearest(key, takes.annotations)}")
+        elif isinstance(value, Mapping) and "_target_" in value:
+            checked[key] = check_target(value, where, faults)
+        elif key in RESERVED:
+            checked[key] = value
+        else:
+            checked[key] = check_value(value, takes.annotations.get(key, inspect.Parameter.empty), where, faults)
+    if not node.get("_partial_"):
+        missing = sorted(takes.required - set(node))
+        faults += [f"{_join(path, key)} is missing: {node['_target_']} needs it" for key in missing]
+    return checked
+
+
+def check_value(value: Any, annotation: Any, path: str, faults: list[str]) -> Any:
+    """Cast one value; a fault names the value and what was expected."""
+    if value == MISSING:
+        faults.append(f"{path} has no value yet: set {path}=VALUE")
+        return value
+    if annotation is inspect.Parameter.empty:
+        return value
+    try:
+        return cast(value, annotation)
+    except Mismatch as expected:
+        faults.append(f"{path} must be {expected}, got {value!r}")
+        return value
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else str(key)

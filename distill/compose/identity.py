@@ -1,0 +1,68 @@
+"""What a run is, in canonical form: the part of its configuration that can change its numbers."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from distill.compose.targets import public_name, resolve, signature
+from distill.runs.identity import NUMERICS_VERSION
+
+
+def canonical_node(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A `_target_` node under its public name, without the arguments that equal the target's own defaults.
+
+    So an argument spelt out as its default, one left out, and one that did not exist yet are the same.
+    """
+    target = resolve(str(node["_target_"]))
+    defaults = signature(target).defaults
+    arguments = {
+        key: canonical_node(value) if isinstance(value, Mapping) and "_target_" in value else value
+        for key, value in node.items()
+        if key not in ("_target_", "_partial_") and not (key in defaults and _same(value, defaults[key]))
+    }
+    return {"target": public_name(str(node["_target_"])), **arguments}
+
+
+def run_identity(
+    *,
+    data: Mapping[str, Any],
+    student: Mapping[str, Any],
+    teacher: Mapping[str, Any] | None,
+    loss: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    seed: int,
+    precision: str,
+) -> dict[str, Any]:
+    """The identity of a run; `teacher` is `{"run": id}` or `{"weights": sha256}`, `precision` resolved."""
+    return {
+        "numerics": NUMERICS_VERSION,
+        "data": dict(data),
+        "student": canonical_node(student),
+        "teacher": None if teacher is None else dict(teacher),
+        "objective": canonical_node(loss),
+        "recipe": canonical_node(recipe),
+        "seed": seed,
+        "precision": precision,
+    }
+
+
+def short_names(identity: Mapping[str, Any]) -> tuple[str, str]:
+    """Student and method as the run's folder calls them: `("resnet8", "zscore_kd")`; they follow from the identity."""
+    objective = identity["objective"]
+    inner = [v["target"] for v in objective.values() if isinstance(v, Mapping) and "target" in v]
+    method = _snake(str((inner or [objective["target"]])[0]).rsplit(".", 1)[-1])
+    student = str(identity["student"]["target"]).rsplit(".", 1)[-1]
+    detail = identity["student"].get("name")  # timm and torchvision networks
+    return f"{student}.{detail}" if detail else student, method
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _same(value: Any, default: Any) -> bool:
+    if isinstance(default, tuple):
+        default = list(default)
+    if isinstance(value, tuple):
+        value = list(value)
+    return type(value) is type(default) and bool(value == default)

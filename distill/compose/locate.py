@@ -1,0 +1,15 @@
+"""Where the presets lie: inside an installed package, or beside it in a checkout."""
+
+from pathlib import Path
+
+
+def configs_dir() -> Path:
+    """The folder of shipped presets: `distill/configs` in a wheel, the checkout's top-level `configs` otherwise."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "configs"
+    if installed.is_dir():
+        return installed
+    checkout = package.parent
+    if (checkout / "pyproject.toml").is_file() and (checkout / "configs").is_dir():
+        return checkout / "configs"
+    raise FileNotFoundError("the presets that belong to distill are missing: install the package again")

@@ -1,0 +1,47 @@
+"""What people call a run's parts: the option chosen, and what was changed in it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from distill.compose.presets import Composed, Presets
+
+GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
+
+
+def run_names(composed: Composed, config: Mapping[str, Any], presets: Presets) -> dict[str, str]:
+    """`{"loss": "kd temperature=3", ...}`: a preset's name only where the node is that preset's."""
+    choices = composed.choices
+    base = [f"experiment={choices['experiment']}"] if choices.get("experiment", "null") not in ("null", "None") else []
+    names = {}
+    for group in GROUPS:
+        option = choices.get(group, "?")
+        node = config[group] if group != "teacher" else (config["teacher"] or {}).get("network")
+        names[group] = option if node is None else _name(group, option, node, base, presets)
+    return names
+
+
+def _name(group: str, option: str, node: Mapping[str, Any], base: list[str], presets: Presets) -> str:
+    preset = presets.node(group, option, tuple(base))
+    changes = list(differing(node, preset))
+    if not changes and not set(preset) - set(node):
+        return option
+    if group == "loss":
+        for other in presets.groups["loss"]:
+            content = presets.node(group, other, tuple(base))
+            if "_target_" in content and not list(differing(node, content)) and set(node) == set(content):
+                return other
+    return " ".join([option, *changes])
+
+
+def differing(config: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """`key=value` for every value of `config` that `other` lacks or has otherwise."""
+    for key, value in config.items():
+        where = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping) and isinstance(other.get(key), Mapping):
+            yield from differing(value, other[key], where)
+        elif _plain(value) != _plain(other.get(key)):
+            yield f"{where}={value:g}" if isinstance(value, float) else f"{where}={value}"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,75 @@
+"""Networks and data sets read back from a run directory, whose content is not trusted."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+import distill.data
+import distill.models
+from distill.compose.build import build_dataset, build_network
+from distill.data import ImageDataset
+from distill.runs.checkpoint import load_weights
+from distill.runs.files import StorageError
+from distill.runs.layout import STUDENT
+from distill.runs.store import RunRecord
+
+# what these two packages export; timm's and torchvision's networks are reached through the adapters of distill.models
+TRUSTED = frozenset(
+    f"{package.__name__}.{name}"
+    for package in (distill.models, distill.data)
+    for name, found in vars(package).items()
+    if callable(found) and not name.startswith("_")
+)
+
+
+def rebuild_network(record: RunRecord) -> nn.Module:
+    """The trained network of a finished run; only shipped networks are built from what a folder says.
+
+    Raises:
+        StorageError: the run names another target, or its weights are not those it recorded.
+    """
+    assert record.result is not None
+    node = record.config["student"]
+    _check_trusted(node, record)
+    network = build_network(node, num_classes=record.result["classes"], seed=0)
+    load_into(network, record)
+    return network
+
+
+def load_into(network: nn.Module, record: RunRecord) -> None:
+    """Load a finished run's weights after checking their digest. Raises StorageError."""
+    assert record.result is not None
+    weights = load_weights(record.path / STUDENT, expected_sha256=record.result["weights_sha256"])
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise StorageError(f"the weights of {record.path} do not fit the network its config names: {reason}") from error
+
+
+def rebuild_dataset(record: RunRecord, changes: Mapping[str, Any]) -> ImageDataset:
+    """The data set of a run, its file or folder replaced by `changes` where they lie elsewhere now."""
+    node = {**record.config["dataset"], **changes}
+    _check_trusted(node, record)
+    return build_dataset(node)
+
+
+def _check_trusted(node: Mapping[str, Any], record: RunRecord) -> None:
+    for target in _targets(node):
+        if target not in TRUSTED:
+            raise StorageError(
+                f"{record.path} asks for {target!r}, and a run is rebuilt only from networks and data sets of distill: "
+                "train on a teacher of your own class with teacher.network._target_=..., named on the command line"
+            )
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _targets(value)

@@ -1,0 +1,26 @@
+"""Data sets of small images, resident on a device, and the streams that draw batches from them.
+
+Knows nothing of configuration files, networks or losses."""
+
+from distill.data.arrays import arrays
+from distill.data.batch import Batch
+from distill.data.cifar import cifar10, cifar100
+from distill.data.dataset import ImageDataset
+from distill.data.digits import digits
+from distill.data.resident import DeviceImages
+from distill.data.stream import EvaluationStream, ImageStream, draw_generator
+from distill.data.synthetic import synthetic
+
+__all__ = [
+    "Batch",
+    "DeviceImages",
+    "EvaluationStream",
+    "ImageDataset",
+    "ImageStream",
+    "arrays",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "draw_generator",
+    "synthetic",
+]

@@ -1,0 +1,132 @@
+"""Images resident on a device, and the one gather that turns (index, view) into a batch.
+
+Layout. All images lie in one flat uint8 buffer, NHWC, zero-padded once. Padding is shared: the p zeros
+left of a row serve as the right padding of the row before it, and the p zero rows above an image as the
+bottom padding of the image before it, so an image takes (H+p)^2 pixels instead of (H+2p)^2. Where a data
+set is flipped, a mirrored copy of every image follows. A row of any view is then H adjacent pixels of the
+buffer, and a batch is one `index_select` of B*H rows. Gathering single pixels needs no
+mirrored copy but an index H times longer, and takes 7 microseconds an image instead of 2 (measured on one CPU
+core). The price: CIFAR takes 390 MB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distill.data.views import num_views, split_view
+
+Channels = tuple[float, float, float]
+
+
+class DeviceImages:
+    """Every view of N square images on one device; `images(index, view)` gathers and normalises."""
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        *,
+        mean: Channels,
+        std: Channels,
+        pad: int,
+        flip: bool,
+        device: torch.device,
+    ) -> None:
+        """`images` (N, H, H, 3) uint8, `labels` (N,); `mean` and `std` in units of 0..1 per channel."""
+        self.size = images.shape[1]
+        self.labels = torch.tensor(labels, dtype=torch.int64, device=device)
+        self.storage = torch.from_numpy(_padded(images, pad=pad, flip=flip)).to(device)
+        self._stride = (self.size + pad) ** 2  # pixels from one image to the next
+        self._rows = _row_starts(len(images), self.size, pad=pad, flip=flip).to(device)
+        # Windows of one row each that overlap: window i holds the H pixels from pixel i on.
+        windows = self.storage.numel() // 3 - self.size + 1
+        self._windows = self.storage.as_strided((windows, self.size * 3), (3, 1))
+        # (x / 255 - mean) / std = x * scale + shift. Repeated for a whole image, because broadcasting over
+        # an inner dimension of three is five times slower than over one of 3 * H * H.
+        scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
+        shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
+        self._scale = scale.float().repeat(self.size**2).to(device)
+        self._shift = shift.float().repeat(self.size**2).to(device)
+
+    def pixels(self, index: Tensor, view: Tensor) -> Tensor:
+        """The views `view` (B,) of the images `index` (B,) as (B, H, H, 3) uint8."""
+        rows = self._rows.index_select(0, view) + (index * self._stride).unsqueeze(1)  # (B, H)
+        return self._windows.index_select(0, rows.view(-1)).view(-1, self.size, self.size, 3)
+
+    def images(self, index: Tensor, view: Tensor) -> Tensor:
+        """The same, normalised: (B, 3, H, H) float32 in channels_last memory.
+
+        An element's value does not depend on the batch around it, so batches may be gathered jointly."""
+        pixels = self.pixels(index, view)
+        # Not one fused multiply-add: vector units and the scalar tail of a loop may round it differently.
+        values = pixels.view(len(pixels), -1).to(torch.float32).mul_(self._scale).add_(self._shift)
+        return values.view(pixels.shape).permute(0, 3, 1, 2)
+
+
+def _padded(images: NDArray[np.uint8], *, pad: int, flip: bool) -> NDArray[np.uint8]:
+    """The flat buffer described above: (1 + flip) * N images and the last one's own padding."""
+    count, size = len(images), images.shape[1]
+    side = size + pad
+    copies = 1 + flip
+    buffer = np.zeros((copies * count * side * side + pad * side + pad) * 3, dtype=np.uint8)
+    stored = _as_pixels(buffer[: copies * count * side * side * 3].reshape(copies, count, side, side, 3))
+    source = _as_pixels(np.ascontiguousarray(images))
+    stored[0, :, pad:, pad:] = source
+    if flip:
+        stored[1, :, pad:, pad:] = source[:, :, ::-1]
+    return buffer
+
+
+def _as_pixels(images: NDArray[np.uint8]) -> NDArray[np.void]:
+    """(..., 3) bytes as one item per pixel: NumPy then copies pixels, not bytes, which is twice as fast."""
+    return images.view(np.dtype("V3"))[..., 0]
+
+
+def _row_starts(count: int, size: int, *, pad: int, flip: bool) -> Tensor:
+    """(views, H) int64: where each row of each view of image 0 starts, in pixels."""
+    side = size + pad
+    dy, dx, mirrored = split_view(torch.arange(num_views(pad=pad, flip=flip)), pad=pad, flip=flip)
+    # Torchvision flips what it has cropped: in the mirrored copy that crop lies at 2p - dx.
+    column = torch.where(mirrored == 1, 2 * pad - dx, dx)
+    first = mirrored * (count * side * side) + dy * side + column
+    return first.unsqueeze(1) + torch.arange(size) * side
+
+
+_resident: WeakValueDictionary[Hashable, DeviceImages] = WeakValueDictionary()
+
+
+def resident(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    *,
+    content: Hashable,
+    mean: Channels,
+    std: Channels,
+    pad: int,
+    flip: bool,
+    device: torch.device,
+) -> DeviceImages:
+    """`DeviceImages` of this content, one copy per device for as long as anyone holds it.
+
+    `content` identifies images and labels (a digest): equal data sets share memory even when loaded twice.
+    """
+    key = (content, mean, std, pad, flip, device)
+    found = _resident.get(key)
+    if found is None:
+        found = DeviceImages(images, labels, mean=mean, std=std, pad=pad, flip=flip, device=device)
+        _resident[key] = found
+    return found
+
+
+def full_device(device: torch.device | str) -> torch.device:
+    """The device with its number, so that `cuda` and `cuda:0` are one."""
+    device = torch.device(device)
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device

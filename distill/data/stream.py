@@ -1,0 +1,101 @@
+"""Streams of batches: the augmented training set epoch by epoch, and the evaluation set as it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Iterator
+
+import torch
+from torch import Tensor
+
+from distill.data.batch import Batch
+from distill.data.dataset import ImageDataset
+from distill.data.resident import full_device
+
+
+def draw_generator(seed: int, purpose: str, epoch: int) -> torch.Generator:
+    """A CPU generator for one epoch's draws of one purpose, seeded by a stable hash: no state to save."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+class ImageStream:
+    """The training images of a data set, shuffled and augmented anew in every epoch.
+
+    The draws of an epoch depend on the seed and the epoch alone and are made on the CPU, so every device sees
+    the same ones. After they are moved to the device, once an epoch, no step waits for the host."""
+
+    def __init__(
+        self, dataset: ImageDataset, *, batch_size: int, seed: int, device: torch.device | str
+    ) -> None:
+        """ValueError if `batch_size` < 1."""
+        self.dataset = dataset
+        self.batch_size = _checked_batch_size(batch_size)
+        self.seed = seed
+        self.device = full_device(device)
+        self.source = dataset.on(self.device)
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch; the last, partial one counts (50,000 images / 64: 782)."""
+        return -(-len(self.dataset.train_labels) // self.batch_size)
+
+    @property
+    def key(self) -> Hashable:
+        """Streams with equal keys yield equal batches."""
+        data = self.dataset
+        content = (data.digest["train"], data.holdout, data.mean, data.std, data.pad, data.flip)
+        return (*content, self.batch_size, self.seed, str(self.device))
+
+    def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """The epoch's order and views, both (N,) int64 on the device: step k takes the k-th slice of each."""
+        generator = draw_generator(self.seed, "stream", epoch)
+        count = len(self.dataset.train_labels)
+        index = torch.randperm(count, generator=generator)
+        view = torch.randint(self.dataset.num_views, (count,), generator=generator)
+        return index.to(self.device), view.to(self.device)
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on; ValueError unless 0 <= start <= steps."""
+        if not 0 <= start <= self.steps:
+            raise ValueError(f"start must be between 0 and the epoch's {self.steps} steps, got {start}")
+        return self._batches(epoch, start)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        index, view = self.draws(epoch)
+        rest = start * self.batch_size
+        slices = (torch.split(draw[rest:], self.batch_size) for draw in (index, view))
+        for rows, views in zip(*slices, strict=True):
+            if len(rows):  # splitting nothing yields one empty slice
+                labels = self.source.labels.index_select(0, rows)
+                yield Batch(self.source.images(rows, views), labels, rows, views)
+
+
+class EvaluationStream:
+    """The evaluation images in their order, unaugmented; iterating it again starts over."""
+
+    def __init__(self, dataset: ImageDataset, *, batch_size: int, device: torch.device | str) -> None:
+        """ValueError if `batch_size` < 1."""
+        self.dataset = dataset
+        self.batch_size = _checked_batch_size(batch_size)
+        self.device = full_device(device)
+        self.source = dataset.evaluation_on(self.device)
+
+    @property
+    def steps(self) -> int:
+        """Number of batches, the last one possibly smaller."""
+        return -(-len(self.dataset.evaluation_labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches whose `view` is the number of the centred, unflipped view of a training image."""
+        index = torch.arange(len(self.dataset.evaluation_labels), device=self.device)
+        for rows in torch.split(index, self.batch_size):
+            view = torch.full_like(rows, self.dataset.centre_view)
+            images = self.source.images(rows, torch.zeros_like(rows))
+            yield Batch(images, self.source.labels.index_select(0, rows), rows, view)
+
+
+def _checked_batch_size(batch_size: int) -> int:
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}: set recipe.batch_size")
+    return batch_size

@@ -1,0 +1,54 @@
+"""The contract between networks and everything that uses them."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What a network says about a batch of B images. Without taps only `logits` is filled.
+
+    logits          (B, K)
+    features        the taps (B, C, H, W) the network's literature distils, first to last, after their ReLU
+    preactivations  one entry a feature: the same map before its last ReLU, None where there is none
+    final_map       (B, C, H, W), the last map before pooling
+    embedding       (B, D), what the classifier reads
+    strong          the output on the strong view, filled by `fit` for objectives with two views
+    """
+
+    logits: Tensor
+    features: tuple[Tensor, ...] = ()
+    preactivations: tuple[Tensor | None, ...] = ()
+    final_map: Tensor | None = None
+    embedding: Tensor | None = None
+    strong: "Output | None" = None
+
+
+class Network(nn.Module):
+    """An image classifier: `network(images, taps=True) -> Output` for images (B, 3, H, W).
+
+    feature_channels  channels of each of `Output.features`, () for a network that has only logits
+    embedding_dim     D of `Output.embedding`, 0 where there is none
+    num_classes       K of `Output.logits`
+
+    A network from elsewhere need not inherit: these three attributes and the call are the contract.
+    """
+
+    feature_channels: tuple[int, ...] = ()
+    embedding_dim: int = 0
+    num_classes: int
+
+    def forward(self, images: Tensor, *, taps: bool = False) -> Output:
+        raise NotImplementedError
+
+    if TYPE_CHECKING:  # nn.Module.__call__ returns Any
+
+        def __call__(self, images: Tensor, *, taps: bool = False) -> Output: ...
+
+
+def check_num_classes(num_classes: int) -> None:
+    """ValueError unless there is at least one class."""
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be >= 1, got {num_classes}: give the number of classes of the data")

@@ -1,0 +1,39 @@
+"""Training on labels alone: teachers and baselines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from distill.losses.logit import cross_entropy
+from distill.objectives.checks import check_weights
+
+if TYPE_CHECKING:
+    from distill.data import Batch
+    from distill.models import Output
+
+
+class CrossEntropy(nn.Module):
+    """`ce`: cross-entropy of the student's raw logits with the labels, times `ce_weight` (> 0).
+
+    Raises ValueError where `ce_weight` is negative, zero or not finite.
+    """
+
+    needs_teacher: bool = False
+    logits_only: bool = True
+
+    def __init__(self, *, ce_weight: float = 1.0) -> None:
+        super().__init__()
+        check_weights(ce_weight=ce_weight)
+        self.ce_weight = ce_weight
+
+    def attach(self, student: nn.Module, teacher: nn.Module | None) -> nn.Module | None:
+        """Nothing to size."""
+        return None
+
+    def forward(
+        self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor
+    ) -> dict[str, Tensor]:
+        """The one term, `ce`; teacher and progress are not read."""
+        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.labels)}

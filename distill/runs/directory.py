@@ -1,0 +1,159 @@
+"""The directory of one run, as training writes it; hold the run's lock (`lock.RunLock`) while you do."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from distill.runs import files, lines
+from distill.runs.board import Board
+from distill.runs.checkpoint import Loaded, load_checkpoint, remove_checkpoints, save_checkpoint, save_weights
+from distill.runs.config_file import read_config, write_config
+from distill.runs.layout import CONFIG, FAILED, METRICS, PROVENANCE, RESULT, STUDENT, TIMING
+
+
+class RunDirectory:
+    """Writer of one run: `start`, `load`, `rewind`; `log_epoch`, `log_timing`, `save`; `finish` or `fail`.
+
+    Every method that writes raises StorageError (one sentence) and leaves the files of before intact.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._board = Board(path)
+        self._config: Mapping[str, Any] = {}
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether `result.json` is there: it is written last."""
+        return (self.path / RESULT).is_file()
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """`result.json`, None before the run is finished. Raises StorageError when it is damaged."""
+        return files.read_json(self.path / RESULT)
+
+    @property
+    def failure(self) -> dict[str, Any] | None:
+        """`failed.json`, None unless the run failed. Raises StorageError when it is damaged."""
+        return files.read_json(self.path / FAILED)
+
+    def start(self, *, config: Mapping[str, Any], provenance: Mapping[str, object]) -> None:
+        """Begins or takes up the run: `config.yaml` and `provenance.json` are written by the first session.
+
+        A later session appends its provenance to the list `sessions`. Raises ValueError when the run is
+        finished, failed (`clear_failure` first) or the folder belongs to another run.
+        """
+        self._refuse_closed()
+        with files.storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        files.remove_leftovers(self.path)
+        if not (self.path / CONFIG).exists():
+            write_config(self.path, config)
+        elif (found := read_config(self.path)["run_id"]) != config["run_id"]:
+            raise ValueError(
+                f"{self.path} belongs to run {found}, not {config['run_id']}: choose another runs_dir"
+            )
+        self._config = config
+        self._record_session(provenance)
+
+    def load(self) -> Loaded | None:
+        """The newest usable checkpoint (tensors on the CPU, state, note), None where there is none."""
+        return load_checkpoint(self.path)
+
+    def rewind(self, epochs: int) -> None:
+        """Forgets what was logged after `epochs` finished epochs (0: all of it); call it before logging.
+
+        Raises StorageError when the log lacks an epoch that the checkpoint has.
+        """
+        kept = lines.keep_epochs(self.path / METRICS, epochs)
+        lines.keep_epochs(self.path / TIMING, epochs)
+        if kept != list(range(1, epochs + 1)):
+            raise files.StorageError(
+                f"{self.path / METRICS} does not hold epochs 1 to {epochs} of its checkpoint: "
+                f"delete the folder {self.path} to start the run again"
+            )
+        self._board = Board(self.path, resume_step=epochs + 1)
+
+    def log_epoch(self, metrics: Mapping[str, Any]) -> None:
+        """One line of `metrics.jsonl`, before `save`: `epoch` (from 1), nothing that depends on the clock."""
+        lines.append_line(self.path / METRICS, metrics)
+        self._board.scalars(_without_epoch(metrics), step=metrics["epoch"])
+
+    def log_timing(self, timing: Mapping[str, Any]) -> None:
+        """One line of `timing.jsonl` with `epoch`; in TensorBoard under `timing/`."""
+        lines.append_line(self.path / TIMING, timing)
+        self._board.scalars(_without_epoch(timing), step=timing["epoch"], prefix="timing/")
+
+    def log_hparams(self, metrics: Mapping[str, float]) -> None:
+        """The run's row in TensorBoard's HPARAMS page: its config and `metrics` (tags of `log_epoch`)."""
+        self._board.hparams(self._config.get("config", {}), metrics)
+
+    def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
+        """A checkpoint; the lines logged before it are on the disk first, so `rewind` always finds them."""
+        lines.sync(self.path / METRICS)
+        save_checkpoint(self.path, tensors, state)
+
+    def finish(self, result: Mapping[str, Any], *, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Exports the student, then writes `result.json`, then removes the checkpoints; returns the result.
+
+        `run_id`, `finished` and `weights_sha256` are filled in. A process killed in between resumes and
+        repeats it.
+        """
+        lines.sync(self.path / METRICS)
+        sha256 = save_weights(self.path / STUDENT, weights)
+        self.log_hparams(_headline(result))
+        identified = {"run_id": self._config["run_id"], "finished": _now()}
+        final = {**identified, **result, "weights_sha256": sha256}
+        files.write_json(self.path / RESULT, final)
+        self.tidy()
+        return final
+
+    def fail(self, failure: Mapping[str, Any]) -> None:
+        """Writes `failed.json` (epoch, step, term, message; `when` is added); the good checkpoint stays."""
+        files.write_json(self.path / FAILED, {"when": _now(), **failure})
+
+    def clear_failure(self) -> None:
+        """Forgets the failure, so that `start` takes the run up from its last good checkpoint (`--retry`)."""
+        with files.storage_errors(self.path / FAILED):
+            (self.path / FAILED).unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Removes what a finished run needs no more, also after a kill between its result and its end."""
+        if self.is_finished:
+            remove_checkpoints(self.path)
+            files.remove_leftovers(self.path)
+
+    def _refuse_closed(self) -> None:
+        if self.is_finished:
+            raise ValueError(f"{self.path} is finished: delete the folder to train it again")
+        if (self.path / FAILED).is_file():
+            raise ValueError(f"{self.path} failed before: add --retry to take it up from its last good state")
+
+    def _record_session(self, provenance: Mapping[str, object]) -> None:
+        path = self.path / PROVENANCE
+        try:
+            known = files.read_json(path)
+        except files.StorageError as error:  # a record for people: losing it must not cost the run
+            known = {"note": str(error), "sessions": []}
+        if known is None:
+            known = {**provenance, "started": _now(), "sessions": []}
+        else:
+            known.setdefault("sessions", []).append({**provenance, "started": _now()})
+        files.write_json(path, known)
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _without_epoch(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "epoch"}
+
+
+def _headline(result: Mapping[str, Any]) -> dict[str, float]:
+    """The last epoch's accuracy under the tag that `log_epoch` gave it."""
+    accuracy = result.get("last", {}).get("accuracy")
+    return {} if accuracy is None else {f"{result.get('split', 'test')}/accuracy": float(accuracy)}

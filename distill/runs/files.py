@@ -1,0 +1,141 @@
+"""Files that are whole or absent: atomic writes, and storage trouble told in sentences."""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class StorageError(RuntimeError):
+    """A file of a run cannot be written or read; the message is one sentence that says what to do."""
+
+
+_AGAIN = "type the command again: the run resumes from its last checkpoint"
+_ELSEWHERE = "choose a folder you can write to with runs_dir=DIR and type the command again"
+_CAUSES = {
+    errno.ENOSPC: ("no space left on device", f"free some space and {_AGAIN}"),
+    errno.EDQUOT: ("disk quota exceeded", f"free some space and {_AGAIN}"),
+    errno.EFBIG: (
+        "the file is larger than the limit set for it",
+        f"raise the limit (ulimit -f) and {_AGAIN}",
+    ),
+    errno.EROFS: ("read-only file system", _ELSEWHERE),
+    errno.EACCES: ("permission denied", _ELSEWHERE),
+    errno.EPERM: ("permission denied", _ELSEWHERE),
+    errno.ENOTDIR: ("part of its path is a file, not a folder", _ELSEWHERE),
+    errno.EEXIST: ("part of its path is a file, not a folder", _ELSEWHERE),
+}
+
+
+def explain(path: Path, error: OSError, *, action: str = "write") -> str:
+    """One sentence: what could not be written (or read), why, and what to do about it."""
+    unknown = ((error.strerror or str(error)).lower(), f"see to that and {_AGAIN}")
+    cause, remedy = _CAUSES.get(error.errno or 0, unknown)
+    if action == "read":
+        remedy = "see that the file is there and can be read"
+    return f"could not {action} {path}: {cause}; {remedy}"
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path, *, action: str = "write") -> Iterator[None]:
+    """Turns an OSError of the block into a StorageError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(explain(path, error, action=action)) from error
+
+
+def temporary_path(path: Path) -> Path:
+    """A fresh hidden name beside `path`, on the same file system, so that a rename into place is atomic."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Creates `path` (which must not exist) and returns when the bytes are on the disk. Raises OSError."""
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path for the block to fill; then renames it to `path` in one step.
+
+    When the block fails, or the process dies, `path` is what it was. Raises StorageError.
+    """
+    temporary = temporary_path(path)
+    with storage_errors(path):
+        try:
+            yield temporary
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes the whole file atomically and durably. Raises StorageError."""
+    with replacing(path) as temporary:
+        write_synced(temporary, data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text atomically. Raises StorageError."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes indented JSON atomically; a number that is not finite becomes null. Raises StorageError."""
+    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON mapping in `path`, None where there is no file. Raises StorageError when it is damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(explain(path, error, action="read")) from error
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{path} is damaged: it is not valid JSON") from error
+    if not isinstance(value, dict):
+        raise StorageError(f"{path} is damaged: it must hold a mapping, got {type(value).__name__}")
+    return value
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in `folder` survive a power cut, where the file system knows how."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files that killed processes left in `folder`; its lock must be held."""
+    with storage_errors(folder):
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+def finite(value: object) -> object:
+    """`value` with every nan and inf replaced by None: JSON has no word for them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value

@@ -1,0 +1,74 @@
+"""Run identity: the canonical form of what can change a run's numbers, and its digest."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import TypeAlias
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+NUMERICS_VERSION = 1
+"""Raised by one whenever a change of code alters the results of an unchanged config.
+
+It is part of every identity, so older runs stay in the store under their old ids and are never mistaken for
+new ones.
+"""
+
+_SIGNIFICANT_DIGITS = 12
+_ID_CHARACTERS = 12
+
+
+def canonical(value: object) -> Json:
+    """The one JSON form: keys sorted, tuples as lists, floats to 12 significant digits, -0.0 as 0.0.
+
+    Types count as given: `1`, `1.0` and `True` stay three different values (casting to the declared type is
+    the caller's work). Raises ValueError, naming the key, for a non-finite float, a key that is no string,
+    and anything that is not plain data.
+    """
+    return _canonical(value, "identity")
+
+
+def run_id(identity: Mapping[str, object]) -> str:
+    """12 hexadecimal characters: the head of the sha256 of the compact canonical JSON of `identity`."""
+    text = json.dumps(canonical(identity), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:_ID_CHARACTERS]
+
+
+def _canonical(value: object, where: str) -> Json:
+    match value:
+        case None | bool():
+            return value
+        case int():
+            return int(value)
+        case float():
+            return _canonical_float(float(value), where)
+        case str():
+            return str.__str__(value)
+        case list() | tuple():
+            return [_canonical(item, f"{where}[{number}]") for number, item in enumerate(value)]
+        case Mapping():
+            return _canonical_mapping(value, where)
+    raise ValueError(
+        f"{where} must be plain data (null, bool, int, float, str, list or mapping), "
+        f"got {type(value).__name__}: convert it before the run id is made"
+    )
+
+
+def _canonical_float(value: float, where: str) -> float:
+    if not math.isfinite(value):
+        raise ValueError(
+            f"{where} must be a finite number, got {value}: give a number that is neither nan nor inf"
+        )
+    # 12 digits swallow the noise of arithmetic (0.1 + 0.2) and keep every number a person would type; adding
+    # 0.0 turns -0.0 into 0.0. What json prints is repr, the shortest digits that read back: the same
+    # everywhere.
+    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") + 0.0
+
+
+def _canonical_mapping(value: Mapping[object, object], where: str) -> dict[str, Json]:
+    for key in value:
+        if not isinstance(key, str):
+            raise ValueError(f"every key of {where} must be a string, got {key!r}: write it in quotes")
+    names = sorted(str.__str__(key) for key in value if isinstance(key, str))
+    return {name: _canonical(value[name], f"{where}.{name}") for name in names}

@@ -1,0 +1,29 @@
+"""The names inside a run directory, and where a run lies below `runs_dir`."""
+
+import re
+from pathlib import Path
+
+CONFIG = "config.yaml"
+PROVENANCE = "provenance.json"
+METRICS = "metrics.jsonl"
+TIMING = "timing.jsonl"
+LAST = "last.safetensors"
+PREVIOUS = "previous.safetensors"
+STUDENT = "student.safetensors"
+RESULT = "result.json"
+FAILED = "failed.json"
+LOCK = "lock"
+
+
+def run_path(runs_dir: Path, *, student: str, objective: str, seed: int, run_id: str) -> Path:
+    """`runs_dir/STUDENT-OBJECTIVE-sSEED-ID`; depends on the config alone (no clock, no counter).
+
+    A preset in a folder (`ablation/mean_only`) and anything else that is no plain file name is written with
+    `_`.
+    """
+    return runs_dir / f"{_plain(student)}-{_plain(objective)}-s{seed}-{run_id}"
+
+
+def _plain(name: str) -> str:
+    # the name is for people; the id alone makes the path unique, so shortening loses nothing
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name)[:60].lstrip(".") or "_"

@@ -1,0 +1,113 @@
+"""The runs of a folder, read from their files; a damaged run never hides the others."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from distill.runs.config_file import read_config
+from distill.runs.files import StorageError, read_json, storage_errors
+from distill.runs.layout import CONFIG, FAILED, RESULT
+from distill.runs.lock import is_held
+
+Status = Literal["finished", "failed", "running", "unfinished", "damaged"]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run directory says about itself; `message` tells what is damaged, empty otherwise."""
+
+    path: Path
+    run_id: str
+    status: Status
+    names: Mapping[str, Any]
+    config: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+    failure: Mapping[str, Any] | None
+    message: str = ""
+
+
+def scan(runs_dir: Path) -> list[RunRecord]:
+    """Every run directly in `runs_dir`, by folder name; a missing folder holds none. Raises StorageError."""
+    with storage_errors(runs_dir, action="read"):
+        try:
+            folders = sorted(entry.path for entry in os.scandir(runs_dir) if entry.is_dir())
+        except FileNotFoundError:
+            return []
+    records = (read_run(Path(folder)) for folder in folders)
+    return [record for record in records if record is not None]
+
+
+def find(runs_dir: Path, text: str) -> RunRecord:
+    """The run that `text` means: the path of a run, its folder's name in `runs_dir`, or the head of its id.
+
+    Raises ValueError with a sentence: nothing matches (the nearest are named), or more than one run does.
+    """
+    for folder in (Path(text), runs_dir / text) if text else ():
+        record = read_run(folder)
+        if record is not None:
+            return record
+    if os.sep in text:
+        raise ValueError(f"no run at {text}: a run's folder holds {CONFIG}; `distill ls` lists the runs")
+    records = scan(runs_dir)
+    matches = [record for record in records if text and record.run_id.startswith(text.lower())]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        listed = ", ".join(_label(record) for record in matches)
+        raise ValueError(f"'{text}' matches {len(matches)} runs: {listed}; give more of the id, or a path")
+    raise ValueError(_nothing_matches(runs_dir, text, records))
+
+
+def read_run(path: Path) -> RunRecord | None:
+    """The run in the folder `path`, None where no run lies; damage becomes the status, never an exception."""
+    if not any((path / name).is_file() for name in (CONFIG, RESULT, FAILED)):
+        return None
+    content: dict[str, Any] = {}
+    result = failure = None
+    message = ""
+    try:
+        content = read_config(path)
+        result = read_json(path / RESULT)
+        failure = read_json(path / FAILED)
+        status = _status(path, result, failure)
+    except StorageError as error:
+        status, message = "damaged", str(error)
+    return RunRecord(
+        path=path,
+        run_id=content.get("run_id") or path.name.rpartition("-")[2],
+        status=status,
+        names=content.get("names", {}),
+        config=content.get("config", {}),
+        identity=content.get("identity", {}),
+        result=result,
+        failure=failure,
+        message=message,
+    )
+
+
+def _status(path: Path, result: object, failure: object) -> Status:
+    if result is not None:
+        return "finished"
+    if failure is not None:
+        return "failed"
+    return "running" if is_held(path) else "unfinished"
+
+
+def _nothing_matches(runs_dir: Path, text: str, records: list[RunRecord]) -> str:
+    if not records:
+        return f"no run matches '{text}': {runs_dir} holds no runs; `distill train` makes one"
+    labels = {record.run_id[: len(text)]: record for record in records} if text else {}
+    labels |= {record.path.name: record for record in records}
+    near = difflib.get_close_matches(text, labels, n=3, cutoff=0.6)
+    if not near:
+        return f"no run matches '{text}' among the {len(records)} in {runs_dir}: `distill ls` lists them"
+    nearest = ", ".join(dict.fromkeys(_label(labels[name]) for name in near))
+    return f"no run matches '{text}': the nearest is {nearest}; `distill ls` lists them all"
+
+
+def _label(record: RunRecord) -> str:
+    return f"{record.run_id} ({record.path})"

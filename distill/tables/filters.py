@@ -1,0 +1,111 @@
+"""`key=value` as a filter on runs: names (`student=resnet8`), configuration (`loss.temperature=4`)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.runs.store import RunRecord
+from distill.tables.leaves import leaves, matches, split, word
+from distill.tables.words import option
+
+NAMES = ("dataset", "student", "teacher", "loss", "recipe")
+FILTERS = (*NAMES, "seed", "precision")
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One `key=A,B`: a run passes when its value is any of them."""
+
+    key: str
+    wanted: tuple[str, ...]
+
+    def value(self, record: RunRecord) -> Any:
+        """A run's value of the key. Seed and precision are those of the identity: resolved, never `auto`."""
+        if self.key in NAMES:
+            return record.names.get(self.key, _ABSENT)
+        if self.key in FILTERS:
+            return record.identity.get(self.key, _ABSENT)
+        node: Any = record.config
+        for part in self.key.split("."):
+            if not isinstance(node, Mapping) or part not in node:
+                return _ABSENT
+            node = node[part]
+        return node
+
+    def passes(self, record: RunRecord) -> bool:
+        """True when the run's value is one of those wanted; `kd` is also passed by `kd temperature=8`."""
+        value = self.value(record)
+        if value is _ABSENT:
+            return False
+        values = (value, option(value)) if self.key in NAMES else (value,)
+        return any(matches(each, text) for each in values for text in self.wanted)
+
+    def __str__(self) -> str:
+        return f"{self.key}={','.join(self.wanted)}"
+
+
+def read_filters(pairs: Mapping[str, str]) -> list[Filter]:
+    """The filters among a command's pairs (all but `runs_dir`)."""
+    return [
+        Filter(key, tuple(text for text in split(value) if text))
+        for key, value in pairs.items()
+        if key != "runs_dir"
+    ]
+
+
+def unknown(filters: Iterable[Filter], records: Sequence[RunRecord]) -> list[tuple[Filter, list[str]]]:
+    """The filters whose key no run has, each with the keys there are beside it; an empty store knows none."""
+    dotted = [each for each in filters if each.key not in FILTERS]
+    if not dotted or not records:
+        return []
+    known = sorted({path for record in records for path in leaves(record.config)})
+    return [(each, _beside(each.key, known)) for each in dotted if known and each.key not in known]
+
+
+def _beside(key: str, known: Sequence[str]) -> list[str]:
+    root, _, tail = key.partition(".")
+    inside = [path for path in known if path.startswith(f"{key}.")]
+    near = [path for path in known if path.partition(".")[0] == root]
+    alike = [path for path in known if path.partition(".")[2] == tail]
+    return inside or near or alike or sorted({path.partition(".")[0] for path in known})
+
+
+def passing(records: Iterable[RunRecord], filters: Iterable[Filter]) -> list[RunRecord]:
+    """The runs that pass every filter."""
+    asked = list(filters)
+    return [record for record in records if all(each.passes(record) for each in asked)]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The runs of a store, and the filters that choose among them."""
+
+    runs_dir: Path
+    records: tuple[RunRecord, ...]
+    filters: tuple[Filter, ...]
+
+    @property
+    def chosen(self) -> list[RunRecord]:
+        """The runs that pass every filter."""
+        return passing(self.records, self.filters)
+
+    def without(self, *sections: str) -> list[RunRecord]:
+        """The runs that pass every filter but those on these sections (`loss`, `loss.temperature`)."""
+        return passing(
+            self.records, [each for each in self.filters if each.key.split(".")[0] not in sections]
+        )
+
+    def nothing(self) -> str:
+        """Why no run is chosen, in one line; and what there is, where one filter alone matches nothing."""
+        if not self.records:
+            return f"no runs in {self.runs_dir}: `distill train` makes one"
+        asked = " ".join(str(each) for each in self.filters)
+        for each in self.filters:
+            if not passing(self.records, [each]):
+                there = sorted(
+                    {word(value) for value in map(each.value, self.records) if value is not _ABSENT}
+                )
+                return f"no run matches {asked}: {each.key} is {' or '.join(there)} in {self.runs_dir}"
+        return f"no run matches {asked}: each is matched by some run, together they are by none"

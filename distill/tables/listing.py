@@ -1,0 +1,133 @@
+"""One run a line: what it is, how far it came, and its last accuracy."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from distill.runs.files import StorageError
+from distill.runs.layout import METRICS
+from distill.runs.lines import read_lines
+from distill.runs.lock import RunLock
+from distill.runs.store import RunRecord
+from distill.tables.ordering import natural
+from distill.tables.sheet import Sheet
+from distill.tables.words import without_places
+
+SPLITS = ("test", "holdout")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of the listing: `epoch` of `epochs` are done, `accuracy` is percent on `split` after the last."""
+
+    id: str
+    status: str
+    detail: str
+    dataset: str
+    student: str
+    teacher: str
+    loss: str
+    recipe: str
+    seed: int | None
+    precision: str
+    epoch: int | None
+    epochs: int | None
+    accuracy: float | None
+    split: str | None
+    path: str
+
+
+def entries(records: Iterable[RunRecord]) -> list[Entry]:
+    """The runs by data set, student, teacher, loss and seed, whenever they ran."""
+    return sorted(map(_entry, records), key=_position)
+
+
+def sheet(listed: Sequence[Entry]) -> Sheet:
+    """The listing as text cells."""
+    return Sheet(
+        title="",
+        headers=("id", "status", "dataset", "student", "teacher", "loss", "seed", "precision", "accuracy"),
+        numeric=(*[False] * 6, True, False, True),
+        rows=tuple(_cells(entry) for entry in listed),
+        notes=(),
+        divisible=False,
+    )
+
+
+def as_data(listed: Sequence[Entry]) -> list[dict[str, Any]]:
+    """The listing for CSV and JSON."""
+    return [asdict(entry) for entry in listed]
+
+
+def _position(entry: Entry) -> tuple[object, ...]:
+    words = (entry.dataset, entry.student, entry.teacher, entry.loss, entry.recipe)
+    seed = -1 if entry.seed is None else entry.seed
+    return (*map(natural, words), seed, entry.id, entry.path)
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    accuracy = "-" if entry.accuracy is None else f"{entry.accuracy:.2f}"
+    return (
+        entry.id,
+        f"{entry.status} {entry.detail}".rstrip(),
+        entry.dataset,
+        entry.student,
+        entry.teacher,
+        entry.loss,
+        "?" if entry.seed is None else str(entry.seed),
+        entry.precision,
+        f"{accuracy} on holdout" if entry.split == "holdout" else accuracy,
+    )
+
+
+def _entry(record: RunRecord) -> Entry:
+    epoch, split, accuracy = _progress(record)
+    epochs = (record.config.get("recipe") or {}).get("epochs")
+    names = {key: str(record.names.get(key, "?")) for key in ("student", "teacher", "loss", "recipe")}
+    return Entry(
+        id=record.run_id,
+        status=record.status,
+        detail=_detail(record, epoch=epoch, epochs=epochs),
+        dataset=without_places(str(record.names.get("dataset", "?"))),
+        **names,
+        seed=record.identity.get("seed"),
+        precision=str(record.identity.get("precision", "?")),
+        epoch=epoch,
+        epochs=epochs,
+        accuracy=accuracy,
+        split=split,
+        path=str(record.path),
+    )
+
+
+def _progress(record: RunRecord) -> tuple[int | None, str | None, float | None]:
+    """The last epoch of which the run kept figures, and its accuracy."""
+    if record.result is not None:
+        last = record.result.get("last") or {}
+        return last.get("epoch"), record.result.get("split"), last.get("accuracy")
+    try:
+        lines = read_lines(record.path / METRICS)
+    except StorageError:
+        return None, None, None
+    last = lines[-1] if lines else {}
+    split = next((split for split in SPLITS if split in last), None)
+    return last.get("epoch", 0), split, last[split].get("accuracy") if split else None
+
+
+def _detail(record: RunRecord, *, epoch: int | None, epochs: int | None) -> str:
+    if record.status == "failed":
+        return _failure(record.failure or {})
+    if record.status == "running":
+        return f"by {RunLock(record.path).holder()}, {_reached(epoch, epochs)}"
+    return {"unfinished": _reached(epoch, epochs), "damaged": record.message}.get(record.status, "")
+
+
+def _reached(epoch: int | None, epochs: int | None) -> str:
+    return f"at epoch {epoch or 0} of {epochs or '?'}"
+
+
+def _failure(failure: Mapping[str, Any]) -> str:
+    place = f"at epoch {failure.get('epoch', '?')}, step {failure.get('step', '?')}"
+    return (
+        f"{place}, in {failure['term']}" if failure.get("term") else f"{place}: {failure.get('message', '?')}"
+    )

@@ -1,0 +1,121 @@
+"""A table as text cells: what the terminal, markdown and LaTeX writers lay out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from distill.tables.grouping import Row
+from distill.tables.naming import dataset, holdout, precision, recipe, student
+from distill.tables.statistics import Interval, Summary
+from distill.tables.table import Line, Table, heading, notes
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Text cells under headers: `numeric` columns are set flush right; the first column names the row.
+
+    A `divisible` sheet may continue below itself where it is wider than the terminal.
+    """
+
+    title: str
+    headers: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+    divisible: bool = True
+
+
+@dataclass(frozen=True)
+class _Column:
+    header: str
+    cell: Callable[[Line], str]
+    numeric: bool = True
+
+
+def sheet(table: Table, *, everything: bool = False) -> Sheet:
+    """Lay out a table; with `everything`, what the title would say stands in columns of its own."""
+    columns = _columns(table, everything=everything)
+    return Sheet(
+        title="" if everything else heading(table),
+        headers=tuple(column.header for column in columns),
+        numeric=tuple(column.numeric for column in columns),
+        rows=tuple(tuple(column.cell(line) for column in columns) for line in table.lines),
+        notes=tuple(notes(table)),
+    )
+
+
+def _columns(table: Table, *, everything: bool) -> list[_Column]:
+    rows = [line.row for line in table.lines]
+
+    def told(fact: Callable[[Row], str], header: str, *, shared: bool = False) -> list[_Column]:
+        shown = everything or (not shared and len({fact(row) for row in rows}) > 1)
+        return [_Column(header, lambda line: fact(line.row), numeric=False)] if shown else []
+
+    against = f"difference to {table.baseline}"
+    differences = (
+        [_Column(against, _difference), _Column("paired by seed", _paired)] if table.baseline else []
+    )
+    return [
+        _Column("method", lambda line: line.named.method, numeric=False),
+        *told(dataset, "dataset"),
+        _Column("teacher", lambda line: line.named.teacher, numeric=False),
+        *told(student, "student"),
+        # where these differ the method says so
+        *told(recipe, "recipe", shared=True),
+        *told(precision, "precision", shared=True),
+        *told(_measured_on, "measured on", shared=True),
+        _Column("n", lambda line: str(line.row.last.n)),
+        _Column("last epoch", lambda line: _accuracy(line.row.last)),
+        _Column(_selected(table), lambda line: _accuracy(line.row.best)),
+        *differences,
+        _Column("parameters", lambda line: _number(line.row.first.parameters, digits=0)),
+        _Column("seconds", lambda line: _number(line.row.seconds, digits=1)),
+    ]
+
+
+def _measured_on(row: Row) -> str:
+    return f"holdout {holdout(row)}" if holdout(row) else "test"
+
+
+def _selected(table: Table) -> str:
+    splits = sorted({line.row.first.split for line in table.lines}, reverse=True)
+    return f"selected on {' or '.join(splits)}"
+
+
+def _number(value: float | None, *, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _accuracy(summary: Summary | None) -> str:
+    if summary is None:
+        return "-"
+    spread = "(n=1)" if summary.deviation is None else f"± {summary.deviation:.2f}"
+    return f"{summary.mean:.2f} {spread}"
+
+
+def _points(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"  # adding 0.0 turns -0.0 into 0.0
+
+
+def _range(interval: Interval) -> str:
+    return f"[{_points(interval.low)}, {_points(interval.high)}]"
+
+
+def _difference(line: Line) -> str:
+    found = line.compared.difference
+    if found is None:
+        return "baseline" if line.compared.is_baseline else "-"
+    return _points(found.points) if found.welch is None else f"{_points(found.points)} {_range(found.welch)}"
+
+
+def _paired(line: Line) -> str:
+    found = line.compared.difference
+    if found is None or found.paired is None:
+        return "-"
+    pairs, interval = found.paired.pairs, found.paired.interval
+    text = _range(interval)
+    if (pairs, pairs) != (
+        line.row.last.n,
+        found.baseline.row.last.n,
+    ):  # then it is another difference than Welch's
+        text = f"{_points(interval.difference)} {text} {pairs} seeds"
+    return text if found.paired.correlation is None else f"{text} r={found.paired.correlation:+.2f}"

@@ -1,0 +1,95 @@
+"""What a handful of seeds can say: mean, deviation, and 95 % intervals of a difference."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+NO_CHANCE = 1e-9  # percentage points: a smaller standard error is rounding
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and sample deviation (n - 1 below the root) of n values; no deviation where n = 1."""
+
+    n: int
+    mean: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference of means with its 95 % confidence interval on `degrees` of freedom."""
+
+    difference: float
+    low: float
+    high: float
+    degrees: float
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The interval over `pairs` common seeds, and the correlation of both rows over them (if 3 or more)."""
+
+    interval: Interval
+    pairs: int
+    correlation: float | None
+
+
+def summarize(values: Sequence[float]) -> Summary:
+    """Mean and sample deviation. Raises ValueError for no values."""
+    if not values:
+        raise ValueError("a summary needs at least 1 value, got 0: leave rows without runs out")
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Summary(n=len(values), mean=statistics.fmean(values), deviation=deviation)
+
+
+def welch(values: Sequence[float], baseline: Sequence[float]) -> Interval | None:
+    """Interval of mean(values) - mean(baseline) for unequal variances (Welch 1947).
+
+    None where a side has n = 1, and where neither varies: equal seeds measure no chance, and a point would claim
+    certainty.
+    """
+    ours, theirs = summarize(values), summarize(baseline)
+    if ours.deviation is None or theirs.deviation is None:
+        return None
+    a, b = ours.deviation**2 / ours.n, theirs.deviation**2 / theirs.n
+    error = math.sqrt(a + b)
+    if error < NO_CHANCE:
+        return None
+    # Welch-Satterthwaite equation for the degrees of freedom
+    degrees = (a + b) ** 2 / (a**2 / (ours.n - 1) + b**2 / (theirs.n - 1))
+    return _interval(ours.mean - theirs.mean, error=error, degrees=degrees)
+
+
+def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Paired | None:
+    """Interval of the mean difference over the seeds both have (the keys).
+
+    None with fewer than two of them, and where all differences are equal. Two points always lie on a line: the
+    correlation is given from three pairs on, where both sides vary.
+    """
+    seeds = sorted(values.keys() & baseline.keys())
+    if len(seeds) < 2:
+        return None
+    ours, theirs = [values[seed] for seed in seeds], [baseline[seed] for seed in seeds]
+    differences = summarize([a - b for a, b in zip(ours, theirs, strict=True)])
+    error = (differences.deviation or 0.0) / math.sqrt(differences.n)
+    if error < NO_CHANCE:
+        return None
+    interval = _interval(differences.mean, error=error, degrees=float(differences.n - 1))
+    return Paired(interval=interval, pairs=len(seeds), correlation=correlation(ours, theirs))
+
+
+def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Pearson's r of paired values, None with fewer than three pairs or where a side does not vary."""
+    if len(first) < 3 or len(set(first)) == 1 or len(set(second)) == 1:
+        return None
+    return statistics.correlation(first, second)
+
+
+def _interval(difference: float, *, error: float, degrees: float) -> Interval:
+    from scipy.special import stdtrit  # a quantile of Student's t; scipy.stats would cost a second to import
+
+    half = float(stdtrit(degrees, 0.5 + CONFIDENCE / 2)) * error
+    return Interval(difference, difference - half, difference + half, degrees=degrees)

@@ -1,0 +1,122 @@
+"""Sheets and records as text: terminal, plain lines, markdown, LaTeX, CSV, JSON."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from distill.tables.sheet import Sheet
+
+GAP = "  "
+
+
+def terminal(sheet: Sheet, *, width: int | None = None) -> str:
+    """Aligned columns; those beyond `width` continue below, each part beginning with the first column."""
+    widths = [max(map(len, cells)) for cells in zip(sheet.headers, *sheet.rows, strict=True)]
+    lines = [sheet.title] if sheet.title else []
+    for part in _parts(widths, width if sheet.divisible else None):
+        lines += [""] if lines else []
+        lines.append(_aligned(sheet.headers, part, widths, sheet.numeric))
+        lines.append(GAP.join("-" * widths[column] for column in part))
+        lines += [_aligned(row, part, widths, sheet.numeric) for row in sheet.rows]
+    if sheet.notes:
+        lines += ["", *sheet.notes]
+    return "\n".join(lines) + "\n"
+
+
+def _parts(widths: Sequence[int], width: int | None) -> list[list[int]]:
+    parts = [[0]]
+    for column in range(1, len(widths)):
+        used = sum(widths[other] + len(GAP) for other in parts[-1])
+        if width is not None and used + widths[column] > width and len(parts[-1]) > 1:
+            parts.append([0])
+        parts[-1].append(column)
+    return parts
+
+
+def _aligned(
+    cells: Sequence[str], part: Iterable[int], widths: Sequence[int], numeric: Sequence[bool]
+) -> str:
+    padded = (cells[i].rjust(widths[i]) if numeric[i] else cells[i].ljust(widths[i]) for i in part)
+    return GAP.join(padded).rstrip()
+
+
+def plain(sheet: Sheet) -> str:
+    """One item a line, cells parted by tabs, the headers first: for pipes."""
+    return "".join(
+        f"{line}\n" for line in ["\t".join(cells) for cells in (sheet.headers, *sheet.rows)] + [*sheet.notes]
+    )
+
+
+def markdown(sheet: Sheet) -> str:
+    """A table of GitHub's markdown, numbers flush right."""
+    rules = ["---:" if numeric else "---" for numeric in sheet.numeric]
+    table = [f"| {' | '.join(cells)} |" for cells in ([*map(_md, sheet.headers)], rules)]
+    table += [f"| {' | '.join(map(_md, row))} |" for row in sheet.rows]
+    paragraphs = [[_md(sheet.title)] if sheet.title else [], table, *([_md(note)] for note in sheet.notes)]
+    return "\n\n".join("\n".join(lines) for lines in paragraphs if lines) + "\n"
+
+
+def _md(text: str) -> str:
+    # [ ] would read as a task list or link, | as the end of the cell, * and < as markup
+    return re.sub(r"([\\|*<`])", r"\\\1", text)
+
+
+_LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"},
+    **{"<": "$<$", ">": "$>$", "|": "$|$"},
+}
+
+
+def _latex(text: str) -> str:
+    escaped = "".join(_LATEX.get(letter, letter) for letter in text)
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped)  # a minus, not a hyphen
+
+
+def latex(sheet: Sheet) -> str:
+    """A tabular for the booktabs package; title and notes are lines of the table, so that none gets lost."""
+    columns = len(sheet.headers)
+    spanning = "\\multicolumn{%d}{@{}l}{%s} \\\\"
+    lines = [
+        f"\\begin{{tabular}}{{@{{}}{''.join('r' if numeric else 'l' for numeric in sheet.numeric)}@{{}}}}"
+    ]
+    lines += [spanning % (columns, _latex(sheet.title))] if sheet.title else []
+    lines += [
+        "\\toprule",
+        _latex_row(sheet.headers),
+        "\\midrule",
+        *map(_latex_row, sheet.rows),
+        "\\bottomrule",
+    ]
+    lines += [spanning % (columns, f"\\footnotesize {_latex(note)}") for note in sheet.notes]
+    return "\n".join([*lines, "\\end{tabular}"]) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    first, *rest = map(_latex, cells)
+    # a row that opens with [ would be read as the optional argument of the line break before it
+    return " & ".join([f"{{{first}}}" if first.startswith("[") else first, *rest]) + " \\\\"
+
+
+def comma_separated(records: Sequence[Mapping[str, Any]]) -> str:
+    """CSV with full precision; lists are parted by spaces, what is missing is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({key: _flat(value) for key, value in record.items()})
+    return text.getvalue()
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(str(item) for item in value) if isinstance(value, list) else value
+
+
+def as_json(document: Mapping[str, Any]) -> str:
+    """JSON with full precision."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,92 @@
+"""The training loop: the one place where networks learn."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from distill.data import Batch, ImageStream
+from distill.models import Output
+from distill.runs.files import StorageError
+from distill.training.evaluation import Evaluation
+from distill.training.member import Member, NonFinite
+from distill.training.watch import Watch
+
+
+def fit(members: Sequence[Member], *, watch: Watch, stop_requested: Callable[[], bool] = lambda: False) -> None:
+    """Train a cohort to its last epoch; one run is a cohort of one.
+
+    Members may stand at different positions (a resumed cohort): the one furthest behind trains alone until it has
+    caught up. A member that fails (non-finite loss, full disk) stops alone and keeps its error. Where members have
+    the same stream they share its batches, and where they also have the same teacher, its forward.
+
+    Args:
+        members: students that agree on data set, batch size and epochs.
+        watch: is told of every step and epoch (progress line, plain lines, nothing).
+        stop_requested: asked after every step; once true, members save their state and `fit` returns.
+    """
+    epochs = max(member.recipe.epochs for member in members)
+    for epoch in range(min(member.epoch for member in members), epochs + 1):
+        present = [member for member in members if member.active and member.epoch == epoch]
+        if not present:
+            continue
+        for member in present:
+            member.begin_epoch()
+
+        for step, batches in joint_batches([m.stream for m in present], epoch, min(m.step for m in present)):
+            # one forward per teacher and stream, whoever asks first
+            taught: dict[object, Output] = {}
+            for member in present:
+                if not member.active or member.step != step:
+                    continue
+                batch = batches[member.stream.key]
+                teacher_output = None
+                if member.teacher is not None:
+                    key = (member.teacher.key, member.stream.key)
+                    if key not in taught:
+                        taught[key] = member.teacher(batch)
+                    teacher_output = taught[key]
+
+                try:
+                    with member.randomness:
+                        with member.autocast():
+                            output = member.student(batch.images, taps=member.taps)
+                        terms = member.objective(output, teacher_output, batch, member.progress())
+                        member.optimizer.zero_grad(set_to_none=True)
+                        sum(terms.values()).backward()
+                        member.optimizer.step()
+                    member.advance(terms, output, batch.labels)
+                except (NonFinite, StorageError) as error:
+                    member.stop(error)
+                    watch.stopped(member, error)
+                else:
+                    watch.step(member)
+
+            if stop_requested():
+                for member in present:
+                    if member.active:
+                        member.checkpoint()
+                return
+
+        for member in present:
+            if member.active:
+                measured = end_of_epoch(member, watch)
+                if measured is not None:
+                    watch.epoch(member, measured)
+
+
+def end_of_epoch(member: Member, watch: Watch) -> Evaluation | None:
+    """Evaluate and record `member`, or stop it alone where that fails."""
+    try:
+        return member.end_epoch()
+    except (NonFinite, StorageError) as error:
+        member.stop(error)
+        watch.stopped(member, error)
+        return None
+
+
+def joint_batches(
+    streams: Sequence[ImageStream], epoch: int, start: int
+) -> Iterator[tuple[int, dict[object, Batch]]]:
+    """Step by step, one batch of each distinct stream by its key; equal streams are drawn once."""
+    distinct = {stream.key: stream for stream in streams}
+    iterators = {key: stream.epoch(epoch, start=start) for key, stream in distinct.items()}
+    for step in range(start, max(stream.steps for stream in distinct.values())):
+        yield step, {key: next(iterator) for key, iterator in iterators.items()}

@@ -1,0 +1,238 @@
+"""A member of a cohort: one student with all that trains and records it."""
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from distill.data import EvaluationStream, ImageStream
+from distill.models import Output
+from distill.objectives import Objective
+from distill.teachers import Teacher
+from distill.training.evaluation import Evaluation, evaluate
+from distill.training.meters import Meters
+from distill.training.precision import autocast
+from distill.training.randomness import OwnRandomness
+from distill.training.recipe import Recipe
+
+
+class NonFinite(RuntimeError):
+    """A loss term or a parameter is infinite or not a number: the run has failed at `epoch`, `step`, `term`."""
+
+    def __init__(self, epoch: int, step: int, term: str) -> None:
+        self.epoch, self.step, self.term = epoch, step, term
+        super().__init__(
+            f"{term} is not finite at epoch {epoch}, step {step}: lower the learning rate or the term's weight"
+        )
+
+
+class Recorder(Protocol):
+    """Where a member leaves its numbers: a run directory, or a list in a test."""
+
+    def log_epoch(self, metrics: Mapping[str, Any]) -> None: ...
+    def log_timing(self, timing: Mapping[str, Any]) -> None: ...
+    def save(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, object]) -> None: ...
+    def finish(self, result: Mapping[str, Any], *, weights: Mapping[str, torch.Tensor]) -> object: ...
+    def fail(self, failure: Mapping[str, Any]) -> None: ...
+
+
+class Checkpoints(Protocol):
+    """When to save, so that saving stays cheap."""
+
+    def due(self) -> bool: ...
+    def saving(self) -> AbstractContextManager[None]: ...
+
+
+class Member:
+    """One student in training. `fit` moves it; it knows its position, its numbers and how to save them.
+
+    `epoch` counts from 1 and names the epoch in progress, `step` the batches done in it. `facts` go into the result
+    as they are, `conditions` (threads, versions) into every checkpoint.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        student: nn.Module,
+        objective: Objective,
+        teacher: Teacher | None,
+        recipe: Recipe,
+        stream: ImageStream,
+        evaluation: EvaluationStream,
+        split: str,
+        precision: str,
+        seed: int,
+        recorder: Recorder,
+        checkpoints: Checkpoints,
+        facts: Mapping[str, Any] | None = None,
+        conditions: Mapping[str, Any] | None = None,
+    ) -> None:
+        deployed = objective.attach(student, None if teacher is None else teacher.network)
+        self.student = student if deployed is None else deployed
+        self.name, self.objective, self.teacher, self.recipe = name, objective, teacher, recipe
+        self.stream, self.evaluation, self.split = stream, evaluation, split
+        self.precision, self.recorder, self.checkpoints = precision, recorder, checkpoints
+        self.device = stream.device
+        self.taps = not objective.logits_only
+        self.optimizer = recipe.optimizer([*self.student.parameters(), *objective.parameters()])
+        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.randomness = OwnRandomness(seed, self.device)
+        self.meters = Meters(self.device)
+        self.epoch, self.step = 1, 0
+        self.seconds = 0.0
+        self.last: dict[str, Any] = {}
+        self.best: dict[str, Any] = {}
+        self.error: Exception | None = None
+        self.last_train: dict[str, float] = {}
+        self._facts, self._conditions = dict(facts or {}), dict(conditions or {})
+        self._resumed_from = time.monotonic()
+
+    @property
+    def active(self) -> bool:
+        """Whether there is training left to do."""
+        return self.error is None and self.epoch <= self.recipe.epochs
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The number format of this member's forward pass."""
+        return autocast(self.precision, self.device)
+
+    def progress(self) -> torch.Tensor:
+        """Epochs done, with fraction, in reference epochs: a 0-d tensor on the device."""
+        done = self.epoch - 1 + self.step / self.stream.steps
+        return torch.full((), self.recipe.progress(done), device=self.device)
+
+    def begin_epoch(self) -> None:
+        """Set the epoch's learning rate; meters go on where a checkpoint inside the epoch left them."""
+        self._resumed_from = time.monotonic()
+        self.student.train()
+        self.objective.train()
+        factor = self.recipe.schedule(self.epoch, self.recipe.epochs)
+        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = base * factor
+
+    def advance(self, terms: Mapping[str, torch.Tensor], output: Output, labels: torch.Tensor) -> None:
+        """Note one trained batch, and save where a checkpoint is due."""
+        self.meters.update(terms, output.logits, labels, self.step)
+        self.step += 1
+        if self.checkpoints.due():
+            self.checkpoint()
+
+    def end_epoch(self) -> Evaluation:
+        """Evaluate, record the epoch, and move to the next; the last one writes the result.
+
+        Raises:
+            NonFinite: a term of this epoch, or a parameter after it, is not finite.
+        """
+        self.check_finite()
+        train_seconds = self._take_time()
+        measured = evaluate(self.student, self.evaluation, precision=self.precision)
+        entry = {"epoch": self.epoch, **measured.as_dict()}
+        self.last = entry
+        if not self.best or measured.correct > self.best["correct"]:
+            self.best = entry
+        rate = self.optimizer.param_groups[0]["lr"]
+        timing = {"epoch": self.epoch, "seconds": train_seconds, "images_per_second": self.meters.count / train_seconds}
+        self.recorder.log_timing({**timing, "evaluation_seconds": self._take_time()})
+        self.last_train = self.meters.read()
+        self.recorder.log_epoch(
+            {"epoch": self.epoch, "train": self.last_train, self.split: measured.as_dict(), "learning_rate": rate}
+        )
+        self.epoch, self.step, self.meters = self.epoch + 1, 0, Meters(self.device)
+        if not self.active:
+            self._finish()
+        elif self.checkpoints.due():
+            self.checkpoint()
+        return measured
+
+    def check_finite(self) -> None:
+        """Raise `NonFinite` where a term was, or a weight or buffer is, not finite."""
+        fault = self.meters.first_fault()
+        if fault is not None:
+            raise NonFinite(self.epoch, *fault)
+        state = [t for t in self.student.state_dict().values() if t.is_floating_point()]
+        state += [t for t in self.objective.state_dict().values() if t.is_floating_point()]
+        if not bool(torch.stack([torch.isfinite(t).all() for t in state]).all()):
+            raise NonFinite(self.epoch, self.step, "a weight of the student")
+
+    def checkpoint(self) -> None:
+        """Save all resume state; a poisoned one is refused, so that the last good state stays."""
+        self.check_finite()
+        self.seconds += self._take_time()
+        with self.checkpoints.saving():
+            self.recorder.save(*self.state())
+
+    def stop(self, error: Exception) -> None:
+        """End this member alone, for the reason `error`; the others of its cohort go on."""
+        self.error = error
+        if isinstance(error, NonFinite):
+            self.recorder.fail(
+                {"epoch": error.epoch, "step": error.step, "term": error.term, "message": str(error)}
+            )
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """All resume state: tensors by name, and plain values."""
+        tensors = {f"student/{k}": v for k, v in self.student.state_dict().items()}
+        tensors |= {f"objective/{k}": v for k, v in self.objective.state_dict().items()}
+        tensors |= {f"randomness/{k}": v for k, v in self.randomness.state.items()}
+        tensors |= {f"meters/{k}": v for k, v in self.meters.tensors().items()}
+        optimizer = self.optimizer.state_dict()
+        plain: dict[str, dict[str, Any]] = {}
+        for index, entries in optimizer["state"].items():
+            for key, value in entries.items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"optimizer/{index}/{key}"] = value
+                else:
+                    plain.setdefault(str(index), {})[key] = value
+        return tensors, {
+            "epoch": self.epoch,
+            "step": self.step,
+            "terms": list(self.meters.terms),
+            "count": self.meters.count,
+            "seconds": self.seconds,
+            "last": self.last,
+            "best": self.best,
+            "conditions": self._conditions,
+            "optimizer": {"state": plain, "param_groups": optimizer["param_groups"]},
+        }
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+        """Continue where `state()` of the same run left off."""
+
+        def part(name: str) -> dict[str, torch.Tensor]:
+            return {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
+
+        self.student.load_state_dict(part("student"))
+        self.objective.load_state_dict(part("objective"))
+        self.randomness.state = part("randomness")
+        per_parameter: dict[int, dict[str, Any]] = {int(i): dict(v) for i, v in state["optimizer"]["state"].items()}
+        for key, value in part("optimizer").items():
+            index, name = key.split("/", 1)
+            per_parameter.setdefault(int(index), {})[name] = value
+        groups = state["optimizer"]["param_groups"]
+        self.optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+        self.meters.restore(part("meters"), state["terms"], state["count"])
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.last, self.best = dict(state["last"]), dict(state["best"])
+
+    def _finish(self) -> None:
+        result = {
+            "seconds": self.seconds,
+            "parameters": sum(p.numel() for p in self.student.parameters()),
+            "epochs": self.recipe.epochs,
+            "split": self.split,
+            "last": self.last,
+            "best": self.best,
+            "precision": self.precision,
+            **self._facts,
+        }
+        self.recorder.finish(result, weights=self.student.state_dict())
+
+    def _take_time(self) -> float:
+        now = time.monotonic()
+        spent, self._resumed_from = now - self._resumed_from, now
+        self.seconds += spent
+        return spent

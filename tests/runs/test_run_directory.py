@@ -1,0 +1,278 @@
+"""The life of a run directory: start, log, save, resume, finish or fail."""
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distill.runs import directory, files
+from distill.runs.board import Board, flatten
+from distill.runs.directory import RunDirectory
+from distill.runs.files import StorageError
+from distill.runs.store import scan
+
+CONFIG: dict[str, Any] = {
+    "run_id": "abc123def456",
+    "names": {"dataset": "digits", "student": "resnet8", "teacher": "none", "loss": "kd", "recipe": "demo"},
+    "config": {"loss": {"temperature": 4.0, "weights": [0.1, 0.9]}, "seed": 1, "teacher": None, "flip": True},
+    "identity": {"seed": 1},
+}
+WEIGHTS = {"weight": torch.arange(6.0).reshape(2, 3)}
+RESULT = {"seconds": 1.5, "split": "test", "last": {"epoch": 2, "accuracy": 91.5}}
+
+
+@pytest.fixture
+def path(runs_dir: Path) -> Path:
+    return runs_dir / "resnet8-kd-s1-abc123def456"
+
+
+def begin(path: Path, *, commit: str = "c0") -> RunDirectory:
+    run = RunDirectory(path)
+    run.start(config=CONFIG, provenance={"commit": commit})
+    return run
+
+
+def train(run: RunDirectory, first: int, last: int) -> None:
+    for epoch in range(first, last + 1):
+        run.log_epoch(
+            {"epoch": epoch, "train": {"loss": 1 / epoch, "kd": 0.5}, "test": {"accuracy": 90.0 + epoch}}
+        )
+        run.log_timing({"epoch": epoch, "seconds": 0.25})
+        run.save(WEIGHTS, {"epoch": epoch})
+
+
+def events(path: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(path))
+    accumulator.Reload()
+    return accumulator
+
+
+def scalars(path: Path) -> dict[str, list[tuple[int, float]]]:
+    found = events(path)
+    return {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def test_a_run_from_start_to_finish(path: Path) -> None:
+    run = begin(path)
+    assert run.load() is None
+    run.rewind(0)
+    train(run, 1, 2)
+    assert not run.is_finished
+    assert run.result is None
+    final = run.finish(RESULT, weights=WEIGHTS)
+    assert run.is_finished
+    assert run.result == final
+    assert final["run_id"] == "abc123def456"
+    assert final["weights_sha256"] == hashlib.sha256((path / "student.safetensors").read_bytes()).hexdigest()
+    assert sorted(os.listdir(path)) == [
+        ".config.json",
+        "config.yaml",
+        "events.out.tfevents.0000000000",
+        "metrics.jsonl",
+        "provenance.json",
+        "result.json",
+        "student.safetensors",
+        "timing.jsonl",
+    ]
+    (record,) = scan(path.parent)
+    assert (record.status, record.run_id, record.config) == ("finished", "abc123def456", CONFIG["config"])
+
+
+def test_result_json_is_written_after_the_weights_and_before_the_checkpoints_go(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(path)
+    train(run, 1, 1)
+
+    def full(target: Path, value: object = None) -> None:
+        raise StorageError(f"could not write {target}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_json", full)
+        with pytest.raises(StorageError, match=r"result\.json"):
+            run.finish(RESULT, weights=WEIGHTS)
+    assert not run.is_finished
+    assert {"student.safetensors", "last.safetensors"} <= set(os.listdir(path))
+    with monkeypatch.context() as patch:
+        patch.setattr(directory, "remove_checkpoints", full)  # the process dies right after its result
+        with pytest.raises(StorageError):
+            begin(path).finish(RESULT, weights=WEIGHTS)
+    assert run.is_finished
+    assert "last.safetensors" in os.listdir(path)
+    run.tidy()
+    assert "last.safetensors" not in os.listdir(path)
+
+
+def test_tidy_leaves_an_unfinished_run_alone(path: Path) -> None:
+    run = begin(path)
+    train(run, 1, 1)
+    run.tidy()
+    assert run.load() is not None
+
+
+def test_a_resumed_run_writes_the_same_lines_as_an_uninterrupted_one(path: Path) -> None:
+    whole = begin(path.with_name("whole"))
+    whole.rewind(0)
+    train(whole, 1, 4)
+
+    train(begin(path), 1, 2)
+    interrupted = begin(path)
+    loaded = interrupted.load()
+    assert loaded is not None
+    assert loaded.state == {"epoch": 2}
+    interrupted.rewind(2)
+    train(interrupted, 3, 3)
+    interrupted.log_epoch({"epoch": 4, "train": {"loss": 77.0}})  # logged, but killed before it was saved
+    with open(path / "timing.jsonl", "ab") as file:
+        file.write(b'{"epoch": 4, "sec')
+    resumed = begin(path)
+    resumed.rewind(3)
+    train(resumed, 4, 4)
+    for name in ("metrics.jsonl", "timing.jsonl"):
+        assert (path / name).read_bytes() == (whole.path / name).read_bytes()
+    assert scalars(path) == scalars(whole.path)
+
+
+def test_every_number_is_a_scalar_of_tensorboard(path: Path) -> None:
+    run = begin(path)
+    train(run, 1, 2)
+    assert scalars(path) == {
+        "train/loss": [(1, 1.0), (2, 0.5)],
+        "train/kd": [(1, 0.5), (2, 0.5)],
+        "test/accuracy": [(1, 91.0), (2, 92.0)],
+        "timing/seconds": [(1, 0.25), (2, 0.25)],
+    }
+
+
+def test_a_finished_run_has_its_hyperparameters_in_tensorboard(path: Path) -> None:
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    run = begin(path)
+    train(run, 1, 2)
+    run.finish(RESULT, weights=WEIGHTS)
+    content = events(path).PluginTagToContent("hparams")
+    start = plugin_data_pb2.HParamsPluginData.FromString(content["_hparams_/session_start_info"])
+    hparams = start.session_start_info.hparams
+    assert hparams["loss.temperature"].number_value == 4.0
+    assert hparams["flip"].number_value == 1.0
+    assert hparams["loss.weights"].string_value == "[0.1, 0.9]"
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(content["_hparams_/experiment"])
+    assert [info.name.tag for info in experiment.experiment.metric_infos] == ["test/accuracy"]
+
+
+def test_flatten_joins_keys_and_turns_what_is_no_scalar_into_text() -> None:
+    nested = {"a": {"b": 1, "c": {"d": None}}, "e": [1, 2], "f": True}
+    assert flatten(nested, separator="/") == {"a/b": 1, "a/c/d": "None", "e": "[1, 2]", "f": True}
+
+
+def test_trouble_with_tensorboard_is_told_once_and_kills_nobody(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: Board, *events: object) -> None:
+        raise RuntimeError("no protobuf today")
+
+    monkeypatch.setattr(Board, "_write", broken)
+    with caplog.at_level(logging.WARNING):
+        run = begin(path)
+        train(run, 1, 3)
+        run.finish(RESULT, weights=WEIGHTS)
+    assert run.is_finished
+    assert len((path / "metrics.jsonl").read_text().splitlines()) == 3
+    assert [record.message for record in caplog.records] == [
+        f"TensorBoard events of {path} are no longer written (no protobuf today); the run goes on"
+    ]
+
+
+def test_a_log_that_lacks_an_epoch_of_the_checkpoint_is_refused(path: Path) -> None:
+    run = begin(path)
+    train(run, 1, 3)
+    (path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 3}\n')
+    with pytest.raises(StorageError, match=r"does not hold epochs 1 to 3 .* delete the folder"):
+        begin(path).rewind(3)
+
+
+def test_the_lines_are_on_the_disk_before_the_checkpoint_that_counts_on_them(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(directory.lines, "sync", lambda target: order.append(target.name))
+    monkeypatch.setattr(directory, "save_checkpoint", lambda *arguments: order.append("checkpoint"))
+    begin(path).save(WEIGHTS, {})
+    assert order == ["metrics.jsonl", "checkpoint"]
+
+
+def test_provenance_is_kept_and_every_later_session_joins_it(path: Path) -> None:
+    begin(path, commit="c1")
+    begin(path, commit="c2")
+    begin(path, commit="c3")
+    provenance = json.loads((path / "provenance.json").read_text())
+    assert provenance["commit"] == "c1"
+    assert [session["commit"] for session in provenance["sessions"]] == ["c2", "c3"]
+    (path / "provenance.json").write_text("{")
+    begin(path, commit="c4")
+    provenance = json.loads((path / "provenance.json").read_text())
+    assert "damaged" in provenance["note"]
+    assert [session["commit"] for session in provenance["sessions"]] == ["c4"]
+
+
+def test_the_config_of_the_first_session_stays(path: Path) -> None:
+    begin(path)
+    before = (path / "config.yaml").read_bytes()
+    RunDirectory(path).start(config=CONFIG | {"config": {"engine": "other"}}, provenance={})
+    assert (path / "config.yaml").read_bytes() == before
+
+
+def test_a_folder_of_another_run_is_refused(path: Path) -> None:
+    begin(path)
+    with pytest.raises(ValueError, match="belongs to run abc123def456, not fff"):
+        RunDirectory(path).start(config=CONFIG | {"run_id": "fff"}, provenance={})
+
+
+def test_a_finished_run_is_not_started_again(path: Path) -> None:
+    begin(path).finish(RESULT, weights=WEIGHTS)
+    before = {name: (path / name).read_bytes() for name in os.listdir(path)}
+    with pytest.raises(ValueError, match="is finished"):
+        begin(path)
+    assert {name: (path / name).read_bytes() for name in os.listdir(path)} == before
+
+
+def test_a_failure_keeps_the_last_good_state_and_waits_for_retry(path: Path) -> None:
+    run = begin(path)
+    train(run, 1, 2)
+    run.fail({"epoch": 3, "step": 7, "term": "kd", "message": "kd is not finite"})
+    assert run.failure is not None
+    assert run.failure | {"when": ""} == {
+        "epoch": 3,
+        "step": 7,
+        "term": "kd",
+        "message": "kd is not finite",
+        "when": "",
+    }
+    assert [record.status for record in scan(path.parent)] == ["failed"]
+    with pytest.raises(ValueError, match="add --retry"):
+        begin(path)
+    run.clear_failure()
+    run.clear_failure()
+    loaded = begin(path).load()
+    assert loaded is not None
+    assert loaded.state == {"epoch": 2}
+
+
+def test_leftovers_of_a_killed_session_go_at_the_next_start(path: Path) -> None:
+    begin(path)
+    files.temporary_path(path / "last.safetensors").write_bytes(b"half a checkpoint")
+    begin(path)
+    assert not list(path.glob(".*.tmp"))
+
+
+def test_a_run_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(StorageError, match="choose a folder you can write to with runs_dir=DIR"):
+        begin(tmp_path / "runs" / "run")
