@@ -1,4 +1,4 @@
-"""The wheel stands on its own: built without isolation, installed where the checkout is out of sight, run there."""
+"""The wheel stands on its own: built without isolation, installed out of sight of the checkout, run there."""
 
 import os
 import re
@@ -81,7 +81,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installa
 
 
 def test_the_wheel_holds_every_module_and_preset(wheel: Path) -> None:
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "distill").rglob("*.py")}
+    packages = (ROOT / "distill", ROOT / "hydra_plugins")
+    modules = {path.relative_to(ROOT).as_posix() for top in packages for path in top.rglob("*.py")}
     presets = {f"distill/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert "distill/configs/train.yaml" in presets
     with zipfile.ZipFile(wheel) as archive:
@@ -137,8 +138,6 @@ def test_config_dir_brings_a_preset_of_ones_own(installed: Installation, tmp_pat
     assert changed == 1
     (tmp_path / "loss").mkdir()
     (tmp_path / "loss/mine.yaml").write_text(mine)
-    refused = installed.run("distill", "train", "loss=mine", "--cfg", "job")
-    assert refused.returncode == 2
     composed = installed.run("distill", "train", "--config-dir", str(tmp_path), "loss=mine", "--cfg", "job")
     assert composed.returncode == 0, composed.stderr
     assert "temperature: 3.25" in composed.stdout

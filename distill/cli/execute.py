@@ -1,16 +1,16 @@
-"""One planned run from its lock to its result: skip, wait, resume or train, the teacher first."""
+"""Planned runs from their locks to their results: skip, wait, resume or train, teachers first."""
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
 import torch
 
-from distill.cli.teaching import EVALUATION_BATCH, make_teacher
+from distill.cli.teaching import EVALUATION_BATCH, MeasuredTeacher, measured_teacher
 from distill.compose.plan import RunPlan
 from distill.data import EvaluationStream, ImageStream
 from distill.runs.directory import RunDirectory
@@ -19,8 +19,9 @@ from distill.runs.lock import RunLock
 from distill.runs.provenance import byte_conditions, collect, why_bytes_differ
 from distill.runs.schedule import CheckpointSchedule
 from distill.runs.store import RunRecord, read_run
-from distill.teachers import LiveTeacher
 from distill.training import Member, Watch, fit
+
+Result = Mapping[str, Any]
 
 
 class Busy(RuntimeError):
@@ -31,7 +32,7 @@ class RunFailed(RuntimeError):
     """The run has failed, now or before; the text says how."""
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(RuntimeError):
     """The user asked to stop; the state is saved."""
 
 
@@ -43,84 +44,80 @@ class Console:
     watch: Watch
 
 
-def execute(plan: RunPlan, console: Console, *, retry: bool = False, wait: bool = False) -> dict[str, Any]:
-    """The run's result: at once where it is finished, else after training it to its end.
+@dataclass
+class Cohort:
+    """Runs on their way into one call of `fit`, and how those ended that need no training."""
+
+    retry: bool
+    console: Console
+    members: dict[str, Member] = field(default_factory=dict)
+    directories: dict[str, RunDirectory] = field(default_factory=dict)
+    endings: dict[str, Result | Exception] = field(default_factory=dict)
+    teachers: dict[object, MeasuredTeacher] = field(default_factory=dict)
+
+
+def execute(
+    plans: Sequence[RunPlan], console: Console, *, retry: bool = False, wait: bool = False
+) -> list[Result | Exception]:
+    """How each run ended: its result, at once where it is finished already; else Busy, RunFailed or StorageError.
 
     Args:
-        plan: what to run.
+        plans: one run, or runs that agree on data set, hold-out, precision, batch size and epochs.
         console: told what happens.
-        retry: take up a run that failed before.
-        wait: where another process holds the run, wait for it (and take over if it dies) instead of giving up.
+        retry: take up runs that failed before.
+        wait: where another process holds a run, wait for it (and take over if it dies) instead of giving up.
 
     Raises:
-        Busy, RunFailed, StorageError, Interrupted.
+        Interrupted: the user stopped it; every member has saved its state.
     """
-    directory = RunDirectory(plan.directory)
-    if directory.is_finished:
-        return directory.result or {}
-    with RunLock(plan.directory) as lock:
+    cohort = Cohort(retry, console)
+    with ExitStack() as locks:
+        for plan in {plan.run_id: plan for plan in plans}.values():
+            try:
+                _admit(plan, cohort, locks, wait=wait)
+            except (Busy, RunFailed, StorageError) as error:
+                cohort.endings[plan.run_id] = error
+        if cohort.members:
+            _train(cohort)
+    return [cohort.endings[plan.run_id] for plan in plans]
+
+
+def _admit(plan: RunPlan, cohort: Cohort, locks: ExitStack, *, wait: bool) -> None:
+    """Lock a run and make it a member, or note that it is finished."""
+    directory, lock = RunDirectory(plan.directory), RunLock(plan.directory)
+    if not directory.is_finished:
+        locks.enter_context(lock)
         if wait:
-            lock.wait(lambda who: console.note(f"waiting for {plan.directory.name}: {who} is training it"))
+            lock.wait(lambda who: cohort.console.note(f"waiting for {plan.directory.name}: {who} is training it"))
         elif not lock.acquire():
             raise Busy(f"{plan.directory} is being trained by {lock.holder()}: wait for it, or stop it first")
-        if directory.is_finished:
+    if directory.is_finished:
+        cohort.endings[plan.run_id] = directory.result or {}
+        if lock.held:  # the run was finished while this process waited
             directory.tidy()
-            return directory.result or {}
-        failure = directory.failure
-        if failure is not None and not retry:
-            raise RunFailed(f"{plan.directory} failed before: {failure['message']} (add --retry to try it again)")
-        return _train(plan, directory, console, retry=retry)
-
-
-def _train(plan: RunPlan, directory: RunDirectory, console: Console, *, retry: bool) -> dict[str, Any]:
+        return
+    failure = directory.failure
+    if failure is not None and not cohort.retry:
+        raise RunFailed(f"{plan.directory} failed before: {failure['message']} (add --retry to try it again)")
     threads = plan.config["engine"]["threads"]
     if threads is not None:
         torch.set_num_threads(threads)
-    teacher, facts = _teacher(plan, console, retry=retry)
-    conditions = byte_conditions(plan.device, precision=plan.precision)
-    if retry:
+    teacher = _teacher(plan, cohort)
+    if cohort.retry:
         directory.clear_failure()
-    member = _member(plan, directory, teacher, {"classes": plan.dataset.num_classes, "teacher": facts}, conditions)
-    directory.start(config=_config_file(plan), provenance=collect(
-        plan.device, precision=plan.precision, engine=dict(plan.config["engine"]), teacher=facts
-    ))
-    _resume(member, directory, conditions, console)
-
-    with stop_signals() as stop_requested:
-        fit([member], watch=console.watch, stop_requested=stop_requested)
-    if member.error is not None:
-        raise RunFailed(f"{plan.directory}: {member.error}") from member.error
-    if member.active:
-        raise Interrupted(f"stopped at epoch {member.epoch}, step {member.step}: type the command again to go on")
-    return directory.result or {}
+    _begin(plan, directory, teacher, cohort)
 
 
-def _teacher(plan: RunPlan, console: Console, *, retry: bool) -> tuple[LiveTeacher | None, dict[str, object] | None]:
-    if plan.teacher is None:
-        return None, None
-    record: RunRecord | None = plan.teacher if isinstance(plan.teacher, RunRecord) else None
-    if isinstance(plan.teacher, RunPlan):
-        if not RunDirectory(plan.teacher.directory).is_finished:
-            console.note(f"teacher {plan.teacher.directory.name} is needed first")
-        execute(plan.teacher, console, retry=retry, wait=True)
-        record = read_run(plan.teacher.directory)
-    assert record is not None
-    return make_teacher(plan, record, taps=not plan.objective().logits_only, note=console.note)
-
-
-def _member(
-    plan: RunPlan,
-    directory: RunDirectory,
-    teacher: LiveTeacher | None,
-    facts: dict[str, object],
-    conditions: dict[str, Any],
-) -> Member:
+def _begin(plan: RunPlan, directory: RunDirectory, teacher: MeasuredTeacher | None, cohort: Cohort) -> None:
+    """Open the run's folder, build the member and put it where its last checkpoint stands."""
+    facts = None if teacher is None else teacher.facts
+    conditions = byte_conditions(plan.device, precision=plan.precision)
     batch_size = plan.recipe.batch_size
-    return Member(
+    member = Member(
         name=plan.directory.name,
         student=plan.network().to(plan.device),
         objective=plan.objective().to(plan.device),
-        teacher=teacher,
+        teacher=None if teacher is None else teacher.network,
         recipe=plan.recipe,
         stream=ImageStream(plan.dataset, batch_size=batch_size, seed=plan.seed, device=plan.device),
         evaluation=EvaluationStream(plan.dataset, batch_size=EVALUATION_BATCH, device=plan.device),
@@ -129,31 +126,68 @@ def _member(
         seed=plan.seed,
         recorder=directory,
         checkpoints=CheckpointSchedule(plan.config["engine"]["checkpoint_seconds"]),
-        facts=facts,
+        facts={"classes": plan.dataset.num_classes, "teacher": facts},
         conditions=conditions,
     )
-
-
-def _resume(member: Member, directory: RunDirectory, conditions: dict[str, Any], console: Console) -> None:
+    engine = dict(plan.config["engine"])
+    directory.start(
+        config={
+            "run_id": plan.run_id,
+            "names": dict(plan.names),
+            "config": dict(plan.config),
+            "identity": dict(plan.identity),
+        },
+        provenance=collect(plan.device, precision=plan.precision, engine=engine, teacher=facts),
+    )
     loaded = directory.load()
-    if loaded is None:
-        directory.rewind(0)
-        return
-    member.restore(loaded.tensors, loaded.state)
+    if loaded is not None:
+        member.restore(loaded.tensors, loaded.state)
+        differs = why_bytes_differ(loaded.state["conditions"], conditions)
+        for note in (
+            loaded.note,
+            differs,
+            f"{member.name} resumes at epoch {member.epoch}, step {member.step}",
+        ):
+            if note:
+                cohort.console.note(note)
     directory.rewind(member.epoch - 1)
-    differs = why_bytes_differ(loaded.state["conditions"], conditions)
-    for note in (loaded.note, differs, f"{member.name} resumes at epoch {member.epoch}, step {member.step}"):
-        if note:
-            console.note(note)
+    cohort.members[plan.run_id], cohort.directories[plan.run_id] = member, directory
 
 
-def _config_file(plan: RunPlan) -> dict[str, Any]:
-    return {
-        "run_id": plan.run_id,
-        "names": dict(plan.names),
-        "config": dict(plan.config),
-        "identity": dict(plan.identity),
-    }
+def _train(cohort: Cohort) -> None:
+    with stop_signals() as stop_requested:
+        fit(list(cohort.members.values()), watch=cohort.console.watch, stop_requested=stop_requested)
+    for run_id, member in cohort.members.items():
+        directory = cohort.directories[run_id]
+        if isinstance(member.error, StorageError):
+            cohort.endings[run_id] = member.error
+        elif member.error is not None:
+            cohort.endings[run_id] = RunFailed(f"{directory.path}: {member.error}")
+        elif member.active:
+            raise Interrupted(f"stopped at epoch {member.epoch}, step {member.step}: type the command again to go on")
+        else:
+            cohort.endings[run_id] = directory.result or {}
+
+
+def _teacher(plan: RunPlan, cohort: Cohort) -> MeasuredTeacher | None:
+    """The plan's teacher, trained first where no finished run has it; shared by the cohort."""
+    if plan.teacher is None:
+        return None
+    key = (plan.teacher.run_id, plan.config["teacher"]["precision"], plan.objective().logits_only)
+    if key not in cohort.teachers:
+        record: RunRecord | None
+        if isinstance(plan.teacher, RunPlan):
+            if not RunDirectory(plan.teacher.directory).is_finished:
+                cohort.console.note(f"teacher {plan.teacher.directory.name} is needed first")
+            (ending,) = execute([plan.teacher], cohort.console, retry=cohort.retry, wait=True)
+            if isinstance(ending, Exception):
+                raise ending
+            record = read_run(plan.teacher.directory)
+        else:
+            record = plan.teacher
+        assert record is not None
+        cohort.teachers[key] = measured_teacher(plan, record, note=cohort.console.note)
+    return cohort.teachers[key]
 
 
 @contextmanager
@@ -166,7 +200,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         asked.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -174,6 +208,3 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-__all__ = ["Busy", "Console", "Interrupted", "RunFailed", "StorageError", "execute", "stop_signals"]

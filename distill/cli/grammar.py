@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,11 +96,17 @@ def parse(
     """
     line = CommandLine()
     words = {option.word: option for option in options}
+
+    def is_value(word: str) -> bool:  # what follows an option is its value unless it has a meaning of its own
+        key, equals, _ = word.partition("=")
+        return not word.startswith("--") and not (equals and _is_key(key, keys, dotted))
+
     rest = list(argv)
     while rest:
         word = rest.pop(0)
         if word.startswith("-"):
-            _read_option(line, word, rest, words)
+            following = rest.pop(0) if _wants_value(word, words) and rest and is_value(rest[0]) else None
+            _read_option(line, word, following, words)
         elif "=" in word:
             _read_pair(line, word, keys, dotted)
         else:
@@ -120,22 +126,24 @@ def _wrong_paths(line: CommandLine) -> list[str]:
     return faults
 
 
-def _read_option(line: CommandLine, word: str, rest: list[str], words: dict[str, Option]) -> None:
+def _wants_value(word: str, words: Mapping[str, Option]) -> bool:
+    # a misspelt option most likely has one: one mistake deserves one sentence
+    return "=" not in word and (word not in words or words[word].metavar is not None)
+
+
+def _read_option(line: CommandLine, word: str, following: str | None, words: Mapping[str, Option]) -> None:
     name, equals, value = word.partition("=")
+    value = value if equals else following or ""
     option = words.get(name)
     if option is None:
         line.faults.append(f"unknown option {name}: {nearest(name, [*words, '--help'])}")
-        if not equals and rest and not rest[0].startswith("-") and "=" not in rest[0]:
-            rest.pop(0)  # most likely its value: one mistake deserves one sentence
         return
-    if option.metavar is None:
-        if equals:
-            line.faults.append(f"{name} takes no value, got {value!r}: write {name} alone")
-    elif not equals and rest and not rest[0].startswith("--"):
-        value = rest.pop(0)
+    if option.metavar is None and equals:
+        line.faults.append(f"{name} takes no value, got {value!r}: write {name} alone")
     if option.metavar is not None and not value:
         line.faults.append(f"{name} needs a value: write {name} {option.metavar}")
-    elif option.choices and value not in option.choices:
+        return
+    if option.choices and value not in option.choices:
         line.faults.append(f"{name} cannot be {value!r}: {nearest(value, option.choices)}")
     if name in line.options:
         line.faults.append(f"{name} is given twice: keep one")
@@ -144,14 +152,19 @@ def _read_option(line: CommandLine, word: str, rest: list[str], words: dict[str,
 
 def _read_pair(line: CommandLine, word: str, keys: Sequence[str], dotted: bool) -> None:
     key, _, value = word.partition("=")
-    if key not in keys and not (dotted and re.fullmatch(r"\w+(\.\w+)+", key)):
+    if not _is_key(key, keys, dotted):
         line.faults.append(f"unknown key {key!r} in {word!r}: {nearest(key, keys)}")
         return
     if not value:
         line.faults.append(f"{key}= needs a value: write {key}=VALUE or leave it out")
+        return
     if key in line.pairs:
         line.faults.append(f"{key} is given twice: keep one, or write {key}=A,B for any of several")
     line.pairs[key] = value
+
+
+def _is_key(key: str, keys: Sequence[str], dotted: bool) -> bool:
+    return key in keys or (dotted and re.fullmatch(r"\w+(\.\w+)+", key) is not None)
 
 
 def _as_pair(word: str, keys: Sequence[str]) -> str:
@@ -175,9 +188,8 @@ def deliver(views: Views, line: CommandLine) -> None:
     except StorageError as error:
         cause = error.__cause__
         reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)
-        raise UsageError(
-            [f"could not write {line.out}: {reason.lower()}; choose another --out FILE"]
-        ) from error
+        sentence = f"could not write {line.out}: {reason.lower()}; choose another --out FILE"
+        raise UsageError([sentence]) from error
 
 
 def select(line: CommandLine) -> Selection:

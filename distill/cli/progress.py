@@ -31,7 +31,11 @@ class Progress:
         """One line an epoch, kept."""
         self._rewrite("")
         line = f"{member.name}  epoch {member.epoch - 1}/{member.recipe.epochs}  {self._numbers(member.last_train)}"
-        print(f"{line}  {member.split} {measured.accuracy:.2f} %  {self._pace(member)}", file=self._stream, flush=True)
+        print(
+            f"{line}  {member.split} {measured.accuracy:.2f} %  {self._pace(member)}",
+            file=self._stream,
+            flush=True,
+        )
 
     def stopped(self, member: Member, error: Exception) -> None:
         """Say at once that a member has stopped; the summary repeats it."""

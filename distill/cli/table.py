@@ -17,8 +17,9 @@ from distill.cli.grammar import (
 from distill.tables import records
 from distill.tables.filters import FILTERS
 from distill.tables.output import Views
+from distill.tables.remarks import notes
 from distill.tables.sheet import sheet
-from distill.tables.table import Table, UnknownBaseline, build, notes
+from distill.tables.table import Table, UnknownBaseline, build
 
 HELP = """\
 distill table [key=value ...] [--option ...]     compare finished runs

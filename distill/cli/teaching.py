@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 
 from torch import nn
@@ -19,10 +20,16 @@ EVALUATIONS = "evaluations.json"  # accuracies by (weights, data, precision), be
 EVALUATION_BATCH = 256
 
 
-def make_teacher(
-    plan: RunPlan, record: RunRecord, *, taps: bool, note: Callable[[str], None]
-) -> tuple[LiveTeacher, dict[str, object]]:
-    """The frozen network of the finished run `record` as `plan`'s teacher, and the facts about it.
+@dataclass(frozen=True)
+class MeasuredTeacher:
+    """A teacher ready to answer, and what is recorded about it in its students' results."""
+
+    network: LiveTeacher
+    facts: Mapping[str, object]
+
+
+def measured_teacher(plan: RunPlan, record: RunRecord, *, note: Callable[[str], None]) -> MeasuredTeacher:
+    """The frozen network of the finished run `record` as `plan`'s teacher.
 
     Raises:
         StorageError: its weights are damaged, or its accuracy is not the one on record.
@@ -36,9 +43,9 @@ def make_teacher(
     network = network.to(plan.device)
     accuracy = _known_accuracy(plan, record, network, precision, note)
     weights = record.result["weights_sha256"]
-    teacher = LiveTeacher(network, weights=weights, precision=precision, taps=taps)
+    teacher = LiveTeacher(network, weights=weights, precision=precision, taps=not plan.objective().logits_only)
     facts = {"run_id": record.run_id, "weights_sha256": weights, "accuracy": accuracy, "source": "live"}
-    return teacher, facts
+    return MeasuredTeacher(teacher, facts)
 
 
 def _known_accuracy(
@@ -64,7 +71,12 @@ def _known_accuracy(
                 "its weights or the data have changed; delete its folder to train it again"
             )
     note(f"teacher {record.path.name}: {plan.dataset.split} {measured.accuracy:.2f} % ({precision})")
-    entry = {"accuracy": measured.accuracy, "split": plan.dataset.split, "precision": precision, "device": plan.device.type}
+    entry = {
+        "accuracy": measured.accuracy,
+        "split": plan.dataset.split,
+        "precision": precision,
+        "device": plan.device.type,
+    }
     with contextlib.suppress(StorageError):  # a store that cannot be written to is measured again next time
         write_json(path, {**known, key: entry})
     return measured.accuracy

@@ -54,7 +54,10 @@ def main(argv: list[str]) -> int:
 
     try:
         presets, sweep = prepare(
-            command.overrides, multirun=command.multirun, config_dir=command.config_dir, faults=command.faults,
+            command.overrides,
+            multirun=command.multirun,
+            config_dir=command.config_dir,
+            faults=command.faults,
             may_download=not command.show_config,
         )
     except Faults as faults:
@@ -67,8 +70,7 @@ def main(argv: list[str]) -> int:
         return FINISHED
     run = partial(run_job, config_dir=command.config_dir, retry=command.retry)
     if not sweep.multirun:
-        outcome = run_plan(sweep.jobs[0], retry=command.retry)
-        return outcome.code
+        return run_plans(sweep.jobs, retry=command.retry)[0].code
     returned = presets.hydra.multirun("train", run, sweep.overrides, with_log_configuration=False)
     return summarise([job.return_value for batch in returned for job in batch])
 
@@ -120,38 +122,47 @@ def run_job(config: Any, *, config_dir: Path | None, retry: bool) -> Outcome:
     """One job of a sweep, in whatever process the launcher started it. Never raises: the outcome says what failed."""
     from hydra.core.hydra_config import HydraConfig
 
+    return run_plans([plan_job(config, HydraConfig.get(), config_dir)], retry=retry)[0]
+
+
+def plan_job(config: Any, hydra: Any, config_dir: Path | None) -> Any:
+    """The plan of a job that Hydra's sweeper has composed."""
     from distill.compose.preflight import preflight
     from distill.compose.presets import Presets, from_hydra
 
-    hydra = HydraConfig.get()
-    composed = from_hydra(config, hydra, list(hydra.overrides.task))
-    return run_plan(preflight(composed, Presets(config_dir)), retry=retry)
+    return preflight(from_hydra(config, hydra, list(hydra.overrides.task)), Presets(config_dir))
 
 
-def run_plan(plan: Any, *, retry: bool) -> Outcome:
-    """Execute a plan and say how it ended, on the screen and as an outcome."""
-    from distill.cli.execute import Busy, Console, Interrupted, RunFailed, StorageError, execute
-    from distill.cli.progress import Progress, duration
+def run_plans(plans: Sequence[Any], *, retry: bool) -> list[Outcome]:
+    """Execute runs side by side and say how each ended, on the screen and as an outcome."""
+    from distill.cli.execute import Console, Interrupted, execute
+    from distill.cli.progress import Progress
 
-    name, path = plan.directory.name, str(plan.directory)
-    done_before = (plan.directory / "result.json").is_file()
+    done_before = {plan.run_id for plan in plans if (plan.directory / "result.json").is_file()}
     try:
-        result = execute(plan, Console(partial(print, flush=True), Progress()), retry=retry)
-    except Busy as error:
-        return _ended(name, path, BUSY, str(error))
-    except (RunFailed, StorageError, Interrupted) as error:
-        outcome = _ended(name, path, FAILED, str(error))
-        if isinstance(error, Interrupted):
-            raise SystemExit(FAILED) from None  # the user wants the whole command to stop
-        return outcome
+        endings = execute(plans, Console(partial(print, flush=True), Progress()), retry=retry)
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(FAILED) from None  # the user wants the whole command to stop
     except Exception as error:
         traceback.print_exc()  # not foreseen: the trace is what a report needs
-        return _ended(name, path, FAILED, f"{path} failed: {type(error).__name__}: {error}")
-    last, best = result["last"], result["best"]
+        endings = [error] * len(plans)
+    return [_outcome(plan, ending, plan.run_id in done_before) for plan, ending in zip(plans, endings, strict=True)]
+
+
+def _outcome(plan: Any, ending: Any, done_before: bool) -> Outcome:
+    from distill.cli.execute import Busy
+    from distill.cli.progress import duration
+
+    name, path = plan.directory.name, str(plan.directory)
+    if isinstance(ending, Exception):
+        print(ending, file=sys.stderr, flush=True)
+        return Outcome(name, path, BUSY if isinstance(ending, Busy) else FAILED, str(ending))
+    last, best = ending["last"], ending["best"]
     text = (
-        f"{name} {'was finished before' if done_before else 'finished'}: {result['split']} "
+        f"{name} {'was finished before' if done_before else 'finished'}: {ending['split']} "
         f"{last['accuracy']:.2f} % after epoch {last['epoch']} (best {best['accuracy']:.2f} %, epoch {best['epoch']}), "
-        f"{duration(result['seconds'])}; {path}"
+        f"{duration(ending['seconds'])}; {path}"
     )
     print(text, flush=True)
     return Outcome(name, path, FINISHED, text, last["accuracy"])
@@ -166,8 +177,3 @@ def summarise(outcomes: Sequence[Outcome]) -> int:
         print(f"{'busy' if outcome.code == BUSY else 'failed'}: {outcome.text}")
     codes = {outcome.code for outcome in outcomes}
     return next((code for code in (FAILED, BUSY) if code in codes), FINISHED)
-
-
-def _ended(name: str, path: str, code: int, text: str) -> Outcome:
-    print(text, file=sys.stderr, flush=True)
-    return Outcome(name, path, code, text)

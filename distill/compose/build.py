@@ -79,12 +79,14 @@ def build_objective(node: Mapping[str, Any], *, seed: int) -> Objective:
 
 
 def build_recipe(node: Mapping[str, Any]) -> Recipe:
-    """The recipe, its optimizer tried on one parameter so that a wrong value is found now."""
+    """The recipe. Its optimizer is built with the student; the ranges of its numbers are checked here and now."""
+    faults = []
+    for key, value in node.get("optimizer", {}).items():
+        if isinstance(value, int | float) and (value < 0 or (value == 0 and key == "lr")):
+            faults.append(f"recipe.optimizer.{key} must be {'> 0' if key == 'lr' else '>= 0'}, got {value}: change it")
+    if faults:
+        raise Refused(faults)
     recipe: Recipe = build(node)
-    try:
-        recipe.optimizer([nn.Parameter(torch.zeros(1))])
-    except (ValueError, TypeError) as error:
-        raise Refused([f"recipe.optimizer: {error}"]) from error
     return recipe
 
 

@@ -35,7 +35,7 @@ def check_typed(node: Mapping[str, Any], schema: type, path: str, faults: list[s
         if value == MISSING and key in optional:
             continue
         if key in hints and dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
-            checked[key] = check_typed(value, hints[key], _join(path, key), faults)  # type: ignore[arg-type]
+            checked[key] = check_typed(value, hints[key], _join(path, key), faults)
         elif key in hints and isinstance(value, Mapping) and "_target_" in value:
             checked[key] = check_target(value, _join(path, key), faults)
         elif key in hints:

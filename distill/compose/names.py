@@ -10,14 +10,23 @@ GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
 
 def run_names(composed: Composed, config: Mapping[str, Any], presets: Presets) -> dict[str, str]:
     """`{"loss": "kd temperature=3", ...}`: a preset's name only where the node is that preset's."""
-    choices = composed.choices
-    base = [f"experiment={choices['experiment']}"] if choices.get("experiment", "null") not in ("null", "None") else []
+    choices, base = composed.choices, _experiment(composed)
     names = {}
     for group in GROUPS:
         option = choices.get(group, "?")
         node = config[group] if group != "teacher" else (config["teacher"] or {}).get("network")
         names[group] = option if node is None else _name(group, option, node, base, presets)
     return names
+
+
+def recipe_name(composed: Composed, recipe: Mapping[str, Any], presets: Presets) -> str:
+    """The name of a recipe node made from the chosen option: a teacher's own."""
+    return _name("recipe", composed.choices.get("recipe", "?"), recipe, [], presets)
+
+
+def _experiment(composed: Composed) -> list[str]:
+    chosen = composed.choices.get("experiment", "null")
+    return [] if chosen in ("null", "None") else [f"experiment={chosen}"]
 
 
 def _name(group: str, option: str, node: Mapping[str, Any], base: list[str], presets: Presets) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from distill.compose.build import Refused, build_dataset, build_objective, build_recipe, try_network
 from distill.compose.check import check_typed
-from distill.compose.names import run_names
+from distill.compose.names import recipe_name, run_names
 from distill.compose.plan import RunPlan, plan_run
 from distill.compose.presets import Composed, Presets
 from distill.compose.schema import Root
@@ -53,7 +53,11 @@ def preflight(composed: Composed, presets: Presets, *, may_download: bool = True
     objective = _attempt(lambda node: build_objective(node, seed=0), config.get("loss"), "loss", faults)
     teacher_node: Mapping[str, Any] = config.get("teacher") or {}
     teacher_recipe = _attempt(build_recipe, teacher_node.get("recipe"), "teacher.recipe", faults)
-    if objective is not None and objective.needs_teacher and not (teacher_node.get("network") or teacher_node.get("run")):
+    if (
+        objective is not None
+        and objective.needs_teacher
+        and not (teacher_node.get("network") or teacher_node.get("run"))
+    ):
         faults.append(
             f"loss={composed.choices.get('loss', '?')} needs a teacher: choose teacher=NAME or teacher.run=ID"
         )
@@ -82,8 +86,9 @@ def preflight(composed: Composed, presets: Presets, *, may_download: bool = True
         names["teacher"] = str(finished.names.get("student", finished.run_id))
     else:
         assert teacher_recipe is not None
-        teacher_names = {**names, "student": names["teacher"], "teacher": "none", "loss": "ce"}
         teacher_config = _teacher_config(config, device)
+        own_recipe = recipe_name(composed, teacher_config["recipe"], presets)
+        teacher_names = {**names, "student": names["teacher"], "teacher": "none", "loss": "ce", "recipe": own_recipe}
         teacher = plan_run(teacher_config, teacher_names, recipe=teacher_recipe, teacher=None, **common)
     return plan_run(config, names, recipe=recipe, teacher=teacher, **common)
 

@@ -12,9 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
@@ -45,8 +43,6 @@ class Presets:
         path.append("distill", f"file://{configs_dir()}")
         if config_dir is not None:
             path.append("command-line", f"file://{config_dir.resolve()}")
-        for plugin in Plugins.instance().discover(SearchPathPlugin):
-            plugin().manipulate_search_path(path)
         path.append("schema", "structured://")  # Hydra's own node lives in its config store
         self.hydra = Hydra.create_main_hydra2(task_name="distill", config_search_path=path)
         self._loader = self.hydra.config_loader
@@ -73,7 +69,7 @@ class Presets:
         """The override lists of a sweep, in the order in which Hydra's basic sweeper runs them."""
         lists: dict[str, list[str]] = {}
         for override in overrides:
-            key = override.get_key_element()
+            key = self._key(override)
             if override.is_sweep_override():
                 lists[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
             else:
@@ -93,13 +89,10 @@ class Presets:
 
     def text(self, override: Override) -> str:
         """An override as handed to Hydra: values are forced, since our own check says what is a key."""
-        key = override.get_key_element()
         if override.type == OverrideType.DEL:
             return str(override.input_line)
-        if not self.is_group(override) and not key.startswith("hydra."):
-            key = f"++{override.key_or_group}"
         value = override.input_line.split("=", 1)[1] if override.input_line else ""
-        return f"{key}={value}"
+        return f"{self._key(override)}={value}"
 
     def is_group(self, override: Override) -> bool:
         """Whether the override chooses an option of a group rather than a value."""
@@ -123,6 +116,11 @@ class Presets:
                 node = node.get("network") or {}
             self._nodes[key] = {k: v for k, v in node.items() if (group, k) != ("loss", "alpha")}
         return self._nodes[key]
+
+    def _key(self, override: Override) -> str:
+        if self.is_group(override) or override.key_or_group.startswith("hydra."):
+            return override.get_key_element()
+        return f"++{override.key_or_group}"
 
     def _options(self, group: str) -> list[str]:
         options = list(self._loader.get_group_options(group, ObjectType.CONFIG))
@@ -161,14 +159,15 @@ def _plain(node: Any, key: Any, path: str, faults: list[str]) -> Any:
     try:
         value = node[key]
     except InterpolationToMissingValueError:
-        wanted = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index,call-overload]
+        unresolved: Any = OmegaConf.to_container(node, resolve=False)
+        wanted = unresolved[key]
         faults.append(f"{path} is {wanted}, which has no value here: choose an experiment that fills it, or set {path}")
         return None
     except OmegaConfBaseException as error:
         faults.append(f"{path}: {_first_line(error)}")
         return None
     if isinstance(value, DictConfig):
-        return {str(k): _plain(value, k, f"{path}.{k}", faults) for k in value}
+        return {str(k): _plain(value, k, f"{path}.{k!s}", faults) for k in value}
     if isinstance(value, ListConfig):
         return [_plain(value, i, f"{path}[{i}]", faults) for i in range(len(value))]
     return value
@@ -180,4 +179,3 @@ def _place(override: Override) -> tuple[str, str | None]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split(os.linesep)[0].split("\n")[0]
-

@@ -80,9 +80,7 @@ def signature(target: Any) -> Signature:
         hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError, AttributeError):
         hints = {}
-    named = {
-        name: p for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
-    }
+    named = {name: p for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     annotations = {name: hints.get(name, inspect.Parameter.empty) for name in named}
     defaults = {name: p.default for name, p in named.items() if p.default is not p.empty}
     return Signature(

@@ -6,9 +6,7 @@ from typing import Any
 WEIGHTS = ("ce_weight", "kd_weight")
 
 
-def reduce_alpha(
-    loss: Mapping[str, Any], explicit: Iterable[str], faults: list[str], *, option: str
-) -> dict[str, Any]:
+def reduce_alpha(loss: Mapping[str, Any], explicit: Iterable[str], faults: list[str], *, option: str) -> dict[str, Any]:
     """The loss node with `alpha` replaced by `ce_weight` = 1 - alpha and `kd_weight` = alpha.
 
     Args:
@@ -28,7 +26,9 @@ def reduce_alpha(
             "give either alpha or the weights"
         )
     elif not all(weight in loss for weight in WEIGHTS):
-        faults.append(f"loss.alpha={alpha} needs a preset with ce_weight and kd_weight; loss={option} has its own weights")
+        faults.append(
+            f"loss.alpha={alpha} needs a preset with ce_weight and kd_weight; loss={option} has its own weights"
+        )
     elif isinstance(alpha, bool) or not isinstance(alpha, int | float):
         faults.append(f"loss.alpha must be a number, got {alpha!r}")
     elif not 0 <= alpha <= 1:

@@ -25,9 +25,7 @@ def channel_statistics(images: NDArray[np.uint8]) -> tuple[Channels, Channels]:
     return checked_channels("mean", mean), checked_channels("std", std)
 
 
-def checked_channels(
-    name: str, values: tuple[float, ...] | list[float], *, positive: bool = False
-) -> Channels:
+def checked_channels(name: str, values: tuple[float, ...] | list[float], *, positive: bool = False) -> Channels:
     """Three finite numbers as a tuple; ValueError otherwise."""
     channels = tuple(float(value) for value in values)
     if len(channels) != 3 or not all(math.isfinite(value) for value in channels):

@@ -81,9 +81,7 @@ def _source(name: str, num_classes: int, *, npz: str | None, root: str, download
         names, train = _archive(name, root, train=True, download=download)
         return names, train, lambda: _archive(name, root, train=False, download=False)[1]
     if download:
-        raise ValueError(
-            f"dataset.npz={npz} and dataset.download=true name two sources: leave one of them out"
-        )
+        raise ValueError(f"dataset.npz={npz} and dataset.download=true name two sources: leave one of them out")
     given = read_class_names(npz) or tuple(str(label) for label in range(num_classes))
     if len(given) != num_classes:
         raise ValueError(
@@ -103,7 +101,7 @@ def _archive(name: str, root: str, *, train: bool, download: bool) -> tuple[tupl
 
     try:
         with warnings.catch_warnings():
-            # The archive's pickles are of 2009; NumPy 2.4 finds fault with how they spell a dtype.
+            # The archive's pickles are of 2009: NumPy 2.4.0 to 2.4.4 warn of how they spell a dtype.
             warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
             source = getattr(torchvision.datasets, name)(root, train=train, download=download)
     except (OSError, RuntimeError) as error:

@@ -15,9 +15,7 @@ from distill.data.dataset import Arrays
 KEYS = "x_train y_train x_test y_test"
 
 
-def read_part(
-    npz: str, part: str, *, num_classes: int | None = None, image_size: int | None = None
-) -> Arrays:
+def read_part(npz: str, part: str, *, num_classes: int | None = None, image_size: int | None = None) -> Arrays:
     """Images (N, H, H, 3) uint8 and labels (N,) int64 of `part`, "train" or "test".
 
     Raises ValueError in one sentence if the file or a key is missing, a type or shape is not as above,
@@ -26,9 +24,7 @@ def read_part(
     images = _member(npz, images_key)
     labels = _member(npz, labels_key)
     if images.dtype != np.uint8:
-        raise ValueError(
-            f"{images_key} in {npz} must be uint8, got {images.dtype}: store pixel values 0..255"
-        )
+        raise ValueError(f"{images_key} in {npz} must be uint8, got {images.dtype}: store pixel values 0..255")
     if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3 or not images.size:
         raise ValueError(
             f"{images_key} in {npz} must be square colour images of shape (N, H, H, 3), got {images.shape}: "
@@ -36,8 +32,7 @@ def read_part(
         )
     if image_size is not None and images.shape[1] != image_size:
         raise ValueError(
-            f"{images_key} in {npz} must be {image_size} pixels wide and high, got {images.shape[1]}: "
-            f"resize the images"
+            f"{images_key} in {npz} must be {image_size} pixels wide and high, got {images.shape[1]}: resize the images"
         )
     if labels.dtype.kind not in "ui" or labels.ndim != 1:
         raise ValueError(
@@ -45,9 +40,7 @@ def read_part(
             f"store one class number per image"
         )
     if len(labels) != len(images):
-        raise ValueError(
-            f"{images_key} and {labels_key} in {npz} differ in length: {len(images)} and {len(labels)}"
-        )
+        raise ValueError(f"{images_key} and {labels_key} in {npz} differ in length: {len(images)} and {len(labels)}")
     _check_range(labels, labels_key, npz, num_classes)
     return images, labels.astype(np.int64)
 

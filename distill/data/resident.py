@@ -4,9 +4,9 @@ Layout. All images lie in one flat uint8 buffer, NHWC, zero-padded once. Padding
 left of a row serve as the right padding of the row before it, and the p zero rows above an image as the
 bottom padding of the image before it, so an image takes (H+p)^2 pixels instead of (H+2p)^2. Where a data
 set is flipped, a mirrored copy of every image follows. A row of any view is then H adjacent pixels of the
-buffer, and a batch is one `index_select` of B*H rows. Gathering single pixels needs no
-mirrored copy but an index H times longer, and takes 7 microseconds an image instead of 2 (measured on one CPU
-core). The price: CIFAR takes 390 MB.
+buffer, and a batch is one `index_select` of B*H rows. Gathering single pixels needs no mirrored copy but an
+index H times longer, and takes 7 microseconds an image instead of 2 (measured on one CPU core). The price:
+CIFAR takes 390 MB.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distill.data.channels import Channels
 from distill.data.views import num_views, split_view
-
-Channels = tuple[float, float, float]
 
 
 class DeviceImages:

@@ -25,9 +25,7 @@ class ImageStream:
     The draws of an epoch depend on the seed and the epoch alone and are made on the CPU, so every device sees
     the same ones. After they are moved to the device, once an epoch, no step waits for the host."""
 
-    def __init__(
-        self, dataset: ImageDataset, *, batch_size: int, seed: int, device: torch.device | str
-    ) -> None:
+    def __init__(self, dataset: ImageDataset, *, batch_size: int, seed: int, device: torch.device | str) -> None:
         """ValueError if `batch_size` < 1."""
         self.dataset = dataset
         self.batch_size = _checked_batch_size(batch_size)

@@ -38,9 +38,7 @@ def synthetic(
     ):
         if value < least:
             raise ValueError(f"dataset.{name} must be at least {least}, got {value}: set a larger number")
-    blocks = np.random.RandomState(seed).randint(
-        NOISE, 256 - NOISE, (classes, BLOCKS, BLOCKS, 3), dtype=np.int16
-    )
+    blocks = np.random.RandomState(seed).randint(NOISE, 256 - NOISE, (classes, BLOCKS, BLOCKS, 3), dtype=np.int16)
     block = np.arange(image_size) * BLOCKS // image_size
     patterns = blocks[:, block][:, :, block]
 

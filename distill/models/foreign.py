@@ -10,7 +10,7 @@ CONTRACT = ("feature_channels", "embedding_dim", "num_classes")
 
 
 class LogitsOnly(Network):
-    """Any module that maps images to a tensor of logits (B, K). It has no taps: logit losses alone can use it.
+    """Any module that maps images to a tensor of logits (B, K). It has no taps: only logit losses can use it.
 
     Its parameters are named `network.*`. Raises ValueError from the forward pass where the module returns
     something else.

@@ -14,9 +14,10 @@ REFUSED = frozenset({"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overla
 
 
 class TimmNetwork(Network):
-    """A timm classifier. Taps are timm's own feature maps (`feature_info`), transformers' token grids included.
+    """A timm classifier. Its taps are timm's own feature maps (`feature_info`), the token grids of a ViT too.
 
     There are no preactivations. `final_map` is what the head pools, as (B, C, H, W) without prefix tokens.
+    The embedding is what the last linear layer reads; several such layers give theirs side by side.
     The parameters are named `network.*`.
     """
 
@@ -50,12 +51,12 @@ class TimmNetwork(Network):
         return Output(logits, features, (None,) * len(features), final_map, embedding_of(read))
 
 
-def timm_network(*, num_classes: int = 100, name: str, pretrained: bool = False, **options: object) -> TimmNetwork:
-    """timm's network `name`, e.g. `resnet18`; a tag names the weights that `pretrained` loads (`resnet18.a1_in1k`).
+def timm_network(*, num_classes: int = 100, name: str, pretrained: bool = False, **options: Any) -> TimmNetwork:
+    """timm's network `name`, e.g. `resnet18`, or with the weights' tag `resnet18.a1_in1k`.
 
-    `options` are the network's own, e.g. `img_size=32, patch_size=4` for a ViT on small images. Weights come from
-    timm's own loader, by name only. ValueError for an unknown name, for weights that do not exist and for options
-    that the network does not take.
+    `pretrained` loads the named weights through timm's own loader. `options` are the network's own, e.g.
+    `img_size=32, patch_size=4` for a ViT on small images. ValueError for an unknown name, for weights that do
+    not exist and for options that the network does not take.
     """
     check_num_classes(num_classes)
     import timm
@@ -105,5 +106,5 @@ def _as_map(final: Any, *, grid: Tensor) -> Tensor:
     if final.ndim == 4 and final.shape[1:3] == size:
         return final.permute(0, 3, 1, 2)
     if final.ndim == 3 and final.shape[1] >= size.numel():
-        return final[:, -size.numel() :].transpose(1, 2).unflatten(2, size)
+        return final[:, -size.numel() :].transpose(1, 2).reshape(grid.shape[0], -1, *size)
     return grid

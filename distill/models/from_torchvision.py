@@ -13,10 +13,11 @@ AUXILIARY = ("aux1", "aux2", "AuxLogits")  # the side classifiers of GoogLeNet a
 
 
 class TorchvisionNetwork(Network):
-    """A torchvision classifier. Its taps are the last map of each resolution, found by watching one image on the
-    meta device (for a ResNet: the stem after its ReLU and the four stages); token networks have none.
+    """A torchvision classifier. Its taps are the last map of each resolution (see `find_trunk`; for a ResNet
+    the stem after its ReLU and the four stages); token networks have none.
 
-    There are no preactivations. The embedding is what the last layer reads. The parameters are named `network.*`.
+    There are no preactivations. The embedding is what the last layer reads.
+    The parameters are named `network.*`.
     """
 
     def __init__(self, network: nn.Module, *, num_classes: int, trunk: Trunk) -> None:
@@ -41,26 +42,25 @@ class TorchvisionNetwork(Network):
 
 
 def torchvision_network(
-    *, num_classes: int = 100, name: str, weights: str | None = None, **options: object
+    *, num_classes: int = 100, name: str, weights: str | None = None, **options: Any
 ) -> TorchvisionNetwork:
     """torchvision's classifier `name`, e.g. `resnet18`.
 
-    `weights` names one of torchvision's own sets (`IMAGENET1K_V1`; checked against its hash when it is loaded); a
-    classifier for another number of classes then starts afresh. `options` are the network's own, e.g. `dropout=0.1`,
-    or `image_size=32, patch_size` for a ViT. ValueError for an unknown name, set of weights or option.
+    `weights` names one of torchvision's own sets, e.g. `IMAGENET1K_V1`, whose file is checked against its
+    hash; a classifier for another number of classes then starts afresh. `options` are the network's own, e.g.
+    `dropout=0.1`. ValueError for an unknown name, set of weights or option.
     """
     check_num_classes(num_classes)
     from torchvision import models
 
     check_name(name, models.list_models(module=models), library="torchvision")
-    if weights is None:
-        options = {"num_classes": num_classes, **options}
-    else:
+    fresh = {"num_classes": num_classes} if weights is None else {}
+    if weights is not None:
         sets = list(models.get_model_weights(name).__members__)
         if weights not in sets:
             raise ValueError(f"weights of {name} must be one of {', '.join(sets)}, got {weights!r}: name one of them")
     try:
-        network: nn.Module = models.get_model(name, weights=weights, **options)
+        network: nn.Module = models.get_model(name, weights=weights, **fresh, **options)
     except TypeError as error:
         raise ValueError(f"torchvision's {name} must understand its options, got {options}: {error}") from error
     _drop_auxiliary(network)
@@ -82,11 +82,8 @@ def _fit_classifier(network: nn.Module, name: str, *, num_classes: int) -> None:
     old = network.get_submodule(name)
     if channels_out(old) == num_classes:
         return
-    new: nn.Module
-    if isinstance(old, nn.Conv2d):
-        new = nn.Conv2d(old.in_channels, num_classes, old.kernel_size, stride=old.stride, padding=old.padding)
-    else:
-        new = nn.Linear(channels_in(old), num_classes)
+    inputs = channels_in(old)  # a convolution in this place is 1x1 (SqueezeNet)
+    new = nn.Linear(inputs, num_classes) if isinstance(old, nn.Linear) else nn.Conv2d(inputs, num_classes, 1)
     parent, _, leaf = name.rpartition(".")
     setattr(network.get_submodule(parent), leaf, new)
 

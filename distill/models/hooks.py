@@ -33,9 +33,7 @@ def outputs_of(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 def inputs_of(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     """The list fills with what each layer reads, in the order of execution."""
     seen: list[Tensor] = []
-    handles = [
-        layer.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0])) for layer in layers
-    ]
+    handles = [layer.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0])) for layer in layers]
     try:
         yield seen
     finally:
@@ -58,8 +56,9 @@ def classifier_layers(head: nn.Module | Sequence[nn.Module], *, num_classes: int
 
 def channels_in(layer: nn.Module) -> int:
     """Inputs of a linear layer or a convolution, 0 for anything else."""
-    size = getattr(layer, "in_features", 0) if isinstance(layer, nn.Linear) else getattr(layer, "in_channels", 0)
-    return int(size)
+    if isinstance(layer, nn.Linear):
+        return layer.in_features
+    return layer.in_channels if isinstance(layer, nn.Conv2d) else 0
 
 
 def channels_out(layer: nn.Module) -> int:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 def meta_copy(network: nn.Module) -> nn.Module:
     """A copy of `network` in eval mode whose tensors are on the meta device and want no gradient.
 
-    The original is not touched (neither mode nor BatchNorm statistics), and no weight is ever copied: the memo
-    tells deepcopy what to put in the place of each tensor.
+    The original is not touched (neither mode nor BatchNorm statistics), and no weight is ever copied: the
+    memo tells deepcopy what to put in the place of each tensor.
     """
     memo: dict[int, object] = {}
     for module in network.modules():

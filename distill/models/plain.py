@@ -17,10 +17,11 @@ def conv_stage(channels_in: int, channels_out: int, *, pool: bool) -> nn.Sequent
 
 
 class PlainCnn(Network):
-    """Eight 3x3 convolutions with BatchNorm and ReLU in four stages, max pooling between the stages, global average
-    pooling, one linear layer: VGG's pattern (Simonyan and Zisserman, ICLR 2015) at the cost of resnet8.
+    """Eight 3x3 convolutions with BatchNorm and ReLU in four stages, max pooling between the stages, global
+    average pooling, one linear layer: VGG's pattern (Simonyan and Zisserman, ICLR 2015) at resnet8's cost.
 
-    Images (B, 3, H, W), H and W >= 8. Taps: f0 to f3, the stages after their last ReLU; 32, 16, 8, 4 pixels at 32x32.
+    Images (B, 3, H, W), H and W >= 8. Taps: f0 to f3, the stages after their last ReLU; at 32x32 they are
+    32, 16, 8 and 4 pixels wide.
     """
 
     def __init__(self, *, num_classes: int = 10) -> None:

@@ -1,8 +1,8 @@
 """CIFAR ResNets (He et al., CVPR 2016, section 4.2) as the distillation literature runs them.
 
-depth 6n + 2: a 3x3 stem and three stages of n basic blocks, strides 1, 2, 2, global average pooling, one linear
-layer. The shortcut is a 1x1 convolution with BatchNorm wherever the shape changes ("option B"). Parameter names equal
-those of RepDistiller's and mdistiller's checkpoints, so published weights load as they are.
+depth 6n + 2: a 3x3 stem and three stages of n basic blocks, strides 1, 2, 2, global average pooling, one
+linear layer. The shortcut is a 1x1 convolution with BatchNorm wherever the shape changes ("option B").
+Parameter names equal those of RepDistiller's and mdistiller's checkpoints, so published weights load.
 """
 
 from torch import Tensor, nn
@@ -14,8 +14,10 @@ from distill.models.stages import conv3x3, initialise, run_stages
 Widths = tuple[int, int, int, int]  # stem and the three stages
 
 NARROW: Widths = (16, 16, 32, 64)
-FOURFOLD: Widths = (32, 64, 128, 256)  # the "x4" networks: the stem only doubles, so stage 1 has a shortcut too
-ABOUT_1M: Widths = (32, 32, 72, 144)  # multiples of eight: measured a fifth faster on a CPU than (36, 36, 72, 144)
+# The "x4" networks: the stem only doubles, so that stage 1 has a projection too.
+FOURFOLD: Widths = (32, 64, 128, 256)
+# Multiples of eight: measured faster on a CPU than (36, 36, 72, 144), which has as many parameters.
+ABOUT_1M: Widths = (32, 32, 72, 144)
 
 
 class BasicBlock(nn.Module):
@@ -34,7 +36,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out: Tensor = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.bn2(self.conv2(out))
         out += shortcut
         return out
@@ -45,7 +47,8 @@ class Stage(nn.Sequential):
 
     def __init__(self, channels_in: int, channels_out: int, *, blocks: int, stride: int) -> None:
         first = BasicBlock(channels_in, channels_out, stride=stride)
-        super().__init__(first, *(BasicBlock(channels_out, channels_out, stride=1) for _ in range(blocks - 1)))
+        others = (BasicBlock(channels_out, channels_out, stride=1) for _ in range(blocks - 1))
+        super().__init__(first, *others)
 
     def forward(self, x: Tensor) -> Tensor:
         first, *others = self
@@ -58,7 +61,7 @@ class Stage(nn.Sequential):
 class CifarResNet(Network):
     """ResNet for small images (B, 3, H, W).
 
-    Taps: f0 the stem, f1 to f3 the stages, each after its ReLU; at 32x32 they are 32, 32, 16 and 8 pixels wide.
+    Taps: f0 the stem, f1 to f3 the stages, each after its ReLU; at 32x32 they are 32, 32, 16, 8 pixels wide.
     Raises ValueError unless depth = 6n + 2 with n >= 1.
     """
 
@@ -135,5 +138,5 @@ def resnet32x4(*, num_classes: int = 100) -> CifarResNet:
 
 
 def resnet_1m(*, num_classes: int = 10) -> CifarResNet:
-    """resnet20 of widths 32, 72, 144, 1,354,202 parameters with 10 classes: the teacher of the small study."""
+    """1,354,202 parameters with 10 classes: resnet20 of widths 32, 72, 144, teacher of the small study."""
     return CifarResNet(depth=20, widths=ABOUT_1M, num_classes=num_classes)

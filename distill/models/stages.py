@@ -16,17 +16,17 @@ def conv3x3(channels_in: int, channels_out: int, *, stride: int = 1) -> nn.Conv2
 
 
 def initialise(network: nn.Module) -> None:
-    """Kaiming normal over the fan out for convolutions (He 2015); BatchNorm 1/0 and Linear keep torch's defaults."""
+    """Kaiming normal over the fan out for convolutions (He 2015); the rest keeps torch's defaults."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def run_stages(images: Tensor, stages: Iterable[Layer], classifier: Layer, *, taps: bool) -> Output:
-    """ReLU after every stage, global average pooling, classifier. Each stage returns its map *before* that ReLU.
+    """ReLU after every stage, global average pooling, classifier. A stage returns its map *before* that ReLU.
 
-    Without taps the ReLU works in place and nothing refers to a map once the next stage has read it. At 32x32 the
-    pooling of the CIFAR ResNets equals the field's AvgPool2d(8); other image sizes work too.
+    Without taps the ReLU works in place and nothing refers to a map once the next stage has read it. At 32x32
+    the pooling of the CIFAR ResNets equals the field's AvgPool2d(8); other image sizes work too.
     """
     features: list[Tensor] = []
     preactivations: list[Tensor] = []

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill.losses.logit import cross_entropy
 from distill.objectives.checks import check_weights
+from distill.objectives.objective import Objective
 
 if TYPE_CHECKING:
     from distill.data import Batch
     from distill.models import Output
 
 
-class CrossEntropy(nn.Module):
+class CrossEntropy(Objective):
     """`ce`: cross-entropy of the student's raw logits with the labels, times `ce_weight` (> 0).
 
     Raises ValueError where `ce_weight` is negative, zero or not finite.
     """
 
-    needs_teacher: bool = False
-    logits_only: bool = True
+    needs_teacher = False
 
     def __init__(self, *, ce_weight: float = 1.0) -> None:
         super().__init__()
         check_weights(ce_weight=ce_weight)
         self.ce_weight = ce_weight
-
-    def attach(self, student: nn.Module, teacher: nn.Module | None) -> nn.Module | None:
-        """Nothing to size."""
-        return None
 
     def forward(
         self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill.losses.logit import cross_entropy
 from distill.objectives.checks import check_weights
+from distill.objectives.objective import Objective
 from distill.objectives.teacher_logits import teacher_logits
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from distill.models import Output
 
 
-class LogitRegression(nn.Module):
+class LogitRegression(Objective):
     """`ce` + `kd`: ce_weight * CE(student, labels) + kd_weight * distance(student logits, teacher logits).
 
     `distance` is a function of `distill.losses.logit` without a temperature, such as `logit_mse`. No gradient
@@ -25,9 +26,6 @@ class LogitRegression(nn.Module):
     Raises ValueError where a weight is negative or not finite, or both are zero.
     """
 
-    needs_teacher: bool
-    logits_only: bool = True
-
     def __init__(self, *, distance: Callable[..., Tensor], ce_weight: float, kd_weight: float) -> None:
         super().__init__()
         check_weights(ce_weight=ce_weight, kd_weight=kd_weight)
@@ -35,10 +33,6 @@ class LogitRegression(nn.Module):
         self.ce_weight = ce_weight
         self.kd_weight = kd_weight
         self.needs_teacher = kd_weight > 0
-
-    def attach(self, student: nn.Module, teacher: nn.Module | None) -> nn.Module | None:
-        """Nothing to size."""
-        return None
 
     def forward(
         self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor

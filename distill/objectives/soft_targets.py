@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill.losses.logit import cross_entropy
 from distill.objectives.checks import check_temperature, check_weights
+from distill.objectives.objective import Objective
 from distill.objectives.teacher_logits import teacher_logits
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from distill.models import Output
 
 
-class SoftTargets(nn.Module):
+class SoftTargets(Objective):
     """`ce` + `kd`: ce_weight * CE(student, labels) + kd_weight * divergence(student, teacher, temperature).
 
     `divergence` is a function of `distill.losses.logit` with a temperature, T^2 inside. CE always sees the
@@ -24,9 +25,6 @@ class SoftTargets(nn.Module):
 
     Raises ValueError where `temperature` <= 0, a weight is negative, both are zero or a number is not finite.
     """
-
-    needs_teacher: bool
-    logits_only: bool = True
 
     def __init__(
         self, *, divergence: Callable[..., Tensor], temperature: float, ce_weight: float, kd_weight: float
@@ -39,10 +37,6 @@ class SoftTargets(nn.Module):
         self.ce_weight = ce_weight
         self.kd_weight = kd_weight
         self.needs_teacher = kd_weight > 0
-
-    def attach(self, student: nn.Module, teacher: nn.Module | None) -> nn.Module | None:
-        """Nothing to size."""
-        return None
 
     def forward(
         self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor

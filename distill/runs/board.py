@@ -45,9 +45,7 @@ class Board:
             write()
         except Exception as error:  # whatever it is (disk, versions, a missing package), the run matters more
             self._broken = True
-            _log.warning(
-                "TensorBoard events of %s are no longer written (%s); the run goes on", self._directory, error
-            )
+            _log.warning("TensorBoard events of %s are no longer written (%s); the run goes on", self._directory, error)
 
     def _write_scalars(self, numbers: Mapping[str, float], step: int) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary

@@ -142,9 +142,7 @@ def _keep_previous(directory: Path) -> None:
     try:
         try:
             os.link(last, spare)
-        except (
-            OSError
-        ):  # a file system without hard links: then a copy; what is really wrong shows there again
+        except OSError:  # a file system without hard links: then a copy; what is really wrong shows there again
             files.write_synced(spare, last.read_bytes())
         os.replace(spare, previous)
     finally:

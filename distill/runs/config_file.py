@@ -60,9 +60,7 @@ def plain(value: object, where: str = "config") -> Any:
             return [plain(item, f"{where}[{number}]") for number, item in enumerate(value)]
         case Mapping() if all(isinstance(key, str) for key in value):
             return {str.__str__(key): plain(item, f"{where}.{key}") for key, item in value.items()}
-    raise ValueError(
-        f"{where} must be plain data with string keys, got {type(value).__name__}: convert it first"
-    )
+    raise ValueError(f"{where} must be plain data with string keys, got {type(value).__name__}: convert it first")
 
 
 def _read_copy(directory: Path, digest: str) -> dict[str, Any] | None:

@@ -53,9 +53,7 @@ class RunDirectory:
         if not (self.path / CONFIG).exists():
             write_config(self.path, config)
         elif (found := read_config(self.path)["run_id"]) != config["run_id"]:
-            raise ValueError(
-                f"{self.path} belongs to run {found}, not {config['run_id']}: choose another runs_dir"
-            )
+            raise ValueError(f"{self.path} belongs to run {found}, not {config['run_id']}: choose another runs_dir")
         self._config = config
         self._record_session(provenance)
 

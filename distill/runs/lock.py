@@ -134,7 +134,7 @@ def _say_who(descriptor: int) -> None:
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]) if sys.argv else "python",
+        "command": shlex.join([os.path.basename(word) for word in sys.argv[:1]] + sys.argv[1:])[:200],
     }
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(who).encode("utf-8"), 0)

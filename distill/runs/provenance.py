@@ -36,9 +36,7 @@ def collect(device: str | torch.device = "cpu", **facts: object) -> dict[str, An
 def byte_conditions(device: str | torch.device = "cpu", **facts: object) -> dict[str, Any]:
     """What of the provenance decides the bytes, and `facts`; belongs into a checkpoint's state."""
     now = {"torch": torch.__version__, **collect(device)}
-    return {key: str(now[key]) for key in _BYTE_CONDITIONS} | {
-        key: str(value) for key, value in facts.items()
-    }
+    return {key: str(now[key]) for key in _BYTE_CONDITIONS} | {key: str(value) for key, value in facts.items()}
 
 
 def why_bytes_differ(then: Mapping[str, object], now: Mapping[str, object]) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from distill.runs.store import RunRecord
 from distill.tables.leaves import leaves, matches, split, word
+from distill.tables.ordering import natural
 from distill.tables.words import option
 
 NAMES = ("dataset", "student", "teacher", "loss", "recipe")
@@ -104,8 +105,7 @@ class Selection:
         asked = " ".join(str(each) for each in self.filters)
         for each in self.filters:
             if not passing(self.records, [each]):
-                there = sorted(
-                    {word(value) for value in map(each.value, self.records) if value is not _ABSENT}
-                )
+                values = {word(value) for value in map(each.value, self.records) if value is not _ABSENT}
+                there = sorted(values, key=natural)
                 return f"no run matches {asked}: {each.key} is {' or '.join(there)} in {self.runs_dir}"
-        return f"no run matches {asked}: each is matched by some run, together they are by none"
+        return f"no run matches {asked}: some run matches each, but no run all of them"

@@ -126,12 +126,9 @@ def _differing(rows: Sequence[Row], *, section: str, scope: Callable[[Row], Hash
 def _facts(row: Row, section: str) -> dict[str, str]:
     """One section of a row's identity as words by dotted path."""
     facts = leaves(row.first.identity.get(section), prefix=section)
-    if section == "data":
-        facts.pop(
-            "data.holdout", None
-        )  # has words of its own, and explains the absent digest of the test set
-        facts = {path: value for path, value in facts.items() if value is not None}
-        facts["data.limit"] = (row.first.config.get("dataset") or {}).get("limit")
+    facts.pop("data.holdout", None)  # has words of its own, which also explain why there is no test digest
+    if facts.get("data.test", "") is None:
+        del facts["data.test"]
     return {path: word(value) for path, value in facts.items()}
 
 
@@ -143,9 +140,8 @@ def _varying(peers: Sequence[Mapping[str, str]]) -> dict[str, set[str]]:
         count.update(facts.keys())
         for path, value in facts.items():
             values[path].add(value)
-    partial = {path for path in values if count[path] < len(peers)} - {
-        "data.test"
-    }  # unread by runs on a hold-out
+    partial = {path for path in values if count[path] < len(peers)}
+    partial.discard("data.test")  # runs on a hold-out never read it
     return {path: found for path, found in sorted(values.items()) if len(found) > 1 or path in partial}
 
 

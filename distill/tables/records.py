@@ -6,9 +6,10 @@ from typing import Any
 from distill.tables.comparison import Difference
 from distill.tables.leaves import leaves
 from distill.tables.naming import dataset, holdout, precision, recipe, student
+from distill.tables.remarks import notes
 from distill.tables.replicates import replicate_of
 from distill.tables.statistics import Summary
-from distill.tables.table import Line, Table, notes
+from distill.tables.table import Line, Table
 
 
 def document(table: Table) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from distill.tables.grouping import Row
 from distill.tables.naming import dataset, holdout, precision, recipe, student
-from distill.tables.statistics import Interval, Summary
-from distill.tables.table import Line, Table, heading, notes
+from distill.tables.remarks import accuracy, heading, notes
+from distill.tables.statistics import Interval
+from distill.tables.table import Line, Table
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Text cells under headers: `numeric` columns are set flush right; the first column names the row.
+    """Text cells under headers: `numeric` columns stand flush right, those before them name the row.
 
     A `divisible` sheet may continue below itself where it is wider than the terminal.
     """
@@ -51,9 +52,7 @@ def _columns(table: Table, *, everything: bool) -> list[_Column]:
         return [_Column(header, lambda line: fact(line.row), numeric=False)] if shown else []
 
     against = f"difference to {table.baseline}"
-    differences = (
-        [_Column(against, _difference), _Column("paired by seed", _paired)] if table.baseline else []
-    )
+    differences = [_Column(against, _difference), _Column("paired by seed", _paired)]
     return [
         _Column("method", lambda line: line.named.method, numeric=False),
         *told(dataset, "dataset"),
@@ -64,9 +63,9 @@ def _columns(table: Table, *, everything: bool) -> list[_Column]:
         *told(precision, "precision", shared=True),
         *told(_measured_on, "measured on", shared=True),
         _Column("n", lambda line: str(line.row.last.n)),
-        _Column("last epoch", lambda line: _accuracy(line.row.last)),
-        _Column(_selected(table), lambda line: _accuracy(line.row.best)),
-        *differences,
+        _Column("last epoch", lambda line: accuracy(line.row.last)),
+        _Column(_selected(table), lambda line: accuracy(line.row.best)),
+        *(differences if table.baseline else []),
         _Column("parameters", lambda line: _number(line.row.first.parameters, digits=0)),
         _Column("seconds", lambda line: _number(line.row.seconds, digits=1)),
     ]
@@ -83,13 +82,6 @@ def _selected(table: Table) -> str:
 
 def _number(value: float | None, *, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _accuracy(summary: Summary | None) -> str:
-    if summary is None:
-        return "-"
-    spread = "(n=1)" if summary.deviation is None else f"± {summary.deviation:.2f}"
-    return f"{summary.mean:.2f} {spread}"
 
 
 def _points(value: float) -> str:
@@ -113,9 +105,6 @@ def _paired(line: Line) -> str:
         return "-"
     pairs, interval = found.paired.pairs, found.paired.interval
     text = _range(interval)
-    if (pairs, pairs) != (
-        line.row.last.n,
-        found.baseline.row.last.n,
-    ):  # then it is another difference than Welch's
+    if {pairs} != {line.row.last.n, found.baseline.row.last.n}:  # then it is another difference than Welch's
         text = f"{_points(interval.difference)} {text} {pairs} seeds"
     return text if found.paired.correlation is None else f"{text} r={found.paired.correlation:+.2f}"

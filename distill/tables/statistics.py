@@ -48,8 +48,8 @@ def summarize(values: Sequence[float]) -> Summary:
 def welch(values: Sequence[float], baseline: Sequence[float]) -> Interval | None:
     """Interval of mean(values) - mean(baseline) for unequal variances (Welch 1947).
 
-    None where a side has n = 1, and where neither varies: equal seeds measure no chance, and a point would claim
-    certainty.
+    None where a side has n = 1, and where neither varies: equal seeds measure no chance, and a point would
+    claim certainty.
     """
     ours, theirs = summarize(values), summarize(baseline)
     if ours.deviation is None or theirs.deviation is None:
@@ -66,8 +66,8 @@ def welch(values: Sequence[float], baseline: Sequence[float]) -> Interval | None
 def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Paired | None:
     """Interval of the mean difference over the seeds both have (the keys).
 
-    None with fewer than two of them, and where all differences are equal. Two points always lie on a line: the
-    correlation is given from three pairs on, where both sides vary.
+    None with fewer than two of them, and where all differences are equal. Two points always lie on a line:
+    the correlation is given from three pairs on, where both sides vary.
     """
     seeds = sorted(values.keys() & baseline.keys())
     if len(seeds) < 2:

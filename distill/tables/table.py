@@ -1,16 +1,15 @@
 """A comparison table: named, ordered, compared rows and the lines around them."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distill.runs.store import RunRecord
 from distill.tables.comparison import DEFAULT_BASELINE, Compared, compare, unseen
 from distill.tables.grouping import Row, group
-from distill.tables.naming import Named, dataset, holdout, name_rows, precision, recipe, student
+from distill.tables.naming import Named, dataset, name_rows, student
 from distill.tables.ordering import natural
 from distill.tables.reading import Finished, once, read
-from distill.tables.replicates import replicate_of
 
 HIDDEN = ("failed", "unfinished", "running", "damaged")
 
@@ -103,48 +102,3 @@ def _ordered(lines: Sequence[Line]) -> list[Line]:
 
 def _place(line: Line) -> tuple[str, str]:
     return dataset(line.row), student(line.row)
-
-
-def heading(table: Table) -> str:
-    """What all rows share, said once above them."""
-    rows = [line.row for line in table.lines]
-    facts = [("dataset", dataset), ("student", student), ("recipe", recipe)]
-    shared = [f"{word} {name(rows[0])}" for word, name in facts if len({name(row) for row in rows}) == 1]
-    if len({precision(row) for row in rows}) == 1:
-        shared.append(precision(rows[0]))
-    return ", ".join([*shared, f"accuracy in percent on {_images(rows)}"])
-
-
-def _images(rows: Iterable[Row]) -> str:
-    held_out = {holdout(row) for row in rows}
-    if held_out == {0}:
-        return "the test set"
-    if len(held_out) == 1:
-        return f"{held_out.pop()} held-out training images"
-    return "the test set, or on held-out training images where a row says so"
-
-
-def notes(table: Table) -> list[str]:
-    """The lines under the table."""
-    lines = []
-    if any(each.compared.difference and each.compared.difference.welch for each in table.lines):
-        lines.append(
-            "± is the deviation over seeds; [ ] is the 95 % interval of the difference in percentage points:"
-            " Welch's, and paired by seed with the correlation r"
-        )
-    for other in table.unseen:
-        mean, n = other.row.last.mean, other.row.last.n
-        lines.append(
-            f"baseline {other.method} on {student(other.row)} is not among the rows: {mean:.2f}, n={n}"
-        )
-    lines += dict.fromkeys(
-        f"no difference where baseline {table.baseline} could be any of several rows:"
-        f" {', '.join(other.method for other in each.compared.ambiguous)}; name one in full"
-        for each in table.lines
-        if each.compared.ambiguous and table.baseline
-    )
-    equal = [each for line in table.lines if (each := replicate_of(line.row))]
-    lines += dict.fromkeys(f"{each.preset} is a replicate of {each.of}: {each.reason}" for each in equal)
-    if table.hidden:
-        lines.append(f"{table.not_shown} not shown")
-    return lines

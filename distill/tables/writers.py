@@ -13,10 +13,11 @@ GAP = "  "
 
 
 def terminal(sheet: Sheet, *, width: int | None = None) -> str:
-    """Aligned columns; those beyond `width` continue below, each part beginning with the first column."""
+    """Aligned columns; those beyond `width` continue below, after the columns that name the row."""
     widths = [max(map(len, cells)) for cells in zip(sheet.headers, *sheet.rows, strict=True)]
     lines = [sheet.title] if sheet.title else []
-    for part in _parts(widths, width if sheet.divisible else None):
+    names = (*sheet.numeric, True).index(True)
+    for part in _parts(widths, names, width if sheet.divisible else None):
         lines += [""] if lines else []
         lines.append(_aligned(sheet.headers, part, widths, sheet.numeric))
         lines.append(GAP.join("-" * widths[column] for column in part))
@@ -26,12 +27,13 @@ def terminal(sheet: Sheet, *, width: int | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _parts(widths: Sequence[int], width: int | None) -> list[list[int]]:
-    parts = [[0]]
-    for column in range(1, len(widths)):
+def _parts(widths: Sequence[int], names: int, width: int | None) -> list[list[int]]:
+    """The columns of each part; the first `names` say which row it is and stand in every part."""
+    parts = [list(range(names))]
+    for column in range(names, len(widths)):
         used = sum(widths[other] + len(GAP) for other in parts[-1])
-        if width is not None and used + widths[column] > width and len(parts[-1]) > 1:
-            parts.append([0])
+        if width is not None and used + widths[column] > width and len(parts[-1]) > names:
+            parts.append(list(range(names)))
         parts[-1].append(column)
     return parts
 
@@ -45,9 +47,8 @@ def _aligned(
 
 def plain(sheet: Sheet) -> str:
     """One item a line, cells parted by tabs, the headers first: for pipes."""
-    return "".join(
-        f"{line}\n" for line in ["\t".join(cells) for cells in (sheet.headers, *sheet.rows)] + [*sheet.notes]
-    )
+    lines = ["\t".join(cells) for cells in (sheet.headers, *sheet.rows)]
+    return "".join(f"{line}\n" for line in [*lines, *sheet.notes])
 
 
 def markdown(sheet: Sheet) -> str:
@@ -60,7 +61,7 @@ def markdown(sheet: Sheet) -> str:
 
 
 def _md(text: str) -> str:
-    # [ ] would read as a task list or link, | as the end of the cell, * and < as markup
+    # | ends a cell; the others are markup wherever they stand
     return re.sub(r"([\\|*<`])", r"\\\1", text)
 
 
@@ -80,17 +81,11 @@ def latex(sheet: Sheet) -> str:
     """A tabular for the booktabs package; title and notes are lines of the table, so that none gets lost."""
     columns = len(sheet.headers)
     spanning = "\\multicolumn{%d}{@{}l}{%s} \\\\"
-    lines = [
-        f"\\begin{{tabular}}{{@{{}}{''.join('r' if numeric else 'l' for numeric in sheet.numeric)}@{{}}}}"
-    ]
+    alignment = "".join("r" if numeric else "l" for numeric in sheet.numeric)
+    lines = [f"\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}"]
     lines += [spanning % (columns, _latex(sheet.title))] if sheet.title else []
-    lines += [
-        "\\toprule",
-        _latex_row(sheet.headers),
-        "\\midrule",
-        *map(_latex_row, sheet.rows),
-        "\\bottomrule",
-    ]
+    lines += ["\\toprule", _latex_row(sheet.headers), "\\midrule"]
+    lines += [*map(_latex_row, sheet.rows), "\\bottomrule"]
     lines += [spanning % (columns, f"\\footnotesize {_latex(note)}") for note in sheet.notes]
     return "\n".join([*lines, "\\end{tabular}"]) + "\n"
 

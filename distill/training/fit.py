@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
+
 from distill.data import Batch, ImageStream
 from distill.models import Output
 from distill.runs.files import StorageError
@@ -50,7 +52,7 @@ def fit(members: Sequence[Member], *, watch: Watch, stop_requested: Callable[[],
                             output = member.student(batch.images, taps=member.taps)
                         terms = member.objective(output, teacher_output, batch, member.progress())
                         member.optimizer.zero_grad(set_to_none=True)
-                        sum(terms.values()).backward()
+                        torch.autograd.backward(torch.stack([*terms.values()]).sum())
                         member.optimizer.step()
                     member.advance(terms, output, batch.labels)
                 except (NonFinite, StorageError) as error:
@@ -82,9 +84,7 @@ def end_of_epoch(member: Member, watch: Watch) -> Evaluation | None:
         return None
 
 
-def joint_batches(
-    streams: Sequence[ImageStream], epoch: int, start: int
-) -> Iterator[tuple[int, dict[object, Batch]]]:
+def joint_batches(streams: Sequence[ImageStream], epoch: int, start: int) -> Iterator[tuple[int, dict[object, Batch]]]:
     """Step by step, one batch of each distinct stream by its key; equal streams are drawn once."""
     distinct = {stream.key: stream for stream in streams}
     iterators = {key: stream.epoch(epoch, start=start) for key, stream in distinct.items()}

@@ -135,11 +135,20 @@ class Member:
         if not self.best or measured.correct > self.best["correct"]:
             self.best = entry
         rate = self.optimizer.param_groups[0]["lr"]
-        timing = {"epoch": self.epoch, "seconds": train_seconds, "images_per_second": self.meters.count / train_seconds}
+        timing = {
+            "epoch": self.epoch,
+            "seconds": train_seconds,
+            "images_per_second": self.meters.count / train_seconds,
+        }
         self.recorder.log_timing({**timing, "evaluation_seconds": self._take_time()})
         self.last_train = self.meters.read()
         self.recorder.log_epoch(
-            {"epoch": self.epoch, "train": self.last_train, self.split: measured.as_dict(), "learning_rate": rate}
+            {
+                "epoch": self.epoch,
+                "train": self.last_train,
+                self.split: measured.as_dict(),
+                "learning_rate": rate,
+            }
         )
         self.epoch, self.step, self.meters = self.epoch + 1, 0, Meters(self.device)
         if not self.active:
@@ -169,9 +178,7 @@ class Member:
         """End this member alone, for the reason `error`; the others of its cohort go on."""
         self.error = error
         if isinstance(error, NonFinite):
-            self.recorder.fail(
-                {"epoch": error.epoch, "step": error.step, "term": error.term, "message": str(error)}
-            )
+            self.recorder.fail({"epoch": error.epoch, "step": error.step, "term": error.term, "message": str(error)})
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """All resume state: tensors by name, and plain values."""

@@ -34,9 +34,7 @@ def test_mean_and_deviation_are_those_of_the_images_trained_on(
     assert part.mean != data.mean
 
 
-def test_given_statistics_pad_and_flip_are_used(
-    shapes: dict[str, Any], write_npz: Callable[..., str]
-) -> None:
+def test_given_statistics_pad_and_flip_are_used(shapes: dict[str, Any], write_npz: Callable[..., str]) -> None:
     npz = write_npz(shapes)
     data = arrays(npz=npz, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), pad=1, flip=False)
     assert (data.mean, data.std, data.num_views) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0), 9)

@@ -28,7 +28,7 @@ def archive(tmp_path: Path, small_arrays: Npz, monkeypatch: pytest.MonkeyPatch) 
     folder.mkdir()
 
     def write(name: str, content: dict[str, Any]) -> str:
-        # As NumPy wrote it in 2009, with whole numbers for the dtype's two flags: NumPy 2.4 warns of these.
+        # As NumPy wrote it in 2009, with whole numbers for a dtype's flags: NumPy 2.4.0 to 2.4.4 warn of them.
         stored = pickle.dumps(content, protocol=2).replace(b"\x89\x88\x87", b"K\x00K\x01\x87")
         (folder / name).write_bytes(stored)
         return hashlib.md5(stored).hexdigest()

@@ -28,9 +28,7 @@ def test_what_changes_no_number_changes_no_digest(small_arrays: Npz, write_npz: 
     order = np.random.RandomState(0).permutation(40)
     shuffled = {key: small_arrays[key][order] for key in ("x_test", "y_test")}
     assert digest(write_npz(small_arrays, **shuffled)) == expected
-    assert (
-        digest(write_npz(small_arrays, class_names=np.array([f"name {i}" for i in range(100)]))) == expected
-    )
+    assert digest(write_npz(small_arrays, class_names=np.array([f"name {i}" for i in range(100)]))) == expected
     assert digest(write_npz(small_arrays, coarse=np.arange(5))) == expected
     assert digest(write_npz(small_arrays, y_train=small_arrays["y_train"].astype(np.int32))) == expected
     assert arrays(npz=write_npz(small_arrays)).digest == expected

@@ -17,9 +17,7 @@ Writer = Callable[..., str]
 
 @pytest.mark.parametrize("factory", [arrays, cifar100])
 def test_a_missing_file(factory: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"there is no file .*none.npz: set dataset.npz to an .npz file with x_train"
-    ):
+    with pytest.raises(ValueError, match=r"there is no file .*none.npz: set dataset.npz to an .npz file with x_train"):
         factory(npz=str(tmp_path / "none.npz"))
 
 

@@ -175,6 +175,4 @@ def test_a_gpu_sees_the_same_batches_without_waiting_for_the_host(data: ImageDat
     for ours, theirs in zip(stream(data).epoch(0), on_device, strict=True):
         assert theirs.images.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(theirs.images.cpu(), ours.images, atol=1e-6, rtol=0)
-        assert all(
-            torch.equal(getattr(theirs, k).cpu(), getattr(ours, k)) for k in ("labels", "index", "view")
-        )
+        assert all(torch.equal(getattr(theirs, k).cpu(), getattr(ours, k)) for k in ("labels", "index", "view"))

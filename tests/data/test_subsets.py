@@ -104,9 +104,7 @@ def test_a_holdout_out_of_range_is_refused(holdout: int) -> None:
 
 
 def test_a_holdout_that_empties_a_class_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"dataset.holdout=195 leaves class \d+ \(\d+\) without training images"
-    ):
+    with pytest.raises(ValueError, match=r"dataset.holdout=195 leaves class \d+ \(\d+\) without training images"):
         synthetic(image_size=8, holdout=195)
     assert counts(synthetic(image_size=8, holdout=190).train_labels) == [1] * 10
 

@@ -65,9 +65,7 @@ def test_normalised_images_equal_to_tensor_and_normalize() -> None:
     assert images.shape == (324, 3, 32, 32)
     assert images.is_contiguous(memory_format=torch.channels_last)
     views = [torchvision_view(data, i, v) for i, v in zip(index.tolist(), view.tolist(), strict=True)]
-    expected = torch.stack(
-        [F.normalize(F.to_tensor(image), list(data.mean), list(data.std)) for image in views]
-    )
+    expected = torch.stack([F.normalize(F.to_tensor(image), list(data.mean), list(data.std)) for image in views])
     assert (images - expected).abs().max() <= 1e-6
 
 

@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,12 @@ def trouble_at_a_limit(folder: Path) -> dict[str, Any]:
     if child == 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         told = []
-        for write in (
+        long_line = {"epoch": 2, "padding": "x" * 90_000}
+        attempts: list[Callable[[], None]] = [
             lambda: save(folder, 3),
-            lambda: append_line(folder / "metrics.jsonl", {"epoch": 2, "padding": "x" * 90_000}),
-        ):
+            lambda: append_line(folder / "metrics.jsonl", long_line),
+        ]
+        for write in attempts:
             try:
                 write()
             except StorageError as error:

@@ -20,8 +20,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """What `checkpoint_killer.py` found; it fails by itself when a checkpoint is a mixture or lost."""
     command = [
         sys.executable,
-        Path(__file__).with_name("checkpoint_killer.py"),
-        tmp_path_factory.mktemp("run"),
+        str(Path(__file__).with_name("checkpoint_killer.py")),
+        str(tmp_path_factory.mktemp("run")),
     ]
     done = subprocess.run(
         command,

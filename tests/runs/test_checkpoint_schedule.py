@@ -18,9 +18,7 @@ class Clock:
         return self.now
 
 
-def simulate(
-    schedule: CheckpointSchedule, clock: Clock, *, step: float, cost: float, steps: int
-) -> list[float]:
+def simulate(schedule: CheckpointSchedule, clock: Clock, *, step: float, cost: float, steps: int) -> list[float]:
     """The instants at which the saves of a run began."""
     saves = []
     for _ in range(steps):

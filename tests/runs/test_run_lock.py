@@ -68,9 +68,7 @@ def test_a_second_process_is_told_who_has_it_and_a_kill_frees_it(tmp_path: Path,
     second.release()
 
 
-def test_wait_says_once_who_it_waits_for_and_takes_over_when_that_process_dies(
-    tmp_path: Path, hold: Hold
-) -> None:
+def test_wait_says_once_who_it_waits_for_and_takes_over_when_that_process_dies(tmp_path: Path, hold: Hold) -> None:
     first, _ = hold(tmp_path)
     told: list[str] = []
     killer = threading.Timer(0.3, first.kill)
@@ -143,15 +141,33 @@ def test_the_lock_of_a_folder_that_was_made_anew_is_a_new_one(tmp_path: Path) ->
     new.release()
 
 
+def test_a_lock_file_that_is_replaced_while_it_is_taken_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_flock = fcntl.flock
+    calls: list[int] = []
+
+    def replace_first(descriptor: int, kind: int) -> None:
+        if not calls:
+            (tmp_path / "lock").unlink()  # somebody deletes the run and starts it again
+            (tmp_path / "lock").touch()
+        calls.append(kind)
+        real_flock(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", replace_first)
+    lock = RunLock(tmp_path)
+    assert lock.acquire()
+    assert not RunLock(tmp_path).acquire()
+    lock.release()
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff"])
 def test_a_holder_that_says_nothing_readable_is_another_process(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lock").write_bytes(content)
     assert RunLock(tmp_path).holder() == "another process"
 
 
-def test_a_folder_that_cannot_be_made_or_written_is_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_made_or_written_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="part of its path is a file"):
         RunLock(tmp_path / "file" / "run").acquire()
@@ -164,9 +180,7 @@ def test_a_folder_that_cannot_be_made_or_written_is_a_sentence(
         RunLock(tmp_path).acquire()
 
 
-def test_a_file_system_without_locks_is_a_sentence_and_no_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_locks_is_a_sentence_and_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(descriptor: int, kind: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

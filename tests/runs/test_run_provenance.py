@@ -72,9 +72,7 @@ def test_nothing_personal_is_collected() -> None:
     assert getpass.getuser() not in json.loads(text).values()
 
 
-def test_the_commit_and_the_dirty_flag_of_the_checkout(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commit_and_the_dirty_flag_of_the_checkout(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_DIR", str(checkout / "elsewhere"))  # as inside a hook of another repository
     found = provenance.collect()
     assert found["commit"] == git(checkout, "rev-parse", "HEAD")

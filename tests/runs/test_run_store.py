@@ -1,6 +1,5 @@
 """Listing and finding runs: the status comes from the files, and one damaged run never hides another."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 import yaml
 
 from distill.runs import config_file
-from distill.runs.config_file import read_config, write_config
+from distill.runs.config_file import write_config
 from distill.runs.files import StorageError
 from distill.runs.layout import run_path
 from distill.runs.lock import RunLock
@@ -149,11 +148,12 @@ def test_a_run_without_its_config_is_damaged(runs_dir: Path) -> None:
     assert (record.run_id, record.status) == ("abc", "damaged")
 
 
-@pytest.mark.parametrize("loader", ["CSafeLoader", "SafeLoader"])
+@pytest.mark.parametrize("loader", [None, "SafeLoader"], ids=["as it is", "without libyaml"])
 def test_a_hostile_tag_executes_nothing(
-    runs_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loader: str
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loader: str | None
 ) -> None:
-    monkeypatch.setattr(config_file, "_Loader", getattr(yaml, loader))
+    if loader is not None:
+        monkeypatch.setattr(config_file, "_Loader", getattr(yaml, loader))
     canary = tmp_path / "canary"
     hostile = f"run_id: !!python/object/apply:os.system ['touch {canary}']\n"
     path = add_run(runs_dir, "abc")
@@ -163,39 +163,6 @@ def test_a_hostile_tag_executes_nothing(
     assert not canary.exists()
     yaml.unsafe_load(hostile)
     assert canary.exists()  # the trap works: a loader of python objects falls into it
-
-
-def test_an_edited_config_wins_over_its_copy(runs_dir: Path) -> None:
-    path = add_run(runs_dir, "abc")
-    text = (path / "config.yaml").read_text()
-    (path / "config.yaml").write_text(text.replace("epochs: 240", "epochs: 7"))
-    assert read_config(path)["config"]["recipe"]["epochs"] == 7
-    (path / ".config.json").write_text('{"sha256": ')
-    assert read_config(path)["config"]["recipe"]["epochs"] == 7
-    (path / ".config.json").unlink()
-    assert read_config(path)["config"]["recipe"]["epochs"] == 7
-
-
-def test_the_config_keeps_its_order_and_reads_the_same_with_and_without_its_copy(tmp_path: Path) -> None:
-    shared = [1e-5, 1e22, -0.0, True, None, "yes", "1e5", "0123456789", "123456789012"]
-    config = config_of("123456789012") | {"config": {"z": shared, "a": tuple(shared)}}
-    write_config(tmp_path, config)
-    text = (tmp_path / "config.yaml").read_text()
-    assert list(yaml.safe_load(text)) == ["run_id", "names", "config", "identity"]
-    assert list(yaml.safe_load(text)["config"]) == ["z", "a"]
-    assert "&id" not in text
-    quick = read_config(tmp_path)
-    (tmp_path / ".config.json").unlink()
-    slow = read_config(tmp_path)
-    assert json.dumps(slow) == json.dumps(quick)
-    assert quick["config"] == {"z": shared, "a": shared}
-
-
-@pytest.mark.parametrize("value", [object(), {1: 2}, {"x": {1, 2}}, Path("x")])
-def test_a_config_of_anything_but_plain_data_is_refused(tmp_path: Path, value: object) -> None:
-    with pytest.raises(ValueError, match=r"config\.config.* must be plain data"):
-        write_config(tmp_path, {"config": value})
-    assert os.listdir(tmp_path) == []
 
 
 def test_find_by_head_of_the_id_by_folder_and_by_path(runs_dir: Path) -> None:
@@ -252,7 +219,5 @@ def test_500_runs_are_listed_in_well_under_a_second(runs_dir: Path, monkeypatch:
 def test_the_store_answers_without_torch() -> None:
     code = "import sys, distill.runs.store, distill.runs.identity; sys.exit('torch' in sys.modules)"
     root = Path(config_file.__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}, check=False)
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""Run directories written by hand, with accuracies of the test's choice; loaded by path, since tests are no package."""
+"""Run directories written by hand, with the test's accuracies. Loaded by path: tests are no package."""
 
 import hashlib
 import json
@@ -20,7 +20,10 @@ LOSSES: dict[str, dict[str, Any]] = {
         "kd_weight": 9.0,
     },
 }
-RECIPES = {"demo": {"epochs": 10, "milestones": [6, 8]}, "cifar_short": {"epochs": 20, "milestones": [12, 16]}}
+RECIPES = {
+    "demo": {"epochs": 10, "milestones": [6, 8]},
+    "cifar_short": {"epochs": 20, "milestones": [12, 16]},
+}
 TEACHER = {"run_id": "7eac4e700000", "weights_sha256": "a1b2" + "0" * 60, "accuracy": 97.0, "source": "live"}
 PARAMETERS = {"resnet8": 78042, "resnet20": 278324}
 
@@ -38,6 +41,8 @@ def add_run(
     precision: str = "fp32",
     holdout: int = 0,
     limit: int | None = None,
+    npz: str | None = None,
+    named: str | None = None,
     teacher: dict[str, Any] | None = TEACHER,
     teacher_name: str = "resnet20",
     overrides: dict[str, Any] | None = None,
@@ -50,8 +55,19 @@ def add_run(
     teacher = None if loss == "ce" else teacher
     node = _loss_node(loss) | (overrides or {})
     recipe_node = {"_target_": "distill.training.Recipe"} | RECIPES[recipe] | (recipe_overrides or {})
-    data_node = {"_target_": f"distill.data.{dataset}", "limit": limit, "holdout": holdout}
-    names = {"dataset": dataset, "student": student, "loss": loss, "recipe": recipe}
+    data_node = {"_target_": f"distill.data.{dataset}", "npz": npz, "limit": limit, "holdout": holdout}
+    named_loss = " ".join([loss, *(f"{key}={value:g}" for key, value in (overrides or {}).items())])
+    named_recipe = " ".join([recipe, *(f"{key}={value}" for key, value in (recipe_overrides or {}).items())])
+    places = [f"npz={npz}"] if npz else []
+    sizes = [f"limit={limit}"] if limit else []
+    sizes += [f"holdout={holdout}"] if holdout else []
+    named_dataset = " ".join([dataset, *places, *sizes])
+    names = {
+        "dataset": named_dataset,
+        "student": student,
+        "loss": named or named_loss,
+        "recipe": named_recipe,
+    }
     names["teacher"] = teacher_name if teacher else "none"
     identity = {
         "numerics": 1,
@@ -71,13 +87,17 @@ def add_run(
     config = {
         "dataset": data_node,
         "student": {"_target_": f"distill.models.{student}"},
-        "teacher": {"seed": 0, "network": {"_target_": f"distill.models.{teacher_name}"}} if teacher else None,
+        "teacher": {"seed": 0, "network": {"_target_": f"distill.models.{teacher_name}"}}
+        if teacher
+        else None,
         "loss": node,
         "recipe": recipe_node,
         "seed": seed,
         "precision": precision,
     }
-    weights = teacher["weights_sha256"][:6] + teacher["source"] if teacher else ""  # retrained: another folder
+    weights = (
+        teacher["weights_sha256"][:6] + teacher["source"] if teacher else ""
+    )  # retrained: another folder
     path = runs_dir / f"{student}-{loss.replace('/', '_')}-s{seed}{weights}-{run_id}"
     path.mkdir(parents=True)
     content = {"run_id": run_id, "names": names, "config": config, "identity": identity}
@@ -101,14 +121,18 @@ def add_run(
             "precision": precision,
         }
         (path / "result.json").write_text(json.dumps(result))
-    lines = [{"epoch": n, "train": {"loss": 1.0}, split: {"accuracy": 50.0 + n}} for n in range(1, epochs_done + 1)]
+    lines = [
+        {"epoch": n, "train": {"loss": 1.0}, split: {"accuracy": 50.0 + n}} for n in range(1, epochs_done + 1)
+    ]
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return run_id
 
 
 def add_seeds(runs_dir: Path, accuracies: list[float], **run: Any) -> list[str]:
     """One finished run for each accuracy, with seeds 1, 2, ..."""
-    return [add_run(runs_dir, accuracy=value, seed=seed, **run) for seed, value in enumerate(accuracies, start=1)]
+    return [
+        add_run(runs_dir, accuracy=value, seed=seed, **run) for seed, value in enumerate(accuracies, start=1)
+    ]
 
 
 def _loss_node(loss: str) -> dict[str, Any]:

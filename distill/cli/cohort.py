@@ -1,0 +1,47 @@
+"""The cohort launcher: runs of a sweep that agree on data, precision, batch size and epochs share a process."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
+
+from distill.cli.train import plan_job, run_plans
+from distill.compose.plan import RunPlan
+
+
+def launch(configs: Sequence[DictConfig], task: Any, *, size: int) -> list[JobReturn]:
+    """Train the composed jobs in cohorts of at most `size`; their outcomes come in the order of `configs`.
+
+    Args:
+        configs: jobs with their `hydra` node, as the sweeper composes them.
+        task: the sweep's task function, whose keywords `config_dir` and `retry` apply here too.
+        size: members trained side by side at most.
+    """
+    if size < 1:
+        raise ValueError(f"hydra.launcher.size must be >= 1, got {size}")
+    options = task.keywords
+    plans = [plan_job(config, config.hydra, options["config_dir"]) for config in configs]
+    outcomes: dict[str, Any] = {}
+    for group in cohorts(plans, size=size):
+        for plan, outcome in zip(group, run_plans(group, retry=options["retry"]), strict=True):
+            outcomes[plan.run_id] = outcome
+    returns = []
+    for plan in plans:
+        done = JobReturn(status=JobStatus.COMPLETED)
+        done.return_value = outcomes[plan.run_id]
+        returns.append(done)
+    return returns
+
+
+def cohorts(plans: Sequence[RunPlan], *, size: int) -> list[list[RunPlan]]:
+    """Distinct runs in groups that can share a loop, in the order of their first member."""
+    groups: dict[Hashable, list[RunPlan]] = {}
+    for plan in {plan.run_id: plan for plan in plans}.values():
+        groups.setdefault(_common(plan), []).append(plan)
+    return [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]
+
+
+def _common(plan: RunPlan) -> Hashable:
+    data = tuple((key, repr(value)) for key, value in sorted(plan.identity["data"].items()))
+    return (data, plan.precision, plan.recipe.batch_size, plan.recipe.epochs, str(plan.device))

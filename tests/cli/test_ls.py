@@ -1,0 +1,133 @@
+"""`distill ls`: one run a line."""
+
+import csv
+import fcntl
+import io
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distill.cli.grammar import FINISHED, REFUSED
+from distill.cli.ls import HELP, main
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = runpy.run_path(str(ROOT / "tests" / "tables" / "store_files.py"))
+add_run, add_seeds = FILES["add_run"], FILES["add_seeds"]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def store(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs in every state but running."""
+    add_seeds(runs_dir, [92.0, 93.5], loss="kd")
+    add_run(runs_dir, loss="ce", accuracy=90.126)
+    add_run(runs_dir, loss="zscore_kd", seed=10, holdout=100, accuracy=80.0)
+    add_run(runs_dir, loss="zscore_kd", seed=9, accuracy=None, epochs_done=3)
+    failure = {"epoch": 4, "step": 17, "term": "kd", "message": "kd is nan", "when": "now"}
+    add_run(runs_dir, loss="zscore_kd", seed=8, failure=failure, epochs_done=3)
+    add_run(runs_dir, loss="ce", student="resnet20", seed=0, accuracy=97.0, precision="bf16")
+    monkeypatch.setenv("DISTILL_RUNS", str(runs_dir))
+    return runs_dir
+
+
+EXPECTED = """\
+finished	digits	resnet8	none	ce	1	fp32	90.13
+finished	digits	resnet8	resnet20	kd	1	fp32	92.00
+finished	digits	resnet8	resnet20	kd	2	fp32	93.50
+failed at epoch 4, step 17, in kd	digits	resnet8	resnet20	zscore_kd	8	fp32	53.00
+unfinished at epoch 3 of 10	digits	resnet8	resnet20	zscore_kd	9	fp32	53.00
+finished	digits	resnet8	resnet20	zscore_kd	10	fp32	80.00 on holdout
+finished	digits	resnet20	none	ce	0	bf16	97.00
+"""
+
+
+def test_one_run_a_line_in_a_stable_order(store: Path, capsys: Capture) -> None:
+    assert main([]) == FINISHED
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header == "id\tstatus\tdataset\tstudent\tteacher\tloss\tseed\tprecision\taccuracy"
+    assert "\n".join(line.split("\t", 1)[1] for line in lines) + "\n" == EXPECTED
+    ids = {line.split("\t")[0] for line in lines}
+    assert len(ids) == 7
+    assert all(next(store.glob(f"*-{run_id}")).is_dir() for run_id in ids)
+
+
+def test_a_run_under_way_says_who_has_it(store: Path, capsys: Capture) -> None:
+    run_id = add_run(store, loss="kd", seed=7, accuracy=None, epochs_done=2)
+    lock = next(store.glob(f"*-{run_id}")) / "lock"
+    lock.write_text(json.dumps({"pid": 12, "host": "here", "since": "noon", "command": "distill train"}))
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert main(["loss=kd", "seed=7"]) == FINISHED
+    line = capsys.readouterr().out.splitlines()[1]
+    status = "running by process 12 on here since noon (distill train), at epoch 2 of 10"
+    assert line.split("\t")[:2] == [run_id, status]
+
+
+def test_damage_is_listed_and_hides_nothing(store: Path, capsys: Capture) -> None:
+    broken = store / "broken-run-abc"
+    broken.mkdir()
+    (broken / "config.yaml").write_text("[")
+    assert main([]) == FINISHED
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9
+    assert sum("damaged" in line for line in lines) == 1
+
+
+def test_filters_are_those_of_the_table(store: Path, capsys: Capture) -> None:
+    assert main(["loss=kd", "loss.temperature=4", "seed=2"]) == FINISHED
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["loss.temprature=4", "--baseline", "kd"]) == REFUSED
+    unknown_option, unknown_key = capsys.readouterr().err.splitlines()
+    assert unknown_option.startswith("unknown option --baseline")
+    assert unknown_key.endswith("did you mean loss.temperature?")
+
+
+def test_formats(store: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    main(["--format", "json"])
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [(run["loss"], run["seed"], run["epoch"], run["epochs"]) for run in runs[3:5]] == [
+        ("zscore_kd", 8, 3, 10),
+        ("zscore_kd", 9, 3, 10),
+    ]
+    assert runs[0]["accuracy"] == 90.126
+    main(["--format", "csv"])
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["status"] for row in rows].count("finished") == 5
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    main(["--out", str(store.parent / "runs.md")])
+    assert (store.parent / "runs.md").read_text().startswith("| id | status |")
+    capsys.readouterr()
+    main([])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 7  # one run a line, however narrow the terminal
+    assert len({line.index("digits") for line in lines[2:]}) == 1
+
+
+def test_nothing_to_list_is_one_line(runs_dir: Path, capsys: Capture) -> None:
+    assert main([f"runs_dir={runs_dir}"]) == FINISHED
+    assert capsys.readouterr().out == f"no runs in {runs_dir}: `distill train` makes one\n"
+
+
+def test_help(capsys: Capture) -> None:
+    assert main(["-h"]) == FINISHED
+    assert capsys.readouterr().out == HELP
+    assert len(HELP.splitlines()) <= 32
+
+
+def test_it_imports_nothing_heavy(store: Path) -> None:
+    script = (
+        "import sys; from distill.cli.ls import main; code = main([]);"
+        "heavy = {'torch', 'hydra', 'omegaconf', 'scipy', 'numpy'} & set(sys.modules);"
+        "sys.exit(f'imports {heavy}' if heavy else code)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,51 @@
+"""The presets of configs/student and configs/teacher, and what importing the networks costs."""
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+STUDENTS = sorted((CONFIGS / "student").glob("*.yaml"), key=lambda path: path.stem)
+
+
+@pytest.mark.parametrize("preset", STUDENTS, ids=lambda path: path.stem)
+def test_every_key_is_a_parameter_of_the_target(preset: Path) -> None:
+    arguments = yaml.safe_load(preset.read_text())
+    module, _, name = arguments.pop("_target_").rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    assert set(arguments) <= set(parameters)
+    assert parameters["num_classes"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert "num_classes" not in arguments, "it comes from the data set"
+
+
+@pytest.mark.parametrize("preset", STUDENTS, ids=lambda path: path.stem)
+def test_every_student_can_be_a_teacher(preset: Path) -> None:
+    teacher = CONFIGS / "teacher" / preset.name
+    assert yaml.safe_load(teacher.read_text()) == {"defaults": [{"/student@network": preset.stem}]}
+
+
+def test_there_are_no_other_teachers_but_none() -> None:
+    teachers = {path.stem for path in (CONFIGS / "teacher").glob("*.yaml")}
+    assert teachers == {path.stem for path in STUDENTS} | {"none"}
+    assert yaml.safe_load((CONFIGS / "teacher" / "none.yaml").read_text()) is None
+
+
+@pytest.mark.parametrize("folder", ["student", "teacher"])
+def test_every_preset_says_what_it_is_and_how_to_use_it(folder: str) -> None:
+    for preset in (CONFIGS / folder).glob("*.yaml"):
+        comment = "\n".join(re.findall(r"^#.*$", preset.read_text(), re.MULTILINE))
+        assert preset.read_text().startswith("#"), preset
+        assert re.search(rf"distill train .*{folder}={preset.stem}\b", comment), preset
+
+
+def test_importing_the_networks_imports_no_library_of_networks() -> None:
+    libraries = {"timm", "torchvision", "hydra"}
+    code = f"import sys, distill.models; sys.exit(' '.join({libraries} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=CONFIGS.parent, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,179 @@
+"""The exact text of one small table in every format."""
+
+import csv
+import io
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from distill.cli.table import views
+from distill.runs.store import scan
+from distill.tables import writers
+from distill.tables.output import render
+from distill.tables.sheet import Sheet
+from distill.tables.table import Table, build
+
+FILES = runpy.run_path(str(Path(__file__).with_name("store_files.py")))
+add_run, add_seeds = FILES["add_run"], FILES["add_seeds"]
+
+LEGEND = (
+    "± is the deviation over seeds; [ ] is the 95 % interval of the difference in percentage points: Welch's,"
+    " and paired by seed with the correlation r"
+)
+TERMINAL = f"""\
+dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set
+
+method     teacher   n    last epoch  selected on test      difference to ce          paired by seed  parameters  seconds
+---------  --------  -  ------------  ----------------  --------------------  ----------------------  ----------  -------
+ce         none      3  91.00 ± 1.00      92.50 ± 0.00              baseline                       -       78042     12.5
+kd_w9_t2   resnet20  3  93.00 ± 0.87      93.00 ± 0.87  +2.00 [-0.14, +4.14]  [+0.76, +3.24] r=+0.87       78042     12.5
+zscore_kd  resnet20  1   94.25 (n=1)       94.25 (n=1)                 +3.25                       -       78042    100.0
+
+{LEGEND}
+1 failed, 1 unfinished not shown
+"""  # noqa: E501
+NARROW = f"""\
+dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set
+
+method     teacher   n    last epoch  selected on test      difference to ce
+---------  --------  -  ------------  ----------------  --------------------
+ce         none      3  91.00 ± 1.00      92.50 ± 0.00              baseline
+kd_w9_t2   resnet20  3  93.00 ± 0.87      93.00 ± 0.87  +2.00 [-0.14, +4.14]
+zscore_kd  resnet20  1   94.25 (n=1)       94.25 (n=1)                 +3.25
+
+method     teacher           paired by seed  parameters  seconds
+---------  --------  ----------------------  ----------  -------
+ce         none                           -       78042     12.5
+kd_w9_t2   resnet20  [+0.76, +3.24] r=+0.87       78042     12.5
+zscore_kd  resnet20                       -       78042    100.0
+
+{LEGEND}
+1 failed, 1 unfinished not shown
+"""
+MARKDOWN = f"""\
+dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set
+
+| method | teacher | n | last epoch | selected on test | difference to ce | paired by seed | parameters | seconds |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| ce | none | 3 | 91.00 ± 1.00 | 92.50 ± 0.00 | baseline | - | 78042 | 12.5 |
+| kd_w9_t2 | resnet20 | 3 | 93.00 ± 0.87 | 93.00 ± 0.87 | +2.00 [-0.14, +4.14] | [+0.76, +3.24] r=+0.87 | 78042 | 12.5 |
+| zscore_kd | resnet20 | 1 | 94.25 (n=1) | 94.25 (n=1) | +3.25 | - | 78042 | 100.0 |
+
+{LEGEND}
+
+1 failed, 1 unfinished not shown
+"""  # noqa: E501
+LATEX = r"""\begin{tabular}{@{}llrrrrrrr@{}}
+\multicolumn{9}{@{}l}{dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set} \\
+\toprule
+method & teacher & n & last epoch & selected on test & difference to ce & paired by seed & parameters & seconds \\
+\midrule
+ce & none & 3 & 91.00 $\pm$ 1.00 & 92.50 $\pm$ 0.00 & baseline & - & 78042 & 12.5 \\
+kd\_w9\_t2 & resnet20 & 3 & 93.00 $\pm$ 0.87 & 93.00 $\pm$ 0.87 & +2.00 [$-$0.14, +4.14] & [+0.76, +3.24] r=+0.87 & 78042 & 12.5 \\
+zscore\_kd & resnet20 & 1 & 94.25 (n=1) & 94.25 (n=1) & +3.25 & - & 78042 & 100.0 \\
+\bottomrule
+\multicolumn{9}{@{}l}{\footnotesize $\pm$ is the deviation over seeds; [ ] is the 95 \% interval of the difference in percentage points: Welch's, and paired by seed with the correlation r} \\
+\multicolumn{9}{@{}l}{\footnotesize 1 failed, 1 unfinished not shown} \\
+\end{tabular}
+"""  # noqa: E501
+PLAIN = f"""\
+method	dataset	teacher	student	recipe	precision	measured on	n	last epoch	selected on test	difference to ce	paired by seed	parameters	seconds
+ce	digits	none	resnet8	demo	fp32	test	3	91.00 ± 1.00	92.50 ± 0.00	baseline	-	78042	12.5
+kd_w9_t2	digits	resnet20	resnet8	demo	fp32	test	3	93.00 ± 0.87	93.00 ± 0.87	+2.00 [-0.14, +4.14]	[+0.76, +3.24] r=+0.87	78042	12.5
+zscore_kd	digits	resnet20	resnet8	demo	fp32	test	1	94.25 (n=1)	94.25 (n=1)	+3.25	-	78042	100.0
+{LEGEND}
+1 failed, 1 unfinished not shown
+"""  # noqa: E501
+
+
+@pytest.fixture
+def table(runs_dir: Path) -> Table:
+    """Three rows; the intervals of the second are checked against scipy.stats in test_statistics."""
+    add_seeds(runs_dir, [90.0, 91.0, 92.0], loss="ce", best=92.5)
+    add_seeds(runs_dir, [92.0, 93.5, 93.5], loss="kd_w9_t2")
+    add_seeds(runs_dir, [94.25], loss="zscore_kd", seconds=100.0)
+    add_run(runs_dir, loss="zscore_kd", seed=9, accuracy=None)
+    add_run(
+        runs_dir, loss="zscore_kd", seed=8, failure={"epoch": 3, "step": 17, "term": "kd", "message": "nan"}
+    )
+    records = scan(runs_dir)
+    return build(records, candidates=records)
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [("terminal", TERMINAL), ("markdown", MARKDOWN), ("latex", LATEX), ("plain", PLAIN)],
+)
+def test_the_text_is_this(table: Table, form: str, expected: str) -> None:
+    assert render(views(table), form=form) == expected
+
+
+def test_a_narrow_terminal_continues_below(table: Table) -> None:
+    assert render(views(table), form="terminal", width=80) == NARROW
+    assert all(len(line) <= 80 for line in NARROW.splitlines() if line.startswith(("method", "-", "kd")))
+
+
+def test_json_has_full_precision_runs_and_seeds(table: Table) -> None:
+    document = json.loads(render(views(table), form="json"))
+    row = document["rows"][1]
+    assert (row["method"], row["n"], row["seeds"], len(row["runs"])) == ("kd_w9_t2", 3, [1, 2, 3], 3)
+    assert row["last"] == {"mean": 93.0, "deviation": pytest.approx(0.75**0.5), "values": [92.0, 93.5, 93.5]}
+    assert row["difference"]["welch_low"] == pytest.approx(-0.13772186491, abs=1e-10)
+    assert row["difference"]["paired_high"] == pytest.approx(3.24206885587, abs=1e-10)
+    assert row["difference"]["correlation"] == pytest.approx(0.75**0.5)
+    assert row["teacher"]["weights_sha256"].startswith("a1b2")
+    assert document["rows"][2]["last"]["deviation"] is None
+    assert (document["baseline"], document["not_shown"]) == ("ce", {"failed": 1, "unfinished": 1})
+
+
+def test_csv_is_one_line_a_row_with_equal_columns(table: Table) -> None:
+    text = render(views(table), form="csv")
+    ce, kd, zscore = csv.DictReader(io.StringIO(text))
+    assert text.count("\n") == 4
+    assert float(kd["last.deviation"]) == 0.75**0.5
+    assert (kd["seeds"], kd["difference.baseline"]) == ("1 2 3", "ce")
+    assert (zscore["last.deviation"], zscore["difference.welch_low"]) == ("", "")
+    assert (ce["is_baseline"], kd["is_baseline"]) == ("true", "false")
+
+
+def test_names_cannot_break_a_format() -> None:
+    odd = Sheet("50% & #1", ("a|b", "n"), (False, True), (("x_{y}~^\\", "-1.5"),), ("$5 <b>",))
+    assert writers.latex(odd).splitlines() == [
+        r"\begin{tabular}{@{}lr@{}}",
+        r"\multicolumn{2}{@{}l}{50\% \& \#1} \\",
+        r"\toprule",
+        r"a$|$b & n \\",
+        r"\midrule",
+        r"x\_\{y\}\textasciitilde{}\textasciicircum{}\textbackslash{} & $-$1.5 \\",
+        r"\bottomrule",
+        r"\multicolumn{2}{@{}l}{\footnotesize \$5 $<$b$>$} \\",
+        r"\end{tabular}",
+    ]
+    assert "| a\\|b | n |" in writers.markdown(odd)
+    assert "\\<b>" in writers.markdown(odd)
+
+
+def test_a_common_holdout_is_said_above_and_in_the_header(runs_dir: Path) -> None:
+    add_seeds(runs_dir, [90.0, 91.0], holdout=100)
+    records = scan(runs_dir)
+    on_holdout = build(records, candidates=records)
+    terminal = render(views(on_holdout), form="terminal")
+    assert "accuracy in percent on 100 held-out training images" in terminal
+    assert "selected on holdout" in terminal
+    assert "selected on test" not in terminal
+    assert "\tholdout 100\t" in render(views(on_holdout), form="plain")
+
+
+def test_students_and_data_sets_have_columns_where_they_differ(runs_dir: Path) -> None:
+    add_run(runs_dir, student="resnet8")
+    add_run(runs_dir, student="resnet20", dataset="cifar100")
+    records = scan(runs_dir)
+    lines = render(views(build(records, candidates=records)), form="terminal").splitlines()
+    assert lines[0] == "recipe demo, fp32, accuracy in percent on the test set"
+    assert lines[2].split()[:4] == ["method", "dataset", "teacher", "student"]
+    assert [line.split()[:4] for line in lines[4:6]] == [
+        ["kd", "cifar100", "resnet20", "resnet20"],
+        ["kd", "digits", "resnet20", "resnet8"],
+    ]

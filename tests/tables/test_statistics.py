@@ -1,0 +1,67 @@
+"""Intervals against scipy.stats, which the package itself never imports."""
+
+import pytest
+from scipy import stats
+
+from distill.tables.statistics import correlation, paired, summarize, welch
+
+OURS = {1: 71.2, 2: 72.5, 3: 71.9, 4: 73.3}
+THEIRS = {1: 70.4, 2: 71.6, 3: 71.3, 4: 71.1, 5: 69.0}
+
+
+def test_mean_and_sample_deviation() -> None:
+    found = summarize([1.0, 2.0, 6.0])
+    assert (found.n, found.mean) == (3, 3.0)
+    assert found.deviation == pytest.approx((14 / 2) ** 0.5)  # (4 + 1 + 9) / (n - 1)
+
+
+def test_one_value_has_no_deviation() -> None:
+    assert summarize([70.0]).deviation is None
+    with pytest.raises(ValueError, match="at least 1 value, got 0"):
+        summarize([])
+
+
+def test_welch_is_scipys() -> None:
+    ours, theirs = list(OURS.values()), list(THEIRS.values())
+    expected = stats.ttest_ind(ours, theirs, equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    found = welch(ours, theirs)
+    assert found is not None
+    assert found.difference == pytest.approx(sum(ours) / 4 - sum(theirs) / 5)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.degrees == pytest.approx(expected.df)
+
+
+def test_paired_is_scipys_over_the_common_seeds() -> None:
+    seeds = [1, 2, 3, 4]
+    ours, theirs = [OURS[seed] for seed in seeds], [THEIRS[seed] for seed in seeds]
+    interval = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    found = paired(OURS, THEIRS)
+    assert found is not None
+    assert found.pairs == 4
+    assert (found.interval.low, found.interval.high) == pytest.approx((interval.low, interval.high))
+    assert found.correlation == pytest.approx(stats.pearsonr(ours, theirs).statistic)
+
+
+def test_pairs_are_made_by_seed_not_by_order() -> None:
+    shuffled = {seed: THEIRS[seed] for seed in (5, 3, 1, 4, 2)}
+    assert paired(OURS, shuffled) == paired(OURS, THEIRS)
+    assert paired(OURS, {seed + 10: value for seed, value in THEIRS.items()}) is None
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [([70.0], [60.0, 61.0]), ([70.0, 71.0], [60.0])])
+def test_a_single_run_gives_no_interval(ours: list[float], theirs: list[float]) -> None:
+    assert welch(ours, theirs) is None
+    assert paired(dict(enumerate(ours)), dict(enumerate(theirs))) is None
+
+
+def test_equal_seeds_do_not_claim_certainty() -> None:
+    assert welch([70.0, 70.0], [60.0, 60.0]) is None
+    assert paired({1: 70.1, 2: 71.1}, {1: 70.0, 2: 71.0}) is None  # both differences are 0.1 but for rounding
+    assert welch([70.0, 70.0], [60.0, 61.0]) is not None
+
+
+def test_two_pairs_always_lie_on_a_line() -> None:
+    assert correlation([1.0, 2.0], [5.0, 3.0]) is None
+    assert correlation([1.0, 2.0, 3.0], [5.0, 3.0, 1.0]) == pytest.approx(-1.0)
+    assert correlation([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]) is None
