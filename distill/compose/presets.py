@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -38,6 +39,7 @@ class Presets:
 
     def __init__(self, config_dir: Path | None = None) -> None:
         GlobalHydra.instance().clear()
+        Plugins.instance()  # registers Hydra's readers of pkg:// and file://, and the launchers
         path = ConfigSearchPathImpl()
         path.append("hydra", "pkg://hydra.conf")
         path.append("distill", f"file://{configs_dir()}")
