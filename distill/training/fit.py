@@ -1,5 +1,6 @@
 """The training loop: the one place where networks learn."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -24,13 +25,14 @@ def fit(members: Sequence[Member], *, watch: Watch, stop_requested: Callable[[],
         watch: is told of every step and epoch (progress line, plain lines, nothing).
         stop_requested: asked after every step; once true, members save their state and `fit` returns.
     """
+    lap = stopwatch()
     epochs = max(member.recipe.epochs for member in members)
     for epoch in range(min(member.epoch for member in members), epochs + 1):
         present = [member for member in members if member.active and member.epoch == epoch]
         if not present:
             continue
         for member in present:
-            member.begin_epoch()
+            member.begin_epoch(lap)
 
         for step, batches in joint_batches([m.stream for m in present], epoch, min(m.step for m in present)):
             # one forward per teacher and stream, whoever asks first
@@ -82,6 +84,19 @@ def end_of_epoch(member: Member, watch: Watch) -> Evaluation | None:
         member.stop(error)
         watch.stopped(member, error)
         return None
+
+
+def stopwatch() -> Callable[[], float]:
+    """A function that gives the seconds since its last call."""
+    last = time.monotonic()
+
+    def lap() -> float:
+        nonlocal last
+        now = time.monotonic()
+        spent, last = now - last, now
+        return spent
+
+    return lap
 
 
 def joint_batches(streams: Sequence[ImageStream], epoch: int, start: int) -> Iterator[tuple[int, dict[object, Batch]]]:

@@ -1,7 +1,6 @@
 """A member of a cohort: one student with all that trains and records it."""
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -83,13 +82,13 @@ class Member:
         self.randomness = OwnRandomness(seed, self.device)
         self.meters = Meters(self.device)
         self.epoch, self.step = 1, 0
-        self.seconds = 0.0
+        self.seconds = self.epoch_seconds = 0.0
         self.last: dict[str, Any] = {}
         self.best: dict[str, Any] = {}
         self.error: Exception | None = None
         self.last_train: dict[str, float] = {}
         self._facts, self._conditions = dict(facts or {}), dict(conditions or {})
-        self._resumed_from = time.monotonic()
+        self._lap: Callable[[], float] = lambda: 0.0
 
     @property
     def active(self) -> bool:
@@ -105,9 +104,12 @@ class Member:
         done = self.epoch - 1 + self.step / self.stream.steps
         return torch.full((), self.recipe.progress(done), device=self.device)
 
-    def begin_epoch(self) -> None:
-        """Set the epoch's learning rate; meters go on where a checkpoint inside the epoch left them."""
-        self._resumed_from = time.monotonic()
+    def begin_epoch(self, lap: Callable[[], float]) -> None:
+        """Set the epoch's learning rate; meters go on where a checkpoint inside the epoch left them.
+
+        `lap` gives the seconds since it was last called, by any member: what they count adds up to the wall time.
+        """
+        self._lap = lap
         self.student.train()
         self.objective.train()
         factor = self.recipe.schedule(self.epoch, self.recipe.epochs)
@@ -118,6 +120,7 @@ class Member:
         """Note one trained batch, and save where a checkpoint is due."""
         self.meters.update(terms, output.logits, labels, self.step)
         self.step += 1
+        self._spend()
         if self.checkpoints.due():
             self.checkpoint()
 
@@ -128,7 +131,8 @@ class Member:
             NonFinite: a term of this epoch, or a parameter after it, is not finite.
         """
         self.check_finite()
-        train_seconds = self._take_time()
+        self._spend()
+        train_seconds = self.epoch_seconds
         measured = evaluate(self.student, self.evaluation, precision=self.precision)
         entry = {"epoch": self.epoch, **measured.as_dict()}
         self.last = entry
@@ -138,9 +142,9 @@ class Member:
         timing = {
             "epoch": self.epoch,
             "seconds": train_seconds,
-            "images_per_second": self.meters.count / train_seconds,
+            "images_per_second": self.meters.count / max(train_seconds, 1e-9),
         }
-        self.recorder.log_timing({**timing, "evaluation_seconds": self._take_time()})
+        self.recorder.log_timing({**timing, "evaluation_seconds": self._spend()})
         self.last_train = self.meters.read()
         self.recorder.log_epoch(
             {
@@ -151,6 +155,7 @@ class Member:
             }
         )
         self.epoch, self.step, self.meters = self.epoch + 1, 0, Meters(self.device)
+        self.epoch_seconds = 0.0
         if not self.active:
             self._finish()
         elif self.checkpoints.due():
@@ -170,7 +175,7 @@ class Member:
     def checkpoint(self) -> None:
         """Save all resume state; a poisoned one is refused, so that the last good state stays."""
         self.check_finite()
-        self.seconds += self._take_time()
+        self._spend()
         with self.checkpoints.saving():
             self.recorder.save(*self.state())
 
@@ -200,6 +205,7 @@ class Member:
             "terms": list(self.meters.terms),
             "count": self.meters.count,
             "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
             "last": self.last,
             "best": self.best,
             "conditions": self._conditions,
@@ -222,7 +228,8 @@ class Member:
         groups = state["optimizer"]["param_groups"]
         self.optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
         self.meters.restore(part("meters"), state["terms"], state["count"])
-        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
         self.last, self.best = dict(state["last"]), dict(state["best"])
 
     def _finish(self) -> None:
@@ -238,8 +245,8 @@ class Member:
         }
         self.recorder.finish(result, weights=self.student.state_dict())
 
-    def _take_time(self) -> float:
-        now = time.monotonic()
-        spent, self._resumed_from = now - self._resumed_from, now
+    def _spend(self) -> float:
+        spent = self._lap()
         self.seconds += spent
+        self.epoch_seconds += spent
         return spent

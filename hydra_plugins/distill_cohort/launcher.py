@@ -15,7 +15,7 @@ class CohortConfig:
     """`hydra.launcher.size`: how many runs train side by side at most."""
 
     _target_: str = "hydra_plugins.distill_cohort.launcher.CohortLauncher"
-    size: int = 8
+    size: int = 16
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="cohort", node=CohortConfig, provider="distill")
