@@ -71,16 +71,8 @@ def plan_run(
     teacher: RunPlan | RunRecord | None,
 ) -> RunPlan:
     """Identify a checked configuration."""
-    data = {
-        **dataset.digest,
-        "holdout": dataset.holdout,
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-        "pad": dataset.pad,
-        "flip": dataset.flip,
-    }
     identity = run_identity(
-        data=data,
+        data=data_identity(dataset),
         student=config["student"],
         teacher=teacher_identity(teacher),
         loss=config["loss"],
@@ -89,6 +81,18 @@ def plan_run(
         precision=config["precision"],
     )
     return RunPlan(config, names, identity, digest_of(identity), runs_dir, dataset, recipe, device, teacher)
+
+
+def data_identity(dataset: ImageDataset) -> dict[str, Any]:
+    """Data by their content, whatever file they came from."""
+    return {
+        **dataset.digest,
+        "holdout": dataset.holdout,
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "pad": dataset.pad,
+        "flip": dataset.flip,
+    }
 
 
 def teacher_identity(teacher: RunPlan | RunRecord | None) -> dict[str, Any] | None:

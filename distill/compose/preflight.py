@@ -10,6 +10,7 @@ import torch
 
 from distill.compose.build import Refused, build_dataset, build_objective, build_recipe, try_network
 from distill.compose.check import check_typed
+from distill.compose.device import usable_device
 from distill.compose.names import recipe_name, run_names
 from distill.compose.plan import RunPlan, plan_run
 from distill.compose.presets import Composed, Presets
@@ -46,8 +47,7 @@ def preflight(composed: Composed, presets: Presets, *, may_download: bool = True
         raise Faults(faults)
     config = check_typed(_weighted(composed, faults), Root, "", faults)
     config.pop("sweep", None)
-    if isinstance(config.get("seed"), int) and config["seed"] < 0:
-        faults.append(f"seed must be >= 0, got {config['seed']}: set seed=1, say")
+    _check_ranges(config, faults)
     device = _device(config, faults)
     recipe = _attempt(build_recipe, config.get("recipe"), "recipe", faults)
     objective = _attempt(lambda node: build_objective(node, seed=0), config.get("loss"), "loss", faults)
@@ -91,6 +91,19 @@ def preflight(composed: Composed, presets: Presets, *, may_download: bool = True
         teacher_names = {**names, "student": names["teacher"], "teacher": "none", "loss": "ce", "recipe": own_recipe}
         teacher = plan_run(teacher_config, teacher_names, recipe=teacher_recipe, teacher=None, **common)
     return plan_run(config, names, recipe=recipe, teacher=teacher, **common)
+
+
+# least values of numbers that no constructor looks at
+AT_LEAST = {"seed": 0, "teacher.seed": 0, "engine.threads": 1, "engine.checkpoint_seconds": 0}
+
+
+def _check_ranges(config: Mapping[str, Any], faults: list[str]) -> None:
+    for path, least in AT_LEAST.items():
+        value: Any = config
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, int | float) and value < least:
+            faults.append(f"{path} must be >= {least}, got {value}: set {path}={least + 1}, say")
 
 
 def _weighted(composed: Composed, faults: list[str]) -> dict[str, Any]:
@@ -143,16 +156,11 @@ def _device(config: Mapping[str, Any], faults: list[str]) -> torch.device | None
     name = (config.get("engine") or {}).get("device")
     if not isinstance(name, str):
         return None
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        faults.append(f"engine.device={name} cannot be used here ({reason}): set engine.device=cpu or auto")
+        return usable_device(name, key="engine.device")
+    except ValueError as error:
+        faults.append(str(error))
         return None
-    return device
 
 
 def _check_network(node: Any, dataset: ImageDataset, path: str, faults: list[str]) -> None:

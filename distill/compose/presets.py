@@ -57,7 +57,7 @@ class Presets:
         parsed, faults = [], []
         for text in overrides:
             try:
-                override = parser.parse_override(text)
+                override = parser.parse_override(_as_text(text))
             except HydraException as error:
                 faults.append(f"{text!r} is not KEY=VALUE: {_first_line(error)}")
                 continue
@@ -173,6 +173,12 @@ def _plain(node: Any, key: Any, path: str, faults: list[str]) -> Any:
     if isinstance(value, ListConfig):
         return [_plain(value, i, f"{path}[{i}]", faults) for i in range(len(value))]
     return value
+
+
+def _as_text(override: str) -> str:
+    """A run id is text, also where it looks like a number (`12e4567`): Hydra would read that as one."""
+    key, _, value = override.partition("=")
+    return f"{key}='{value}'" if key.lstrip("+") == "teacher.run" and value.isalnum() else override
 
 
 def _place(override: Override) -> tuple[str, str | None]:

@@ -23,15 +23,24 @@ TRUSTED = frozenset(
 )
 
 
-def rebuild_network(record: RunRecord) -> nn.Module:
+class Untrusted(StorageError):
+    """The run asks for something that nobody built because a folder said so."""
+
+
+def rebuild_network(record: RunRecord, *, own: str | None = None) -> nn.Module:
     """The trained network of a finished run; only shipped networks are built from what a folder says.
 
+    Args:
+        record: a finished run.
+        own: the target of a class of the user's, named on the command line and therefore trusted too.
+
     Raises:
-        StorageError: the run names another target, or its weights are not those it recorded.
+        Untrusted: the run names another target.
+        StorageError: its weights are not those it recorded.
     """
     assert record.result is not None
     node = record.config["student"]
-    _check_trusted(node, record)
+    _check_trusted(node, record, own=own)
     network = build_network(node, num_classes=record.result["classes"], seed=0)
     load_into(network, record)
     return network
@@ -55,13 +64,17 @@ def rebuild_dataset(record: RunRecord, changes: Mapping[str, Any]) -> ImageDatas
     return build_dataset(node)
 
 
-def _check_trusted(node: Mapping[str, Any], record: RunRecord) -> None:
+def _check_trusted(node: Mapping[str, Any], record: RunRecord, *, own: str | None = None) -> None:
     for target in _targets(node):
-        if target not in TRUSTED:
-            raise StorageError(
+        if target not in TRUSTED and target != own:
+            raise Untrusted(
                 f"{record.path} asks for {target!r}, and a run is rebuilt only from networks and data sets of distill: "
-                "train on a teacher of your own class with teacher.network._target_=..., named on the command line"
+                "a class of your own is named on the command line (student._target_=..., or of a teacher "
+                "teacher.network._target_=...)"
             )
+    # Hydra would resolve it, and what comes out may be a node with a target of its own.
+    if "${" in repr(node):
+        raise Untrusted(f"{record.path} holds an interpolation, ${{...}}, which no run of distill records")
 
 
 def _targets(node: Any) -> Iterator[str]:

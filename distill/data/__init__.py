@@ -8,10 +8,12 @@ from distill.data.cifar import cifar10, cifar100
 from distill.data.dataset import ImageDataset
 from distill.data.digits import digits
 from distill.data.resident import DeviceImages
+from distill.data.shapes import SHAPES
 from distill.data.stream import EvaluationStream, ImageStream, draw_generator
 from distill.data.synthetic import synthetic
 
 __all__ = [
+    "SHAPES",
     "Batch",
     "DeviceImages",
     "EvaluationStream",

@@ -11,6 +11,7 @@ from distill.data.split import stratified
 
 TEST_SEED = 20_240_603
 SCALE = 4  # 8 x 8 to 32 x 32 pixels
+IMAGE_SIZE = 8 * SCALE
 LEVELS = 16  # pixel values are 0..16
 
 

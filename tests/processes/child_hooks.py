@@ -1,0 +1,180 @@
+"""What a test does to a process from the inside: die at an instant, wait at a step, run into a limit."""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distill.runs import files
+from distill.runs.directory import RunDirectory
+from distill.runs.schedule import CheckpointSchedule
+from distill.training import Member
+
+Hooks = dict[str, Any]
+
+
+def install(hooks: Hooks, report: Path) -> None:
+    """Apply each hook named; `report` takes what the process leaves for the test to read."""
+    known: dict[str, Callable[[Any, Path], None]] = {
+        "checkpoints": checkpoints,
+        "die": die,
+        "gate": gate,
+        "pace": pace,
+        "limit": limit,
+        "powerless": powerless,
+        "accounts": accounts,
+    }
+    for name, argument in hooks.items():
+        known[name](argument, report)
+
+
+def checkpoints(when: str, report: Path) -> None:
+    """`every step`: the schedule of 2 % would leave none in runs that take a second."""
+    assert when == "every step"
+    CheckpointSchedule.due = lambda self: True  # type: ignore[method-assign]
+
+
+def after_step(act: Callable[[int], None]) -> None:
+    """Call `act` with the number of steps this process has done, after each of them."""
+    advance = Member.advance
+    done = [0]
+
+    def advance_and_act(self: Member, *args: Any) -> None:
+        advance(self, *args)
+        done[0] += 1
+        act(done[0])
+
+    Member.advance = advance_and_act  # type: ignore[method-assign]
+
+
+def die(count: int, report: Path) -> None:
+    """SIGKILL this process at the `count`-th thing it does to the disk; steps count too.
+
+    Renames, links, syncs and removals are not done any more, writes are half done.
+    """
+    happened: list[str] = []
+    inside = [False]
+
+    def strike(event: str) -> bool:
+        happened.append(event)
+        return len(happened) == count
+
+    def end() -> None:
+        report.write_text(json.dumps({"event": happened[-1], "inside a checkpoint": inside[0]}), encoding="utf-8")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def before(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def strike_or_act(*args: Any, **kwargs: Any) -> Any:
+            if strike(name):
+                end()
+            return original(*args, **kwargs)
+
+        setattr(owner, name, strike_or_act)
+
+    for name in ("replace", "link", "fsync", "ftruncate"):
+        before(os, name)
+    before(Path, "unlink")
+    write, write_synced, save = os.write, files.write_synced, RunDirectory.save
+
+    def half_write(descriptor: int, data: bytes) -> int:
+        if strike("write"):
+            write(descriptor, data[: len(data) // 2])
+            end()
+        return write(descriptor, data)
+
+    def half_write_synced(path: Path, data: bytes) -> None:
+        if strike("write_synced"):
+            path.write_bytes(data[: len(data) // 2])
+            end()
+        write_synced(path, data)
+
+    def marked_save(self: RunDirectory, *args: Any) -> None:
+        inside[0] = True
+        save(self, *args)
+        inside[0] = False
+
+    def step(done: int) -> None:
+        if strike("step"):
+            end()
+
+    os.write = half_write  # type: ignore[assignment]
+    files.write_synced = half_write_synced
+    RunDirectory.save = marked_save  # type: ignore[method-assign]
+    after_step(step)
+
+
+def gate(step: int, report: Path) -> None:
+    """After `step` steps: create the report, and go on when somebody removes it."""
+
+    def act(done: int) -> None:
+        if done == step:
+            report.write_text("here", encoding="utf-8")
+            while report.exists():
+                time.sleep(0.01)
+
+    after_step(act)
+
+
+def pace(seconds: float, report: Path) -> None:
+    """Sleep after every step; the report appears after the first."""
+
+    def act(done: int) -> None:
+        if done == 1:
+            report.write_text("here", encoding="utf-8")
+        time.sleep(seconds)
+
+    after_step(act)
+
+
+def limit(where: dict[str, Any], report: Path) -> None:
+    """RLIMIT_FSIZE of `bytes`, from the beginning or from `epoch` on, when the epoch's line is to be written."""
+
+    def lower(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    if "epoch" not in where:
+        lower(where["bytes"])
+        return
+    log_epoch = RunDirectory.log_epoch
+
+    def log_epoch_at_the_limit(self: RunDirectory, metrics: Any) -> None:
+        if metrics["epoch"] == where["epoch"]:
+            lower((self.path / "metrics.jsonl").stat().st_size + where["bytes"])
+        log_epoch(self, metrics)
+
+    RunDirectory.log_epoch = log_epoch_at_the_limit  # type: ignore[method-assign]
+
+
+def powerless(yes: bool, report: Path) -> None:
+    """Give up root's privileges: permissions of files hold for this process too."""
+    assert yes
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
+    nothing = (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None, use_errno=True).capset(header, nothing) == 0, os.strerror(ctypes.get_errno())
+
+
+def accounts(yes: bool, report: Path) -> None:
+    """Report what the schedule counted: seconds, seconds spent in saving, the cost of each save."""
+    assert yes
+    costs: list[float] = []
+    begun = time.monotonic()
+    save = RunDirectory.save
+
+    def save_and_report(self: RunDirectory, *args: Any) -> None:
+        start = time.monotonic()
+        save(self, *args)
+        costs.append(time.monotonic() - start)
+
+    def note(done: int) -> None:
+        content = {"steps": done, "seconds": time.monotonic() - begun, "costs": costs}
+        report.write_text(json.dumps(content), encoding="utf-8")
+
+    RunDirectory.save = save_and_report  # type: ignore[method-assign]
+    after_step(note)
