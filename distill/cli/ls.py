@@ -7,6 +7,9 @@ from distill.tables.filters import FILTERS
 from distill.tables.listing import as_data, entries, sheet
 from distill.tables.output import Views
 
+KEYS = (*FILTERS, "runs_dir")
+OPTIONS = (FORMAT, OUT)
+
 HELP = """\
 distill ls [key=value ...] [--option ...]     list runs: one a line, finished or not
 
@@ -44,7 +47,7 @@ def main(argv: list[str]) -> int:
 
 
 def _list(argv: Sequence[str]) -> int:
-    line = parse(argv, keys=(*FILTERS, "runs_dir"), options=(FORMAT, OUT), dotted=True)
+    line = parse(argv, keys=KEYS, options=OPTIONS, dotted=True)
     selection = select(line)
     if not selection.chosen:
         print(selection.nothing())

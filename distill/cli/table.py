@@ -21,6 +21,9 @@ from distill.tables.remarks import notes
 from distill.tables.sheet import sheet
 from distill.tables.table import Table, UnknownBaseline, build
 
+KEYS = (*FILTERS, "runs_dir")
+OPTIONS = (FORMAT, BASELINE, OUT)
+
 HELP = """\
 distill table [key=value ...] [--option ...]     compare finished runs
 
@@ -62,7 +65,7 @@ def main(argv: list[str]) -> int:
 
 
 def _table(argv: Sequence[str]) -> int:
-    line = parse(argv, keys=(*FILTERS, "runs_dir"), options=(FORMAT, BASELINE, OUT), dotted=True)
+    line = parse(argv, keys=KEYS, options=OPTIONS, dotted=True)
     selection = select(line)
     if not selection.chosen:
         print(selection.nothing())

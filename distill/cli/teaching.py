@@ -14,7 +14,7 @@ from distill.data import EvaluationStream
 from distill.runs.files import StorageError, read_json, write_json
 from distill.runs.store import RunRecord
 from distill.teachers import LiveTeacher
-from distill.training import evaluate
+from distill.training import Evaluation, evaluate
 
 EVALUATIONS = "evaluations.json"  # accuracies by (weights, data, precision), beside the weights they belong to
 EVALUATION_BATCH = 256
@@ -26,6 +26,11 @@ class MeasuredTeacher:
 
     network: LiveTeacher
     facts: Mapping[str, object]
+
+
+def agrees(measured: Evaluation, recorded: float) -> bool:
+    """Whether an accuracy is the recorded one (percent) but for 0.1 points or two images, whichever is more."""
+    return abs(measured.accuracy - recorded) <= max(0.1, 200.0 / measured.count) + 1e-9
 
 
 def measured_teacher(plan: RunPlan, record: RunRecord, *, note: Callable[[str], None]) -> MeasuredTeacher:
@@ -64,8 +69,7 @@ def _known_accuracy(
     measured = evaluate(network, stream, precision=precision)
     if record.identity.get("data") == data:
         recorded = record.result["last"]["accuracy"]
-        allowed = max(0.1, 200.0 / measured.count)  # percent: 0.1 points or two images
-        if abs(measured.accuracy - recorded) > allowed + 1e-9:
+        if not agrees(measured, recorded):
             raise StorageError(
                 f"the teacher {record.path} has {measured.accuracy:.2f} % where its record says {recorded:.2f} %: "
                 "its weights or the data have changed; delete its folder to train it again"

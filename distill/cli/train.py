@@ -48,6 +48,8 @@ def main(argv: list[str]) -> int:
         print_help(read_command(argv).config_dir)
         return FINISHED
     command = read_command(argv)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # networks and losses of one's own, as `python -m distill` would find them
 
     from distill.compose.preflight import Faults  # with torch, which --help must not wait for
     from distill.compose.sweep import prepare

@@ -31,16 +31,11 @@ class Faults(ValueError):
         super().__init__("\n".join(self.sentences))
 
 
-class DataAbsent(Faults):
-    """Nothing is wrong but that the data set is not there, and fetching it was not allowed."""
-
-
 def preflight(composed: Composed, presets: Presets, *, may_download: bool = True) -> RunPlan:
     """Check one composed job completely and identify it; nothing is written but a download that is allowed.
 
     Raises:
         Faults: all that is wrong with it.
-        DataAbsent: the data set would have to be downloaded first.
     """
     faults = list(composed.faults)
     if not composed.config:

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import torch
 
 from distill.data import Batch, ImageStream
 from distill.models import Output
 from distill.runs.files import StorageError
-from distill.training.evaluation import Evaluation
 from distill.training.member import Member, NonFinite
 from distill.training.watch import Watch
 
@@ -48,7 +48,7 @@ def fit(members: Sequence[Member], *, watch: Watch, stop_requested: Callable[[],
                         taught[key] = member.teacher(batch)
                     teacher_output = taught[key]
 
-                try:
+                with stops_alone(member, watch):
                     with member.randomness:
                         with member.autocast():
                             output = member.student(batch.images, taps=member.taps)
@@ -57,33 +57,30 @@ def fit(members: Sequence[Member], *, watch: Watch, stop_requested: Callable[[],
                         torch.autograd.backward(torch.stack([*terms.values()]).sum())
                         member.optimizer.step()
                     member.advance(terms, output, batch.labels)
-                except (NonFinite, StorageError) as error:
-                    member.stop(error)
-                    watch.stopped(member, error)
-                else:
                     watch.step(member)
 
             if stop_requested():
                 for member in present:
                     if member.active:
-                        member.checkpoint()
+                        with stops_alone(member, watch):
+                            member.checkpoint()
                 return
 
         for member in present:
             if member.active:
-                measured = end_of_epoch(member, watch)
-                if measured is not None:
-                    watch.epoch(member, measured)
+                with stops_alone(member, watch):
+                    watch.epoch(member, member.end_epoch())
 
 
-def end_of_epoch(member: Member, watch: Watch) -> Evaluation | None:
-    """Evaluate and record `member`, or stop it alone where that fails."""
+@contextmanager
+def stops_alone(member: Member, watch: Watch) -> Iterator[None]:
+    """A non-finite number or a storage fault in the block ends `member`, and nobody else."""
     try:
-        return member.end_epoch()
+        yield
     except (NonFinite, StorageError) as error:
-        member.stop(error)
+        with suppress(StorageError):  # a full disk may refuse failed.json too; the error itself is kept
+            member.stop(error)
         watch.stopped(member, error)
-        return None
 
 
 def stopwatch() -> Callable[[], float]:

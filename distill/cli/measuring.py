@@ -1,0 +1,92 @@
+"""A finished run's network and data built again, and its accuracy measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from distill.cli.grammar import UsageError
+from distill.cli.teaching import EVALUATION_BATCH, agrees
+from distill.compose.build import Refused
+from distill.compose.device import usable_device
+from distill.compose.plan import data_identity
+from distill.compose.rebuild import Untrusted, rebuild_dataset, rebuild_network
+from distill.data import EvaluationStream, ImageDataset
+from distill.runs.files import StorageError
+from distill.runs.identity import canonical
+from distill.runs.store import RunRecord
+from distill.training import Evaluation, evaluate, resolve_precision
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found, and under which conditions; `unlike` says why the record is no yardstick for it, if so."""
+
+    evaluation: Evaluation
+    split: str
+    precision: str
+    device: str
+    unlike: str | None
+    agrees: bool
+
+
+def measure(
+    record: RunRecord, *, device: str, precision: str | None, places: Mapping[str, Any], own: str | None
+) -> Measured:
+    """Measure a finished run's network on its own evaluation split.
+
+    Args:
+        record: a finished run with everything that `evaluate` needs of it.
+        device: as on the command line; `auto` is CUDA where there is one.
+        precision: None for the run's own.
+        places: where the data lie now: keys of the data set's node.
+        own: the target of a network from outside the package, named by the user.
+
+    Raises:
+        UsageError: the device or the data are not there, or the run names a target that is not trusted.
+        StorageError: the weights or the run's files are damaged.
+    """
+    assert record.result is not None
+    own_precision = str(record.identity["precision"])
+    try:
+        where = usable_device(device, key="device")
+        numbers = resolve_precision(precision or own_precision, where)
+        dataset = _dataset(record, places)
+        network = rebuild_network(record, own=own).to(where)
+    except Untrusted as error:
+        raise UsageError([str(error)]) from error
+    except Refused as error:
+        raise StorageError(f"{record.path / 'config.yaml'} is damaged: student: {error.faults[0]}") from error
+    except ValueError as error:
+        raise UsageError(str(error).splitlines()) from error
+    stream = EvaluationStream(dataset, batch_size=EVALUATION_BATCH, device=where)
+    try:
+        found = evaluate(network, stream, precision=numbers)
+    except torch.OutOfMemoryError as error:
+        raise UsageError([f"{where} has too little free memory to measure it: set device=cpu"]) from error
+    unlike = _unlike(record, dataset, precision=numbers)
+    same = unlike is None and agrees(found, float(record.result["last"]["accuracy"]))
+    return Measured(found, dataset.split, numbers, str(where), unlike, unlike is not None or same)
+
+
+def _dataset(record: RunRecord, places: Mapping[str, Any]) -> ImageDataset:
+    assert record.result is not None
+    try:
+        dataset = rebuild_dataset(record, places)
+    except Refused as error:
+        raise UsageError(error.faults) from error
+    classes = record.result["classes"]
+    if dataset.num_classes != classes:
+        raise UsageError([f"the data have {dataset.num_classes} classes where {record.path} tells {classes} apart"])
+    return dataset
+
+
+def _unlike(record: RunRecord, dataset: ImageDataset, *, precision: str) -> str | None:
+    """Why the recorded accuracy is that of something else."""
+    own_precision = record.identity["precision"]
+    if canonical(data_identity(dataset)) != canonical(record.identity.get("data")):
+        return "the data are not those of the run"
+    if precision != own_precision:
+        return f"the run's precision is {own_precision}"
+    return None
