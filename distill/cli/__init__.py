@@ -1,8 +1,12 @@
 """The command line: one verb, one small file. Imports nothing heavy until a verb is known."""
 
+import contextlib
 import difflib
 import importlib
+import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 VERBS = {
     "train": "train students, baselines and teachers from composed configurations",
@@ -29,12 +33,34 @@ Completion: eval "$(distill --completion bash)"
 def main(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     words = sys.argv[1:] if argv is None else argv
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # it was read as far as its reader (`| head`) wanted
+        silence()
+        return 0
+    return code
+
+
+def import_from_here() -> None:
+    """Networks and losses of one's own are found in the current folder too, as `python -m distill` finds them."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+
+
+def silence() -> None:
+    """Nobody reads stdout any more: what is still in its buffer goes nowhere, instead of failing at the exit."""
+    with contextlib.suppress(OSError, AttributeError):  # a stdout without a file needs no care
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(words: Sequence[str]) -> int:
     verb = words[0] if words else "--help"
     if verb in ("--help", "-h", "help"):
         print(HELP.format(verbs="\n".join(f"  {name:<9} {what}" for name, what in VERBS.items())))
         return 0
     if verb in ("--completion", "--complete"):
-        return int(importlib.import_module("distill.cli.completion").main(words))
+        return int(importlib.import_module("distill.cli.completion").main(list(words)))
     if verb == "--version":
         print(importlib.import_module("distill").__version__)
         return 0
@@ -43,8 +69,4 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"did you mean {close[0]!r}?" if close else f"the verbs are {', '.join(VERBS)}"
         print(f"distill {verb}: there is no such verb: {hint}", file=sys.stderr)
         return 2
-    try:
-        return int(importlib.import_module(f"distill.cli.{verb}").main(words[1:]))
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader (`| head`) has gone: nothing to say to it
-        return 0
+    return int(importlib.import_module(f"distill.cli.{verb}").main(list(words[1:])))

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -13,12 +13,13 @@ import torch
 from distill.cli.teaching import EVALUATION_BATCH, MeasuredTeacher, measured_teacher
 from distill.compose.plan import RunPlan
 from distill.data import EvaluationStream, ImageStream
+from distill.runs.checkpoint import Loaded
 from distill.runs.directory import RunDirectory
 from distill.runs.files import StorageError
 from distill.runs.lock import RunLock
 from distill.runs.provenance import byte_conditions, collect, why_bytes_differ
 from distill.runs.schedule import CheckpointSchedule
-from distill.runs.store import RunRecord, read_run
+from distill.runs.store import RunRecord, lacks, read_run
 from distill.training import Member, Watch, fit
 
 Result = Mapping[str, Any]
@@ -71,10 +72,13 @@ def execute(
         Interrupted: the user stopped it; every member has saved its state.
     """
     cohort = Cohort(retry, console)
+    distinct = {plan.run_id: plan for plan in plans}.values()
     with ExitStack() as locks:
-        for plan in {plan.run_id: plan for plan in plans}.values():
+        # who needs a teacher comes first: it trains that teacher before this process locks it as a run of its own
+        for plan in sorted(distinct, key=lambda plan: plan.teacher is None):
             try:
-                _admit(plan, cohort, locks, wait=wait)
+                if plan.run_id not in cohort.endings:
+                    _admit(plan, cohort, locks, wait=wait)
             except (Busy, RunFailed, StorageError) as error:
                 cohort.endings[plan.run_id] = error
         if cohort.members:
@@ -92,9 +96,12 @@ def _admit(plan: RunPlan, cohort: Cohort, locks: ExitStack, *, wait: bool) -> No
         elif not lock.acquire():
             raise Busy(f"{plan.directory} is being trained by {lock.holder()}: wait for it, or stop it first")
     if directory.is_finished:
-        cohort.endings[plan.run_id] = directory.result or {}
-        if lock.held:  # the run was finished while this process waited
-            directory.tidy()
+        cohort.endings[plan.run_id] = _finished(plan).result or {}
+        if not directory.is_tidy:  # a process was killed between its result and its end
+            with suppress(StorageError):
+                locks.enter_context(lock)
+                if lock.acquire():
+                    directory.tidy()
         return
     failure = directory.failure
     if failure is not None and not cohort.retry:
@@ -141,8 +148,8 @@ def _begin(plan: RunPlan, directory: RunDirectory, teacher: MeasuredTeacher | No
     )
     loaded = directory.load()
     if loaded is not None:
-        member.restore(loaded.tensors, loaded.state)
-        differs = why_bytes_differ(loaded.state["conditions"], conditions)
+        _restore(member, loaded, directory)
+        differs = why_bytes_differ(loaded.state.get("conditions", {}), conditions)
         for note in (
             loaded.note,
             differs,
@@ -152,6 +159,17 @@ def _begin(plan: RunPlan, directory: RunDirectory, teacher: MeasuredTeacher | No
                 cohort.console.note(note)
     directory.rewind(member.epoch - 1)
     cohort.members[plan.run_id], cohort.directories[plan.run_id] = member, directory
+
+
+def _restore(member: Member, loaded: Loaded, directory: RunDirectory) -> None:
+    try:
+        member.restore(loaded.tensors, loaded.state)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise StorageError(
+            f"the checkpoint of {directory.path} is of another version of distill ({reason}): "
+            "delete this folder to start the run again"
+        ) from error
 
 
 def _train(cohort: Cohort) -> None:
@@ -175,19 +193,31 @@ def _teacher(plan: RunPlan, cohort: Cohort) -> MeasuredTeacher | None:
         return None
     key = (plan.teacher.run_id, plan.config["teacher"]["precision"], plan.objective().logits_only)
     if key not in cohort.teachers:
-        record: RunRecord | None
-        if isinstance(plan.teacher, RunPlan):
-            if not RunDirectory(plan.teacher.directory).is_finished:
-                cohort.console.note(f"teacher {plan.teacher.directory.name} is needed first")
-            (ending,) = execute([plan.teacher], cohort.console, retry=cohort.retry, wait=True)
-            if isinstance(ending, Exception):
-                raise ending
-            record = read_run(plan.teacher.directory)
-        else:
-            record = plan.teacher
-        assert record is not None
+        record = _trained(plan.teacher, cohort) if isinstance(plan.teacher, RunPlan) else plan.teacher
         cohort.teachers[key] = measured_teacher(plan, record, note=cohort.console.note)
     return cohort.teachers[key]
+
+
+def _trained(teacher: RunPlan, cohort: Cohort) -> RunRecord:
+    """The finished run of a teacher; where there is none it is trained, once, also when that fails."""
+    if teacher.run_id not in cohort.endings:
+        if not RunDirectory(teacher.directory).is_finished:
+            cohort.console.note(f"teacher {teacher.directory.name} is needed first")
+        (ending,) = execute([teacher], cohort.console, retry=cohort.retry, wait=True)
+        cohort.endings[teacher.run_id] = ending
+    failure = cohort.endings[teacher.run_id]
+    if isinstance(failure, Exception):
+        raise RunFailed(f"there is no teacher: {failure}") from failure
+    return _finished(teacher)
+
+
+def _finished(plan: RunPlan) -> RunRecord:
+    """What the folder of a finished run says. Raises StorageError where it is damaged."""
+    record = read_run(plan.directory)
+    damage = f"{plan.directory} has vanished" if record is None else record.message or lacks(record)
+    if record is None or damage:
+        raise StorageError(f"{damage}; restore it, or delete the folder to train the run again")
+    return record
 
 
 @contextmanager

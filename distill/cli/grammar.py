@@ -45,6 +45,7 @@ class Option:
 FORMAT = Option("--format", metavar="|".join(FORMATS), choices=FORMATS)
 BASELINE = Option("--baseline", metavar="PRESET")
 OUT = Option("--out", metavar="FILE")
+CONFIG_DIR = Option("--config-dir", metavar="DIR")
 
 
 @dataclass

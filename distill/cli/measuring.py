@@ -1,34 +1,22 @@
 """A finished run's network and data built again, and its accuracy measured."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from distill.cli.grammar import UsageError
+from distill.cli.measurement import Measured
 from distill.cli.teaching import EVALUATION_BATCH, agrees
 from distill.compose.build import Refused
 from distill.compose.device import usable_device
 from distill.compose.plan import data_identity
 from distill.compose.rebuild import Untrusted, rebuild_dataset, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
-from distill.runs.files import StorageError
 from distill.runs.identity import canonical
 from distill.runs.store import RunRecord
-from distill.training import Evaluation, evaluate, resolve_precision
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was found, and under which conditions; `unlike` says why the record is no yardstick for it, if so."""
-
-    evaluation: Evaluation
-    split: str
-    precision: str
-    device: str
-    unlike: str | None
-    agrees: bool
+from distill.training import evaluate, resolve_precision
 
 
 def measure(
@@ -50,24 +38,36 @@ def measure(
     assert record.result is not None
     own_precision = str(record.identity["precision"])
     try:
-        where = usable_device(device, key="device")
+        where = usable_device(device, key="engine.device")
         numbers = resolve_precision(precision or own_precision, where)
-        dataset = _dataset(record, places)
         network = rebuild_network(record, own=own).to(where)
+        dataset = _dataset(record, places)
     except Untrusted as error:
         raise UsageError([str(error)]) from error
-    except Refused as error:
-        raise StorageError(f"{record.path / 'config.yaml'} is damaged: student: {error.faults[0]}") from error
     except ValueError as error:
         raise UsageError(str(error).splitlines()) from error
     stream = EvaluationStream(dataset, batch_size=EVALUATION_BATCH, device=where)
     try:
         found = evaluate(network, stream, precision=numbers)
     except torch.OutOfMemoryError as error:
-        raise UsageError([f"{where} has too little free memory to measure it: set device=cpu"]) from error
+        raise UsageError([f"{where} has too little free memory to measure it: set engine.device=cpu"]) from error
     unlike = _unlike(record, dataset, precision=numbers)
-    same = unlike is None and agrees(found, float(record.result["last"]["accuracy"]))
-    return Measured(found, dataset.split, numbers, str(where), unlike, unlike is not None or same)
+    recorded = record.result["last"]
+    return Measured(
+        run_id=record.run_id,
+        path=str(record.path),
+        names=dict(record.names),
+        split=dataset.split,
+        precision=numbers,
+        device=str(where),
+        accuracy=found.accuracy,
+        correct=found.correct,
+        count=found.count,
+        loss=found.loss if math.isfinite(found.loss) else None,
+        recorded=dict(recorded),
+        agrees=None if unlike else agrees(found, recorded["accuracy"]),
+        not_compared=unlike,
+    )
 
 
 def _dataset(record: RunRecord, places: Mapping[str, Any]) -> ImageDataset:
@@ -82,10 +82,18 @@ def _dataset(record: RunRecord, places: Mapping[str, Any]) -> ImageDataset:
     return dataset
 
 
+def _recorded_data(record: RunRecord) -> object:
+    """The identity of a run's data in canonical form; None where nobody but an editor can have written it."""
+    try:
+        return canonical(record.identity.get("data"))
+    except ValueError:
+        return None
+
+
 def _unlike(record: RunRecord, dataset: ImageDataset, *, precision: str) -> str | None:
     """Why the recorded accuracy is that of something else."""
     own_precision = record.identity["precision"]
-    if canonical(data_identity(dataset)) != canonical(record.identity.get("data")):
+    if canonical(data_identity(dataset)) != _recorded_data(record):
         return "the data are not those of the run"
     if precision != own_precision:
         return f"the run's precision is {own_precision}"

@@ -12,9 +12,9 @@ REFRESH_SECONDS = 0.5
 class Progress:
     """A `Watch` that writes to a stream; on a terminal the line of the epoch in progress is rewritten in place."""
 
-    def __init__(self, stream: TextIO = sys.stdout) -> None:
-        self._stream = stream
-        self._live = stream.isatty()
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._live = self._stream.isatty()
         self._begun: dict[str, tuple[float, float]] = {}  # member: (time, epochs done) when first seen
         self._refreshed = 0.0
 
@@ -55,7 +55,8 @@ class Progress:
         return member.epoch - 1 + member.step / member.stream.steps
 
     def _pace(self, member: Member) -> str:
-        since, from_epoch = self._begun[member.name]
+        # a run that was stopped after its last step has none left to do
+        since, from_epoch = self._begun.get(member.name, (time.monotonic(), self._done(member)))
         epochs = self._done(member) - from_epoch
         seconds = time.monotonic() - since
         if epochs <= 0 or seconds <= 0:

@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -62,8 +64,8 @@ def _known_accuracy(
     content = json.dumps([record.result["weights_sha256"], data, precision, plan.device.type], sort_keys=True)
     key = sha256(content.encode()).hexdigest()[:16]
     path = record.path / EVALUATIONS
-    known = read_json(path) or {}
-    if key in known:
+    known = _remembered(path)
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # not measured before, or no note of ours
         return float(known[key]["accuracy"])
     stream = EvaluationStream(plan.dataset, batch_size=EVALUATION_BATCH, device=plan.device)
     measured = evaluate(network, stream, precision=precision)
@@ -84,3 +86,11 @@ def _known_accuracy(
     with contextlib.suppress(StorageError):  # a store that cannot be written to is measured again next time
         write_json(path, {**known, key: entry})
     return measured.accuracy
+
+
+def _remembered(path: Path) -> dict[str, Any]:
+    """What was measured before; a damaged note is measured again."""
+    try:
+        return read_json(path) or {}
+    except StorageError:
+        return {}

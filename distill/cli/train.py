@@ -10,10 +10,20 @@ from typing import Any
 
 import yaml
 
-from distill.cli.grammar import BUSY, FAILED, FINISHED, REFUSED, nearest
+from distill.cli import import_from_here, silence
+from distill.cli.grammar import BUSY, CONFIG_DIR, FAILED, FINISHED, REFUSED, Option, nearest
 from distill.cli.train_help import print_help
+from distill.runs.files import explain
 
-FLAGS = ("--multirun", "-m", "--cfg", "-c", "--config-dir", "--retry", "--help", "-h")
+OPTIONS = (
+    Option("--multirun"),
+    Option("-m"),
+    Option("--cfg", metavar="job", choices=("job",)),
+    Option("-c", metavar="job", choices=("job",)),
+    CONFIG_DIR,
+    Option("--retry"),
+)
+FLAGS = (*(option.word for option in OPTIONS), "--help", "-h")
 
 
 @dataclass
@@ -48,8 +58,16 @@ def main(argv: list[str]) -> int:
         print_help(read_command(argv).config_dir)
         return FINISHED
     command = read_command(argv)
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # networks and losses of one's own, as `python -m distill` would find them
+    try:
+        return train(command)
+    except KeyboardInterrupt:  # outside of training, or a second time: nothing to save, or no time for it
+        print("stopped: type the command again to go on", file=sys.stderr)
+        return FAILED
+
+
+def train(command: Command) -> int:
+    """Check every job of the command, then run them; returns the exit code."""
+    import_from_here()
 
     from distill.compose.preflight import Faults  # with torch, which --help must not wait for
     from distill.compose.sweep import prepare
@@ -73,7 +91,13 @@ def main(argv: list[str]) -> int:
     run = partial(run_job, config_dir=command.config_dir, retry=command.retry)
     if not sweep.multirun:
         return run_plans(sweep.jobs, retry=command.retry)[0].code
-    returned = presets.hydra.multirun("train", run, sweep.overrides, with_log_configuration=False)
+    try:
+        returned = presets.hydra.multirun("train", run, sweep.overrides, with_log_configuration=False)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # Hydra's own notes, in runs_dir/.hydra
+        print(explain(Path(error.filename or sweep.jobs[0].runs_dir), error), file=sys.stderr)
+        return FAILED
     return summarise([job.return_value for batch in returned for job in batch])
 
 
@@ -124,7 +148,15 @@ def run_job(config: Any, *, config_dir: Path | None, retry: bool) -> Outcome:
     """One job of a sweep, in whatever process the launcher started it. Never raises: the outcome says what failed."""
     from hydra.core.hydra_config import HydraConfig
 
-    return run_plans([plan_job(config, HydraConfig.get(), config_dir)], retry=retry)[0]
+    from distill.compose.preflight import Faults
+
+    hydra = HydraConfig.get()
+    try:
+        plan = plan_job(config, hydra, config_dir)
+    except Faults as faults:  # it passed when the sweep began: a preset or a teacher has changed since
+        print(faults, file=sys.stderr, flush=True)
+        return Outcome(hydra.job.override_dirname, "", FAILED, f"{hydra.job.override_dirname}: {faults.sentences[0]}")
+    return run_plans([plan], retry=retry)[0]
 
 
 def plan_job(config: Any, hydra: Any, config_dir: Path | None) -> Any:
@@ -146,6 +178,9 @@ def run_plans(plans: Sequence[Any], *, retry: bool) -> list[Outcome]:
     except Interrupted as error:
         print(error, file=sys.stderr)
         raise SystemExit(FAILED) from None  # the user wants the whole command to stop
+    except BrokenPipeError:  # nobody follows it any more (`| head`): typed again, the command goes on
+        silence()
+        raise SystemExit(FAILED) from None
     except Exception as error:
         traceback.print_exc()  # not foreseen: the trace is what a report needs
         endings = [error] * len(plans)

@@ -1,10 +1,13 @@
 """`distill train --help`: a screenful, with the presets that are there; imports neither torch nor Hydra."""
 
+import textwrap
 from pathlib import Path
 
 from distill.compose.locate import configs_dir
+from distill.tables.ordering import natural
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe", "experiment", "sweep")
+WIDTH = 118
 
 TEXT = """distill train [GROUP=OPTION ...] [KEY=VALUE ...] [OPTIONS]
 
@@ -35,12 +38,17 @@ Presets"""
 def print_help(config_dir: Path | None) -> None:
     """Print the text and the options of every group, the user's own among them."""
     print(TEXT)
-    folders = [configs_dir()] + ([config_dir] if config_dir is not None else [])
+    students = group_options("student", config_dir)
     for group in GROUPS:
-        names = sorted({name for folder in folders for name in options(folder / group)})
-        print(f"  {group:<11}{', '.join(names)}")
+        names = group_options(group, config_dir)
+        if group == "teacher" and names == sorted(["none", *students], key=natural):
+            names = ["none", "and every student"]
+        head = f"  {group:<11}"
+        print(textwrap.fill(", ".join(names), WIDTH, initial_indent=head, subsequent_indent=" " * len(head)))
 
 
-def options(folder: Path) -> list[str]:
-    """The presets below a group's folder."""
-    return [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
+def group_options(group: str, config_dir: Path | None) -> list[str]:
+    """The presets of a group, shipped and the user's own, in the order people expect."""
+    folders = [folder / group for folder in (configs_dir(), config_dir) if folder is not None]
+    found = {path.relative_to(folder).with_suffix("") for folder in folders for path in folder.rglob("*.yaml")}
+    return sorted((name.as_posix() for name in found), key=natural)

@@ -12,7 +12,7 @@ from torch import nn
 
 from distill.compose.targets import resolve, signature
 from distill.data import ImageDataset
-from distill.models import LogitsOnly, as_network
+from distill.models import as_network
 from distill.objectives import Objective
 from distill.training import Recipe, seeded
 
@@ -29,15 +29,21 @@ def build(node: Mapping[str, Any], **given: Any) -> Any:
     """Instantiate a checked `_target_` node with `given` keyword arguments beside its own.
 
     Raises:
-        Refused: the constructor's ValueError, TypeError, OSError or RuntimeError, as sentences.
+        Refused: what the constructor raised, as sentences.
     """
     try:
         return instantiate(dict(node), **given, _convert_="all")
     except HydraException as error:
-        cause = error.__cause__
-        if not isinstance(cause, ValueError | TypeError | OSError | RuntimeError):
-            raise
-        raise Refused(str(cause).splitlines()) from error
+        cause = error.__cause__ or error
+        raise Refused(sentences(cause) if isinstance(cause, ValueError) else sentences(cause)[:1]) from error
+
+
+def sentences(error: BaseException) -> list[str]:
+    """An error's lines; what is no sentence of ours gets its type in front."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, ValueError | TypeError | OSError | RuntimeError) and lines:
+        return lines
+    return [": ".join([type(error).__name__, *lines[:1]])]
 
 
 def build_network(node: Mapping[str, Any], *, num_classes: int, seed: int) -> nn.Module:
@@ -57,18 +63,21 @@ def build_network(node: Mapping[str, Any], *, num_classes: int, seed: int) -> nn
 
 
 def try_network(node: Mapping[str, Any], *, num_classes: int, image_size: int) -> None:
-    """Build a network and, where it is not one of ours, look at the logits it gives for one image.
+    """Build a network and look at the logits it gives for one image.
 
     Raises:
         Refused: it cannot be built or used.
     """
     network = build_network(node, num_classes=num_classes, seed=0)
-    if isinstance(network, LogitsOnly):
-        try:
-            with torch.no_grad():
-                network.eval()(torch.zeros(1, 3, image_size, image_size))
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise Refused(str(error).splitlines()[:1]) from error
+    try:
+        with torch.no_grad():
+            output = network.eval()(torch.zeros(1, 3, image_size, image_size))
+    except Exception as error:  # a network from anywhere: whatever it raises, it cannot be trained
+        raise Refused(sentences(error)[:1]) from error
+    shape = getattr(getattr(output, "logits", None), "shape", None)
+    if shape != (1, num_classes):
+        got = f"logits of shape {tuple(shape)}" if shape is not None else f"a {type(output).__name__} without logits"
+        raise Refused([f"it must return distill.models.Output with logits of shape (1, {num_classes}), got {got}"])
 
 
 def build_objective(node: Mapping[str, Any], *, seed: int) -> Objective:
@@ -80,13 +89,29 @@ def build_objective(node: Mapping[str, Any], *, seed: int) -> Objective:
 
 def build_recipe(node: Mapping[str, Any]) -> Recipe:
     """The recipe. Its optimizer is built with the student; the ranges of its numbers are checked here and now."""
-    faults = []
+    faults: list[str] = []
+    sound = dict(node)
+    for key, value in node.items():  # each part by itself first, so that the faults of all of them are told
+        if isinstance(value, Mapping) and not value.get("_partial_"):
+            try:
+                build(value)
+            except Refused as refused:
+                sound[key] = None
+                faults += refused.faults
     for key, value in node.get("optimizer", {}).items():
         if isinstance(value, int | float) and (value < 0 or (value == 0 and key == "lr")):
             faults.append(f"recipe.optimizer.{key} must be {'> 0' if key == 'lr' else '>= 0'}, got {value}: change it")
+    try:
+        recipe: Recipe = build(sound)
+    except Refused as refused:
+        raise Refused([*faults, *refused.faults]) from refused
+    if not faults:
+        try:
+            recipe.optimizer([nn.Parameter(torch.zeros(1))])
+        except Exception as error:  # of any library
+            faults = [f"recipe.optimizer: {sentence}" for sentence in sentences(error)[:1]]
     if faults:
         raise Refused(faults)
-    recipe: Recipe = build(node)
     return recipe
 
 

@@ -3,13 +3,17 @@
 import dataclasses
 import difflib
 import inspect
+import math
 from collections.abc import Collection, Mapping
-from typing import Any, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 from distill.compose.cast import Mismatch, cast
+from distill.compose.schema import Target
 from distill.compose.targets import RESERVED, UnknownTarget, resolve, signature
 
 MISSING = "???"
+# stands for a value whose interpolation failed: the fault has been told already
+UNRESOLVED: Final = object()
 
 
 def nearest(word: str, known: Collection[str]) -> str:
@@ -32,19 +36,26 @@ def check_typed(node: Mapping[str, Any], schema: type, path: str, faults: list[s
     faults += [f"{_join(path, key)} is missing" for key in hints if key not in node and key not in optional]
     checked: dict[str, Any] = {}
     for key, value in node.items():
-        if value == MISSING and key in optional:
+        if key not in hints or (value == MISSING and key in optional):
             continue
-        if key in hints and dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
-            checked[key] = check_typed(value, hints[key], _join(path, key), faults)
-        elif key in hints and isinstance(value, Mapping) and "_target_" in value:
-            checked[key] = check_target(value, _join(path, key), faults)
-        elif key in hints:
-            checked[key] = check_value(value, hints[key], _join(path, key), faults)
+        where, hint = _join(path, key), hints[key]
+        is_target = hint is Target or (Target in get_args(hint) and value is not None)
+        if not (is_target or dataclasses.is_dataclass(hint)):
+            checked[key] = check_value(value, hint, where, faults)
+        elif not isinstance(value, Mapping):
+            faults.append(f"{where} must be a node with keys of its own, got {value!r}: set {where}.KEY=VALUE")
+        elif is_target:
+            checked[key] = check_target(value, where, faults)
+        else:
+            checked[key] = check_typed(value, hint, where, faults)
     return checked
 
 
 def check_target(node: Mapping[str, Any], path: str, faults: list[str]) -> dict[str, Any]:
     """Check a `_target_` node against the signature of what it names; returns it with its values cast."""
+    if node.get("_target_", MISSING) == MISSING:
+        faults.append(f"{path} names nothing to build: choose an option of its group, or set {path}._target_")
+        return dict(node)
     try:
         takes = signature(resolve(str(node["_target_"])))
     except UnknownTarget as error:
@@ -70,8 +81,13 @@ def check_target(node: Mapping[str, Any], path: str, faults: list[str]) -> dict[
 
 def check_value(value: Any, annotation: Any, path: str, faults: list[str]) -> Any:
     """Cast one value; a fault names the value and what was expected."""
+    if value is UNRESOLVED:
+        return value
     if value == MISSING:
         faults.append(f"{path} has no value yet: set {path}=VALUE")
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        faults.append(f"{path} must be finite, got {value}: set {path} to a number")
         return value
     if annotation is inspect.Parameter.empty:
         return value

@@ -4,21 +4,22 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from distill.compose.targets import public_name, resolve, signature
+from distill.compose.targets import PROVIDED, RESERVED, public_name, resolve, signature
 from distill.runs.identity import NUMERICS_VERSION
 
 
 def canonical_node(node: Mapping[str, Any]) -> dict[str, Any]:
     """A `_target_` node under its public name, without the arguments that equal the target's own defaults.
 
-    So an argument spelt out as its default, one left out, and one that did not exist yet are the same.
+    So an argument spelt out as its default, one left out, and one that did not exist yet are the same. What the data
+    set decides (the number of classes) is left out too.
     """
     target = resolve(str(node["_target_"]))
     defaults = signature(target).defaults
     arguments = {
         key: canonical_node(value) if isinstance(value, Mapping) and "_target_" in value else value
         for key, value in node.items()
-        if key not in ("_target_", "_partial_") and not (key in defaults and _same(value, defaults[key]))
+        if key not in (*RESERVED, *PROVIDED) and not (key in defaults and _same(value, defaults[key]))
     }
     return {"target": public_name(str(node["_target_"])), **arguments}
 

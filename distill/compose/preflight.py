@@ -1,26 +1,20 @@
 """Everything that can be wrong with a job is found here, before any work; what passes becomes a plan."""
 
-import json
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
-from distill.compose.build import Refused, build_dataset, build_objective, build_recipe, try_network
+from distill.compose import parts
 from distill.compose.check import check_typed
-from distill.compose.device import usable_device
 from distill.compose.names import recipe_name, run_names
 from distill.compose.plan import RunPlan, plan_run
 from distill.compose.presets import Composed, Presets
 from distill.compose.schema import Root
 from distill.compose.weights import reduce_alpha
-from distill.data import ImageDataset
-from distill.runs.store import RunRecord, find
+from distill.runs.store import RunRecord
 from distill.training import resolve_precision
-
-T = TypeVar("T")
 
 
 class Faults(ValueError):
@@ -31,45 +25,58 @@ class Faults(ValueError):
         super().__init__("\n".join(self.sentences))
 
 
-def preflight(composed: Composed, presets: Presets, *, may_download: bool = True) -> RunPlan:
+class DataAbsent(Exception):
+    """Nothing is wrong that can be known before the data set has been downloaded."""
+
+
+def preflight(
+    composed: Composed, presets: Presets, *, may_download: bool = True, uncertain: frozenset[str] = frozenset()
+) -> RunPlan:
     """Check one composed job completely and identify it; nothing is written but a download that is allowed.
+
+    Args:
+        composed: the job.
+        presets: where it came from.
+        may_download: whether an absent data set may be fetched.
+        uncertain: nodes that are not those asked for, since their option does not exist: they are not looked at.
 
     Raises:
         Faults: all that is wrong with it.
+        DataAbsent: the data set would have to be downloaded first, which was not allowed.
     """
+    composed = composed if composed.config else presets.values_only(composed)
     faults = list(composed.faults)
-    if not composed.config:
-        raise Faults(faults)
-    config = check_typed(_weighted(composed, faults), Root, "", faults)
-    config.pop("sweep", None)
-    _check_ranges(config, faults)
-    device = _device(config, faults)
-    recipe = _attempt(build_recipe, config.get("recipe"), "recipe", faults)
-    objective = _attempt(lambda node: build_objective(node, seed=0), config.get("loss"), "loss", faults)
+    uncertain |= composed.uncertain
+    config = _checked(composed, uncertain, faults)
+    device = parts.try_device(config.get("engine"), faults)
+    recipe = parts.try_recipe(config.get("recipe"), "recipe", faults)
+    objective = parts.try_objective(config.get("loss"), "loss", faults)
+    needs_teacher = parts.wants_teacher(objective, config.get("loss"))
     teacher_node: Mapping[str, Any] = config.get("teacher") or {}
-    teacher_recipe = _attempt(build_recipe, teacher_node.get("recipe"), "teacher.recipe", faults)
-    if (
-        objective is not None
-        and objective.needs_teacher
-        and not (teacher_node.get("network") or teacher_node.get("run"))
-    ):
+    teacher_recipe = parts.try_recipe(teacher_node.get("recipe"), "teacher.recipe", faults)
+    teacher_loss = parts.try_objective(teacher_node.get("loss"), "teacher.loss", faults)
+    if teacher_loss is not None and teacher_loss.needs_teacher:
+        faults.append("teacher.loss must not need a teacher itself: set loss@teacher.loss=ce")
+    if needs_teacher and not ("teacher" in uncertain or teacher_node.get("network") or teacher_node.get("run")):
         faults.append(
             f"loss={composed.choices.get('loss', '?')} needs a teacher: choose teacher=NAME or teacher.run=ID"
         )
-    dataset = _dataset(config.get("dataset"), faults, may_download=may_download)
-    if dataset is not None:
-        _check_network(config.get("student"), dataset, "student", faults)
-        _check_network(teacher_node.get("network"), dataset, "teacher.network", faults)
+    dataset = parts.try_dataset(config.get("dataset"), faults, may_download=may_download)
+    shape = parts.shape_of(config.get("dataset"), dataset, faults)
+    if shape is not None:
+        parts.check_network(config.get("student"), shape, "student", faults)
+        parts.check_network(teacher_node.get("network"), shape, "teacher.network", faults)
     finished = None
-    if dataset is not None and objective is not None and objective.needs_teacher and teacher_node.get("run"):
-        finished = _finished_teacher(Path(config["runs_dir"]), teacher_node["run"], dataset, faults)
-    if faults:
+    if shape is not None and needs_teacher and teacher_node.get("run") and "runs_dir" in config:
+        finished = parts.finished_teacher(Path(config["runs_dir"]), teacher_node["run"], shape[0], faults)
+    if faults or uncertain:
         raise Faults(faults)
+    if dataset is None:
+        raise DataAbsent
 
     assert device is not None
     assert recipe is not None
     assert objective is not None
-    assert dataset is not None
     config["precision"] = resolve_precision(config["precision"], device)
     runs_dir = Path(config.pop("runs_dir"))
     names = run_names(composed, config, presets)
@@ -92,6 +99,19 @@ def preflight(composed: Composed, presets: Presets, *, may_download: bool = True
 AT_LEAST = {"seed": 0, "teacher.seed": 0, "engine.threads": 1, "engine.checkpoint_seconds": 0}
 
 
+def _checked(composed: Composed, uncertain: frozenset[str], faults: list[str]) -> dict[str, Any]:
+    """The configuration with its values cast, without the nodes of which nothing is known."""
+    given = _weighted(composed, faults)
+    if given.pop("experiment", None) is not None:
+        faults.append("the first line of an experiment's file must be '# @package _global_': its keys have no effect")
+    config = check_typed(given, Root, "", faults)
+    about = tuple(f"{node}{mark}" for node in uncertain for mark in (".", " "))
+    faults[:] = [fault for fault in faults if not fault.startswith(about)]
+    config.pop("sweep", None)
+    _check_ranges(config, faults)
+    return {key: value for key, value in config.items() if key not in uncertain}
+
+
 def _check_ranges(config: Mapping[str, Any], faults: list[str]) -> None:
     for path, least in AT_LEAST.items():
         value: Any = config
@@ -99,13 +119,16 @@ def _check_ranges(config: Mapping[str, Any], faults: list[str]) -> None:
             value = value.get(key) if isinstance(value, Mapping) else None
         if isinstance(value, int | float) and value < least:
             faults.append(f"{path} must be >= {least}, got {value}: set {path}={least + 1}, say")
+    runs_dir = config.get("runs_dir")
+    if isinstance(runs_dir, str) and Path(runs_dir).exists() and not Path(runs_dir).is_dir():
+        faults.append(f"runs_dir must be a folder, {runs_dir} is a file: set runs_dir=DIR")
 
 
 def _weighted(composed: Composed, faults: list[str]) -> dict[str, Any]:
     given = {o.lstrip("+").split("=")[0].removeprefix("loss.") for o in composed.overrides}
     loss = composed.config.get("loss")
     if not isinstance(loss, Mapping):
-        return composed.config
+        return dict(composed.config)
     option = composed.choices.get("loss", "?")
     return {**composed.config, "loss": reduce_alpha(loss, given, faults, option=option)}
 
@@ -123,72 +146,3 @@ def _teacher_config(config: Mapping[str, Any], device: torch.device) -> dict[str
         "seed": teacher["seed"],
         "precision": resolve_precision(precision, device),
     }
-
-
-def _attempt(construct: Callable[[Any], T], node: Any, path: str, faults: list[str]) -> T | None:
-    """Construct from a node that has no fault so far; what the constructor refuses is a fault."""
-    if not isinstance(node, Mapping) or _has_fault(path, faults):
-        return None
-    try:
-        return construct(node)
-    except Refused as refused:
-        faults += refused.faults
-        return None
-
-
-def _has_fault(path: str, faults: list[str]) -> bool:
-    return any(fault.startswith((f"{path}.", f"{path} ")) for fault in faults)
-
-
-def _dataset(node: Any, faults: list[str], *, may_download: bool) -> ImageDataset | None:
-    fetch = may_download and not faults
-    if isinstance(node, Mapping) and "download" in node and not fetch:
-        node = {**node, "download": False}
-    return _attempt(build_dataset, node, "dataset", faults)
-
-
-def _device(config: Mapping[str, Any], faults: list[str]) -> torch.device | None:
-    name = (config.get("engine") or {}).get("device")
-    if not isinstance(name, str):
-        return None
-    try:
-        return usable_device(name, key="engine.device")
-    except ValueError as error:
-        faults.append(str(error))
-        return None
-
-
-def _check_network(node: Any, dataset: ImageDataset, path: str, faults: list[str]) -> None:
-    if isinstance(node, Mapping) and not _has_fault(path, faults):
-        faults += [
-            f"{path}: {fault}"
-            for fault in _network_faults(json.dumps(node, sort_keys=True), dataset.num_classes, dataset.image_size)
-        ]
-
-
-@lru_cache(maxsize=64)
-def _network_faults(node: str, num_classes: int, image_size: int) -> tuple[str, ...]:
-    try:
-        try_network(json.loads(node), num_classes=num_classes, image_size=image_size)
-    except Refused as refused:
-        return tuple(refused.faults)
-    return ()
-
-
-def _finished_teacher(runs_dir: Path, run: str, dataset: ImageDataset, faults: list[str]) -> RunRecord | None:
-    try:
-        record = find(runs_dir, run)
-    except ValueError as error:
-        faults.append(f"teacher.run: {error}")
-        return None
-    if record.status != "finished" or record.result is None:
-        faults.append(f"teacher.run={run} is {record.status}, not finished: type its command again to finish it")
-        return None
-    classes = record.result["classes"]
-    if classes != dataset.num_classes:
-        faults.append(
-            f"teacher.run={run} tells {classes} classes apart where the data set has {dataset.num_classes}: "
-            "choose a teacher trained on this data set"
-        )
-        return None
-    return record

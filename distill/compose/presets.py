@@ -1,11 +1,13 @@
 """The presets and how Hydra composes them: group options, jobs of a sweep, one job's configuration."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -17,21 +19,33 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from yaml import YAMLError
 
-from distill.compose.check import MISSING, nearest
+from distill.compose.check import MISSING, UNRESOLVED, nearest
 from distill.compose.locate import configs_dir
 
 ROOT = "train"
+# what presets fill: nothing can be said about these while an option is wrong
+FILLED = frozenset({"dataset", "student", "teacher", "loss", "recipe", "pair"})
+
+Nodes = dict[str, dict[str, Any]]
+_NODES: dict[Path | None, dict[tuple[str, ...], Nodes]] = {}  # of the presets themselves, by the user's folder
 
 
 @dataclass(frozen=True)
 class Composed:
-    """One job: its configuration as plain values, the chosen option of each group, the overrides that made it."""
+    """One job: its configuration as plain values, the chosen option of each group, the overrides that made it.
+
+    `uncertain` are the nodes that are not what was asked for, because an option does not exist; `launching` is
+    what Hydra's own node says about launcher and sweeper.
+    """
 
     config: dict[str, Any]
     choices: dict[str, str]
     overrides: tuple[str, ...]
     faults: list[str] = field(default_factory=list)
+    uncertain: frozenset[str] = frozenset()
+    launching: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Presets:
@@ -48,13 +62,17 @@ class Presets:
         path.append("schema", "structured://")  # Hydra's own node lives in its config store
         self.hydra = Hydra.create_main_hydra2(task_name="distill", config_search_path=path)
         self._loader = self.hydra.config_loader
-        self._nodes: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = {}
+        self._nodes = _NODES.setdefault(config_dir and config_dir.resolve(), {})
         self.groups = {group: self._options(group) for group in self._loader.list_groups("") if group != "hydra"}
 
-    def parse(self, overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
-        """Overrides by Hydra's grammar, each with every fault that needs no composition."""
+    def parse(self, overrides: Sequence[str], wrong_groups: set[str] | None = None) -> tuple[list[Override], list[str]]:
+        """Overrides by Hydra's grammar, and every fault that needs no composition.
+
+        Of several overrides of one key the last counts. Groups whose option does not exist join `wrong_groups`.
+        """
         parser = OverridesParser.create(config_loader=self._loader)
-        parsed, faults = [], []
+        parsed: list[Override] = []
+        faults: list[str] = []
         for text in overrides:
             try:
                 override = parser.parse_override(_as_text(text))
@@ -63,8 +81,13 @@ class Presets:
                 continue
             wrong = self._wrong_options(override)
             faults += wrong
-            if not wrong:
-                parsed.append(override)
+            if wrong and wrong_groups is not None:
+                wrong_groups.add(override.key_or_group)
+            if override.key_or_group in ("experiment", "sweep") and override.value() is None:
+                # Hydra has no word for it: drop what was chosen before
+                parsed = [o for o in parsed if o.key_or_group != override.key_or_group]
+            elif not wrong:
+                parsed = [o for o in parsed if _place(o) != _place(override)] + [override]  # the last one counts
         return parsed, faults
 
     def jobs(self, overrides: Sequence[Override]) -> list[list[str]]:
@@ -81,10 +104,12 @@ class Presets:
             jobs = [[*job, option] for job in jobs for option in options]
         return jobs
 
-    def with_sweep(self, overrides: Sequence[Override]) -> list[Override]:
-        """`overrides` and what the chosen `sweep` preset adds; a key given by the user is not added again."""
-        fixed = [o for o in overrides if not o.is_sweep_override()]
-        params = self.compose([self.text(o) for o in fixed]).config.get("sweep", {}).get("params") or {}
+    def with_sweep(self, overrides: Sequence[Override], base: Composed) -> list[Override]:
+        """`overrides` and what the `sweep` preset in `base` adds; a key given by the user is not added again."""
+        sweep = base.config.get("sweep")
+        params = sweep.get("params") if isinstance(sweep, Mapping) else None
+        if not isinstance(params, Mapping):
+            return list(overrides)
         given = {_place(o) for o in overrides}
         added, _ = self.parse([f"{key}={value}" for key, value in params.items()])
         return [*overrides, *(o for o in added if _place(o) not in given)]
@@ -105,19 +130,36 @@ class Presets:
         faults: list[str] = []
         try:
             composed = self._loader.load_configuration(ROOT, list(overrides), run_mode=RunMode.MULTIRUN)
-        except (HydraException, OmegaConfBaseException) as error:
-            return Composed({}, {}, tuple(overrides), [_first_line(error)])
+        except (HydraException, OmegaConfBaseException, YAMLError) as error:
+            return Composed({}, {}, tuple(overrides), [self._explained(error, overrides)])
         return from_hydra(composed, composed.hydra, overrides, faults)
 
-    def node(self, group: str, option: str, base: tuple[str, ...] = ()) -> dict[str, Any]:
-        """What choosing `option` alone gives, upon `base` overrides: a teacher's network, a loss without `alpha`."""
-        key = (group, option, base)
+    def values_only(self, refused: Composed) -> Composed:
+        """A job that could not be composed, without its presets: what can still be checked, and its faults."""
+        rest = self.compose([o for o in refused.overrides if o.startswith("++")])
+        return replace(rest, faults=[*refused.faults, *rest.faults], uncertain=FILLED)
+
+    def nodes(self, options: Mapping[str, str], base: tuple[str, ...] = ()) -> Nodes:
+        """What choosing `options` alone gives, upon `base` overrides: of a teacher its network, no `loss.alpha`."""
+        overrides = [*base, *(f"{group}={option}" for group, option in options.items())]
+        key = tuple(overrides)
         if key not in self._nodes:
-            node = self.compose([*base, f"{group}={option}"]).config.get(group) or {}
-            if group == "teacher":
-                node = node.get("network") or {}
-            self._nodes[key] = {k: v for k, v in node.items() if (group, k) != ("loss", "alpha")}
+            config = self.compose(overrides).config
+            found: Nodes = {group: config.get(group) or {} for group in options}
+            if "teacher" in found:
+                found["teacher"] = found["teacher"].get("network") or {}
+            found.get("loss", {}).pop("alpha", None)
+            self._nodes[key] = found
         return self._nodes[key]
+
+    def numbers(self, group: str, option: str) -> dict[str, float]:
+        """The numbers that a preset's own file states, without composing it; none where it builds on others."""
+        assert isinstance(self._loader, ConfigLoaderImpl)
+        found = self._loader.repository.load_config(config_path=f"{group}/{option}")
+        if found is None or found.defaults_list:
+            return {}
+        content: Any = OmegaConf.to_container(found.config, resolve=False)
+        return {str(key): float(value) for key, value in content.items() if isinstance(value, int | float)}
 
     def _key(self, override: Override) -> str:
         if self.is_group(override) or override.key_or_group.startswith("hydra."):
@@ -130,8 +172,32 @@ class Presets:
             options += [f"{inner}/{option}" for option in self._options(f"{group}/{inner}")]
         return sorted(set(options))
 
+    def _explained(self, error: Exception, overrides: Sequence[str]) -> str:
+        """Hydra's sentence, with the nearest right name where a preset names an option or group that is not there."""
+        text = str(error)
+        option = re.search(r"Could not (?:find|load) '([^']*)'", text)
+        group = re.search(r"In '(.*)': Could not override '(.*)'\. No match", text)
+        if option and "/" in option[1]:
+            top, _, name = option[1].partition("/")
+            if top not in self.groups:  # hydra/launcher
+                top, _, name = option[1].rpartition("/")
+            known = self.groups.get(top) or self._loader.get_group_options(top, ObjectType.CONFIG)
+            return f"{top}={name} does not exist{nearest(name, known)}"
+        if group:
+            return f"{group[1]} overrides {group[2]}, which is not a group{nearest(group[2], self.groups)}"
+        key = re.match(r"Could not override '(hydra\..*)\.(.*)'", text)
+        if key:
+            rest = [o for o in overrides if not o.startswith(f"{key[1]}.{key[2]}")]
+            node = OmegaConf.select(self._loader.load_configuration(ROOT, rest, run_mode=RunMode.MULTIRUN), key[1])
+            return f"{key[1]}.{key[2]} is not a key{nearest(key[2], list(node or ()))}"
+        if isinstance(error, YAMLError):
+            return "a preset is not valid YAML: " + " ".join(text.split())
+        return _first_line(error)
+
     def _wrong_options(self, override: Override) -> list[str]:
         group = override.key_or_group
+        if not group:
+            return [f"{override.input_line!r} is not KEY=VALUE: the key is missing"]
         if group not in self.groups or override.type == OverrideType.DEL:
             return []
         if override.is_sweep_override():
@@ -141,7 +207,7 @@ class Presets:
         return [
             f"{group}={value} does not exist{nearest(value, self.groups[group])}"
             for value in values
-            if value not in self.groups[group] and value not in ("null", "")
+            if value not in self.groups[group] and not (value == "null" and group in ("experiment", "sweep"))
         ]
 
 
@@ -152,7 +218,9 @@ def from_hydra(
     faults = [] if faults is None else faults
     choices = {str(k): str(v) for k, v in hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
     with_values = {key: _plain(config, key, str(key), faults) for key in config if key != "hydra"}
-    return Composed({str(k): v for k, v in with_values.items()}, choices, tuple(overrides), faults)
+    launching = {key: OmegaConf.to_container(hydra[key], resolve=False) for key in ("launcher", "sweeper")}
+    plain = {str(k): v for k, v in with_values.items()}
+    return Composed(plain, choices, tuple(overrides), faults, launching=launching)
 
 
 def _plain(node: Any, key: Any, path: str, faults: list[str]) -> Any:
@@ -164,10 +232,10 @@ def _plain(node: Any, key: Any, path: str, faults: list[str]) -> Any:
         unresolved: Any = OmegaConf.to_container(node, resolve=False)
         wanted = unresolved[key]
         faults.append(f"{path} is {wanted}, which has no value here: choose an experiment that fills it, or set {path}")
-        return None
+        return UNRESOLVED
     except OmegaConfBaseException as error:
         faults.append(f"{path}: {_first_line(error)}")
-        return None
+        return UNRESOLVED
     if isinstance(value, DictConfig):
         return {str(k): _plain(value, k, f"{path}.{k!s}", faults) for k in value}
     if isinstance(value, ListConfig):

@@ -7,7 +7,7 @@ from torch import nn
 
 import distill.data
 import distill.models
-from distill.compose.build import build_dataset, build_network
+from distill.compose.build import Refused, build_dataset, build_network
 from distill.data import ImageDataset
 from distill.runs.checkpoint import load_weights
 from distill.runs.files import StorageError
@@ -23,6 +23,10 @@ TRUSTED = frozenset(
 )
 
 
+# the run's own weights replace whatever a network begins with
+WITHOUT_DOWNLOAD = {"pretrained": False, "weights": None}
+
+
 class Untrusted(StorageError):
     """The run asks for something that nobody built because a folder said so."""
 
@@ -36,12 +40,15 @@ def rebuild_network(record: RunRecord, *, own: str | None = None) -> nn.Module:
 
     Raises:
         Untrusted: the run names another target.
-        StorageError: its weights are not those it recorded.
+        StorageError: its weights are not those it recorded, or its network cannot be built from its config.
     """
     assert record.result is not None
-    node = record.config["student"]
-    _check_trusted(node, record, own=own)
-    network = build_network(node, num_classes=record.result["classes"], seed=0)
+    node = _trusted(record, "student", own=own)
+    node = {**node, **{key: value for key, value in WITHOUT_DOWNLOAD.items() if key in node}}
+    try:
+        network = build_network(node, num_classes=record.result["classes"], seed=0)
+    except Refused as refused:
+        raise StorageError(f"the network of {record.path} cannot be built: {refused.faults[0]}") from refused
     load_into(network, record)
     return network
 
@@ -59,12 +66,14 @@ def load_into(network: nn.Module, record: RunRecord) -> None:
 
 def rebuild_dataset(record: RunRecord, changes: Mapping[str, Any]) -> ImageDataset:
     """The data set of a run, its file or folder replaced by `changes` where they lie elsewhere now."""
-    node = {**record.config["dataset"], **changes}
-    _check_trusted(node, record)
-    return build_dataset(node)
+    return build_dataset({**_trusted(record, "dataset"), **changes})
 
 
-def _check_trusted(node: Mapping[str, Any], record: RunRecord, *, own: str | None = None) -> None:
+def _trusted(record: RunRecord, key: str, *, own: str | None = None) -> Mapping[str, Any]:
+    """The node `key` of the run's config, if nothing in it is built that we or the user did not name."""
+    node = record.config.get(key)
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise StorageError(f"{record.path} does not say what its {key} is: its config is damaged")
     for target in _targets(node):
         if target not in TRUSTED and target != own:
             raise Untrusted(
@@ -74,7 +83,11 @@ def _check_trusted(node: Mapping[str, Any], record: RunRecord, *, own: str | Non
             )
     # Hydra would resolve it, and what comes out may be a node with a target of its own.
     if "${" in repr(node):
-        raise Untrusted(f"{record.path} holds an interpolation, ${{...}}, which no run of distill records")
+        raise Untrusted(
+            f"{record.path} holds an interpolation, ${{...}}: a run is rebuilt only from networks and data sets that "
+            "are written out"
+        )
+    return node
 
 
 def _targets(node: Any) -> Iterator[str]:

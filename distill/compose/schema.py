@@ -1,10 +1,12 @@
 """The typed part of the root configuration; the other nodes are typed by the signature of their `_target_`."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NewType
 
 NAN = float("nan")
 Precision = Literal["fp32", "bf16", "auto"]
+# a node with a `_target_`, typed by the signature of what that names
+Target = NewType("Target", dict[str, Any])
 
 
 @dataclass
@@ -31,23 +33,30 @@ class TeacherNode:
     seed: int
     precision: Precision | None
     run: str | None
-    loss: dict[str, Any]
-    recipe: dict[str, Any]
-    network: dict[str, Any] | None = None
+    loss: Target
+    recipe: Target
+    network: Target | None = None
+
+
+@dataclass
+class SweepNode:
+    """The overrides a `sweep` preset adds: `params: {loss.temperature: "1,2,4"}`."""
+
+    params: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Root:
     """Everything `distill train` understands."""
 
-    dataset: dict[str, Any]
-    student: dict[str, Any]
+    dataset: Target
+    student: Target
     teacher: TeacherNode
-    loss: dict[str, Any]
-    recipe: dict[str, Any]
+    loss: Target
+    recipe: Target
     pair: Pair
     engine: Engine
     seed: int
     precision: Precision
     runs_dir: str
-    sweep: dict[str, Any] = field(default_factory=dict)
+    sweep: SweepNode = field(default_factory=SweepNode)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.compose.plan import RunPlan
-from distill.compose.preflight import Faults, preflight
-from distill.compose.presets import Presets
+from distill.compose.preflight import DataAbsent, Faults, preflight
+from distill.compose.presets import FILLED, Composed, Presets
 
 
 @dataclass(frozen=True)
@@ -42,36 +42,57 @@ def prepare(
     if any("--config-dir" in fault for fault in faults):
         raise Faults(found)
     presets = Presets(config_dir)
-    parsed, wrong = presets.parse(overrides)
+    wrong_groups: set[str] = set()
+    parsed, wrong = presets.parse(overrides, wrong_groups)
     found += wrong
     multirun = multirun or any(o.key_or_group == "sweep" and o.value() is not None for o in parsed)
     for override in parsed:
         if override.is_sweep_override() and (not multirun or override.key_or_group == "sweep"):
             remedy = "choose one sweep preset" if override.key_or_group == "sweep" else "add -m to sweep over them"
             found.append(f"{override.input_line} names several values: {remedy}")
+    base = presets.compose([presets.text(o) for o in parsed if not o.is_sweep_override()])
     if multirun:
-        parsed = presets.with_sweep(parsed)
+        parsed = presets.with_sweep(parsed, base)
     jobs = presets.jobs(parsed)
+    composed = [presets.compose(job) for job in jobs] if multirun else [base]
+    uncertain = FILLED if "experiment" in wrong_groups else frozenset(wrong_groups)
     plans: list[RunPlan] = []
-    per_job: list[list[str]] = []
-    for job in jobs:
+    per_job = [_lost_settings(job, base) for job in composed]
+    absent = False
+    for job, sentences in zip(composed, per_job, strict=True):
         try:
-            plans.append(preflight(presets.compose(job), presets, may_download=may_download and not found))
+            plans.append(preflight(job, presets, may_download=False, uncertain=uncertain))
         except Faults as error:
-            per_job.append(error.sentences)
-    found += _merged(jobs, per_job)
+            sentences += error.sentences
+        except DataAbsent:
+            absent = True
+    found += _merged(per_job)
+    if absent and not (found or may_download):
+        found.append("the data set is not here yet, and now nothing is downloaded: run the command without --cfg")
     if found:
         raise Faults(found)
+    if absent:
+        plans = [preflight(job, presets) for job in composed]
     return presets, Sweep(plans, [presets.text(o) for o in parsed], multirun)
 
 
-def _merged(jobs: Sequence[Sequence[str]], per_job: Sequence[Sequence[str]]) -> list[str]:
+def _lost_settings(job: Composed, base: Composed) -> list[str]:
+    """Hydra reads launcher and sweeper once, before the jobs are told apart."""
+    if not (job.launching and base.launching) or job.launching == base.launching:
+        return []
+    return [
+        "a preset that is swept over sets hydra.launcher or hydra.sweeper, which Hydra would ignore: "
+        "choose it on the command line, e.g. hydra/launcher=cohort"
+    ]
+
+
+def _merged(per_job: Sequence[Sequence[str]]) -> list[str]:
     """Each fault once, with the number of jobs it concerns where that is not all of them."""
     counts: dict[str, int] = {}
     for sentences in per_job:
         for sentence in sentences:
             counts[sentence] = counts.get(sentence, 0) + 1
     return [
-        sentence if count == len(jobs) else f"{sentence} (in {count} of {len(jobs)} jobs)"
+        sentence if count == len(per_job) else f"{sentence} (in {count} of {len(per_job)} jobs)"
         for sentence, count in counts.items()
     ]

@@ -34,5 +34,6 @@ def reduce_alpha(loss: Mapping[str, Any], explicit: Iterable[str], faults: list[
     elif not 0 <= alpha <= 1:
         faults.append(f"loss.alpha must be between 0 and 1, got {alpha}: it is the weight of the soft term")
     else:
-        reduced |= {"ce_weight": 1.0 - alpha, "kd_weight": float(alpha)}
+        # to 12 digits, as in run ids: 1 - 0.9 is then the 0.1 one would type
+        reduced |= {"ce_weight": float(f"{1.0 - alpha:.12g}"), "kd_weight": float(alpha)}
     return reduced

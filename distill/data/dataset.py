@@ -115,11 +115,16 @@ def assemble(
     """Apply limit and hold-out to `train`; `read_test` is called only when `holdout` is 0.
 
     `mean` or `std` None: computed from the images trained on. Raises ValueError for values out of range."""
-    if pad < 0:
-        raise ValueError(f"dataset.pad must be >= 0, got {pad}: set dataset.pad to 0 for no random crops")
     images, labels = train
     _check_every_class(labels, class_names)
-    kept = limited(labels, limit, num_classes=len(class_names))
+    faults = [f"dataset.pad must be >= 0, got {pad}: set dataset.pad to 0 for no random crops"] if pad < 0 else []
+    kept = None
+    try:
+        kept = limited(labels, limit, num_classes=len(class_names))
+    except ValueError as error:
+        faults.append(str(error))
+    if faults:
+        raise ValueError("\n".join(faults))
     if kept is not None:
         images, labels = images[kept], labels[kept]
     digest: dict[str, str | None] = {"train": ordered_digest(images, labels, num_classes=len(class_names))}

@@ -30,14 +30,18 @@ def synthetic(
 
     `seed` fixes patterns and noise, so it belongs to the data, not to a run. Labels are balanced.
     Raises ValueError unless classes >= 2, train_size >= classes, test_size >= 1 and image_size >= 4."""
-    for name, value, least in (
-        ("classes", classes, 2),
-        ("train_size", train_size, classes),
-        ("test_size", test_size, 1),
-        ("image_size", image_size, BLOCKS),
-    ):
-        if value < least:
-            raise ValueError(f"dataset.{name} must be at least {least}, got {value}: set a larger number")
+    faults = [
+        f"dataset.{name} must be at least {least}, got {value}: set a larger number"
+        for name, value, least in (
+            ("classes", classes, 2),
+            ("train_size", train_size, classes),
+            ("test_size", test_size, 1),
+            ("image_size", image_size, BLOCKS),
+        )
+        if value < least
+    ]
+    if faults:
+        raise ValueError("\n".join(faults))
     blocks = np.random.RandomState(seed).randint(NOISE, 256 - NOISE, (classes, BLOCKS, BLOCKS, 3), dtype=np.int16)
     block = np.arange(image_size) * BLOCKS // image_size
     patterns = blocks[:, block][:, :, block]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from distill.losses.logit import cross_entropy
-from distill.objectives.checks import check_weights
+from distill.objectives.checks import refuse, weight_faults
 from distill.objectives.objective import Objective
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class CrossEntropy(Objective):
 
     def __init__(self, *, ce_weight: float = 1.0) -> None:
         super().__init__()
-        check_weights(ce_weight=ce_weight)
+        refuse(weight_faults(ce_weight=ce_weight))
         self.ce_weight = ce_weight
 
     def forward(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from distill.losses.logit import cross_entropy
-from distill.objectives.checks import check_weights
+from distill.objectives.checks import refuse, weight_faults
 from distill.objectives.objective import Objective
 from distill.objectives.teacher_logits import teacher_logits
 
@@ -28,7 +28,7 @@ class LogitRegression(Objective):
 
     def __init__(self, *, distance: Callable[..., Tensor], ce_weight: float, kd_weight: float) -> None:
         super().__init__()
-        check_weights(ce_weight=ce_weight, kd_weight=kd_weight)
+        refuse(weight_faults(ce_weight=ce_weight, kd_weight=kd_weight))
         self.distance = distance
         self.ce_weight = ce_weight
         self.kd_weight = kd_weight

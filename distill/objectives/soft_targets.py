@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from distill.losses.logit import cross_entropy
-from distill.objectives.checks import check_temperature, check_weights
+from distill.objectives.checks import refuse, temperature_faults, weight_faults
 from distill.objectives.objective import Objective
 from distill.objectives.teacher_logits import teacher_logits
 
@@ -30,8 +30,7 @@ class SoftTargets(Objective):
         self, *, divergence: Callable[..., Tensor], temperature: float, ce_weight: float, kd_weight: float
     ) -> None:
         super().__init__()
-        check_temperature(temperature)
-        check_weights(ce_weight=ce_weight, kd_weight=kd_weight)
+        refuse([*temperature_faults(temperature), *weight_faults(ce_weight=ce_weight, kd_weight=kd_weight)])
         self.divergence = divergence
         self.temperature = temperature
         self.ce_weight = ce_weight

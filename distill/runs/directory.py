@@ -11,7 +11,7 @@ from distill.runs import files, lines
 from distill.runs.board import Board
 from distill.runs.checkpoint import Loaded, load_checkpoint, remove_checkpoints, save_checkpoint, save_weights
 from distill.runs.config_file import read_config, write_config
-from distill.runs.layout import CONFIG, FAILED, METRICS, PROVENANCE, RESULT, STUDENT, TIMING
+from distill.runs.layout import CONFIG, FAILED, LAST, METRICS, PREVIOUS, PROVENANCE, RESULT, STUDENT, TIMING
 
 
 class RunDirectory:
@@ -117,6 +117,12 @@ class RunDirectory:
         """Forgets the failure, so that `start` takes the run up from its last good checkpoint (`--retry`)."""
         with files.storage_errors(self.path / FAILED):
             (self.path / FAILED).unlink(missing_ok=True)
+
+    @property
+    def is_tidy(self) -> bool:
+        """Whether `tidy` would find nothing to remove."""
+        checkpoints = any((self.path / name).exists() for name in (LAST, PREVIOUS))
+        return not self.is_finished or not (checkpoints or any(files.leftovers(self.path)))
 
     def tidy(self) -> None:
         """Removes what a finished run needs no more, also after a kill between its result and its end."""

@@ -123,10 +123,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def leftovers(folder: Path) -> Iterator[Path]:
+    """The temporary files in `folder`, of killed processes or of writers at work."""
+    return folder.glob(".*.tmp")
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes the temporary files that killed processes left in `folder`; its lock must be held."""
     with storage_errors(folder):
-        for leftover in folder.glob(".*.tmp"):
+        for leftover in leftovers(folder):
             leftover.unlink(missing_ok=True)
 
 

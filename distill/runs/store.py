@@ -14,6 +14,16 @@ from distill.runs.lock import is_held
 
 Status = Literal["finished", "failed", "running", "unfinished", "damaged"]
 
+# what a finished run must say to be reported, to teach, and to be measured again
+_RESULT_KEYS = {
+    "weights_sha256": str,
+    "classes": int,
+    "seconds": int | float,
+    "split": str,
+    **{f"{epoch}.{key}": int | float for epoch in ("last", "best") for key in ("epoch", "accuracy")},
+}
+_CONFIG_KEYS = {"config.student": Mapping, "config.dataset": Mapping, "identity.precision": str}
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -87,6 +97,21 @@ def read_run(path: Path) -> RunRecord | None:
         failure=failure,
         message=message,
     )
+
+
+def lacks(record: RunRecord) -> str | None:
+    """Why a finished run cannot serve (edited or half-copied by hand), as a sentence; None where it can."""
+    for name, content, wanted in (
+        (RESULT, record.result or {}, _RESULT_KEYS),
+        (CONFIG, {"config": record.config, "identity": record.identity}, _CONFIG_KEYS),
+    ):
+        for key, kind in wanted.items():
+            value: Any = content
+            for part in key.split("."):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if not isinstance(value, kind):
+                return f"{record.path / name} is damaged: its key '{key}' is missing or of a wrong type"
+    return None
 
 
 def _status(path: Path, result: object, failure: object) -> Status:

@@ -9,7 +9,8 @@ import torch
 from distill.data import Batch, ImageStream
 from distill.models import Output
 from distill.runs.files import StorageError
-from distill.training.member import Member, NonFinite
+from distill.training.finite import NonFinite
+from distill.training.member import Member
 from distill.training.watch import Watch
 
 

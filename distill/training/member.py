@@ -12,20 +12,11 @@ from distill.models import Output
 from distill.objectives import Objective
 from distill.teachers import Teacher
 from distill.training.evaluation import Evaluation, evaluate
+from distill.training.finite import NonFinite, first_non_finite
 from distill.training.meters import Meters
 from distill.training.precision import autocast
-from distill.training.randomness import OwnRandomness
+from distill.training.randomness import OwnRandomness, seeded
 from distill.training.recipe import Recipe
-
-
-class NonFinite(RuntimeError):
-    """A loss term or a parameter is infinite or not a number: the run has failed at `epoch`, `step`, `term`."""
-
-    def __init__(self, epoch: int, step: int, term: str) -> None:
-        self.epoch, self.step, self.term = epoch, step, term
-        super().__init__(
-            f"{term} is not finite at epoch {epoch}, step {step}: lower the learning rate or the term's weight"
-        )
 
 
 class Recorder(Protocol):
@@ -70,14 +61,18 @@ class Member:
         facts: Mapping[str, Any] | None = None,
         conditions: Mapping[str, Any] | None = None,
     ) -> None:
-        deployed = objective.attach(student, None if teacher is None else teacher.network)
-        self.student = student if deployed is None else deployed
-        self.name, self.objective, self.teacher, self.recipe = name, objective, teacher, recipe
+        self.device = stream.device
+        with seeded(seed, "attach"):  # what an objective adds starts from the run's own seed
+            deployed = objective.attach(student, None if teacher is None else teacher.network)
+        self.student = (student if deployed is None else deployed).to(self.device)
+        self.objective = objective.to(self.device)
+        self.name, self.teacher, self.recipe = name, teacher, recipe
         self.stream, self.evaluation, self.split = stream, evaluation, split
         self.precision, self.recorder, self.checkpoints = precision, recorder, checkpoints
-        self.device = stream.device
         self.taps = not objective.logits_only
-        self.optimizer = recipe.optimizer([*self.student.parameters(), *objective.parameters()])
+        # each once, also where an objective holds a part of the deployed network
+        learned = dict.fromkeys([*self.student.parameters(), *objective.parameters()])
+        self.optimizer = recipe.optimizer(list(learned))
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.randomness = OwnRandomness(seed, self.device)
         self.meters = Meters(self.device)
@@ -163,14 +158,13 @@ class Member:
         return measured
 
     def check_finite(self) -> None:
-        """Raise `NonFinite` where a term was, or a weight or buffer is, not finite."""
+        """Raise `NonFinite` where a term was, or a tensor of the resume state is, not finite."""
         fault = self.meters.first_fault()
         if fault is not None:
             raise NonFinite(self.epoch, *fault)
-        state = [t for t in self.student.state_dict().values() if t.is_floating_point()]
-        state += [t for t in self.objective.state_dict().values() if t.is_floating_point()]
-        if not bool(torch.stack([torch.isfinite(t).all() for t in state]).all()):
-            raise NonFinite(self.epoch, self.step, "a weight of the student")
+        tensor = first_non_finite(self.state()[0], self.device)
+        if tensor is not None:
+            raise NonFinite(self.epoch, self.step, tensor)
 
     def checkpoint(self) -> None:
         """Save all resume state; a poisoned one is refused, so that the last good state stays."""
@@ -216,7 +210,8 @@ class Member:
         """Continue where `state()` of the same run left off."""
 
         def part(name: str) -> dict[str, torch.Tensor]:
-            return {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
+            # copies: optimizer and meters would go on writing into the tensors given
+            return {k.removeprefix(f"{name}/"): v.clone() for k, v in tensors.items() if k.startswith(f"{name}/")}
 
         self.student.load_state_dict(part("student"))
         self.objective.load_state_dict(part("objective"))

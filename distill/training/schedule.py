@@ -18,14 +18,16 @@ class Steps:
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        wrong = [m for m in self.milestones if not 0 < m < 1]
-        if wrong:
-            raise ValueError(
-                f"milestones are fractions of the training between 0 and 1, got {wrong[0]}: "
-                "write epoch 150 of 240 as 0.625 in recipe.schedule.milestones"
-            )
-        if self.gamma <= 0:
-            raise ValueError(f"gamma must be > 0, got {self.gamma}: set recipe.schedule.gamma to 0.1, say")
+        faults = [
+            f"milestones are fractions of the training between 0 and 1, got {milestone}: "
+            "write epoch 150 of 240 as 0.625 in recipe.schedule.milestones"
+            for milestone in self.milestones
+            if not 0 < milestone < 1
+        ][:1]
+        if not self.gamma > 0:
+            faults.append(f"gamma must be > 0, got {self.gamma}: set recipe.schedule.gamma to 0.1, say")
+        if faults:
+            raise ValueError("\n".join(faults))
 
     def __call__(self, epoch: int, epochs: int) -> float:
         """The factor on the base learning rate in `epoch` (counted from 1) of `epochs`."""

@@ -53,9 +53,7 @@ def test_every_fault_is_one_sentence(argv: list[str], sentence: str) -> None:
 
 
 def test_all_faults_of_a_command_at_once() -> None:
-    line = parse(
-        ["datset=a", "--formt", "csv", "--out", "student=b", "student=c"], keys=KEYS, options=OPTIONS
-    )
+    line = parse(["datset=a", "--formt", "csv", "--out", "student=b", "student=c"], keys=KEYS, options=OPTIONS)
     with pytest.raises(UsageError) as refusal:
         line.check()
     assert [fault.split(":")[0] for fault in refusal.value.faults] == [

@@ -127,7 +127,5 @@ def test_it_imports_nothing_heavy(store: Path) -> None:
         "sys.exit(f'imports {heavy}' if heavy else code)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

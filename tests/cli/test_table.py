@@ -41,9 +41,7 @@ def test_pipes_get_plain_lines_and_terminals_aligned_ones(
     monkeypatch.setenv("COLUMNS", "90")
     assert main([]) == FINISHED
     shown = capsys.readouterr().out
-    assert shown.startswith(
-        "dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set"
-    )
+    assert shown.startswith("dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set")
     assert "\t" not in shown
     assert shown.count("\nmethod ") == 2  # wider than 90: it continues below
 
@@ -143,10 +141,7 @@ def test_a_file_that_cannot_be_written_is_a_sentence(
 
     monkeypatch.setattr("distill.runs.files.write_synced", full)
     assert main(["--out", str(file)]) == REFUSED
-    assert (
-        capsys.readouterr().err
-        == f"could not write {file}: no space left on device; choose another --out FILE\n"
-    )
+    assert capsys.readouterr().err == f"could not write {file}: no space left on device; choose another --out FILE\n"
     assert file.read_text() == "before"
 
 
@@ -189,9 +184,7 @@ def test_it_imports_nothing_heavy(store: Path) -> None:
         "assert 'scipy.special' in sys.modules; sys.exit(f'imports {heavy}' if heavy else code)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "kd\tdigits" in done.stdout
 

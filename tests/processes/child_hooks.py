@@ -52,21 +52,34 @@ def after_step(act: Callable[[int], None]) -> None:
     Member.advance = advance_and_act  # type: ignore[method-assign]
 
 
-def die(count: int, report: Path) -> None:
-    """SIGKILL this process at the `count`-th thing it does to the disk; steps count too.
+def die(at: dict[str, Any], report: Path) -> None:
+    """SIGKILL this process at the `count`-th thing it does to the disk, `within` a method of RunDirectory if given.
 
-    Renames, links, syncs and removals are not done any more, writes are half done.
+    Steps count too. Renames, links, syncs and removals are not done any more, writes are half done.
     """
     happened: list[str] = []
-    inside = [False]
+    inside: list[str] = []
 
     def strike(event: str) -> bool:
-        happened.append(event)
-        return len(happened) == count
+        if "within" not in at or at["within"] in inside:
+            happened.append(event)
+        return len(happened) == at["count"]
 
     def end() -> None:
-        report.write_text(json.dumps({"event": happened[-1], "inside a checkpoint": inside[0]}), encoding="utf-8")
+        report.write_text(json.dumps({"event": happened[-1], "inside": inside}), encoding="utf-8")
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def mark(name: str) -> None:
+        original = getattr(RunDirectory, name)
+
+        def marked(self: RunDirectory, *args: Any, **kwargs: Any) -> Any:
+            inside.append(name)
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                inside.pop()
+
+        setattr(RunDirectory, name, marked)
 
     def before(owner: Any, name: str) -> None:
         original = getattr(owner, name)
@@ -81,7 +94,9 @@ def die(count: int, report: Path) -> None:
     for name in ("replace", "link", "fsync", "ftruncate"):
         before(os, name)
     before(Path, "unlink")
-    write, write_synced, save = os.write, files.write_synced, RunDirectory.save
+    for name in ("start", "rewind", "log_epoch", "save", "finish"):
+        mark(name)
+    write, write_synced = os.write, files.write_synced
 
     def half_write(descriptor: int, data: bytes) -> int:
         if strike("write"):
@@ -95,18 +110,12 @@ def die(count: int, report: Path) -> None:
             end()
         write_synced(path, data)
 
-    def marked_save(self: RunDirectory, *args: Any) -> None:
-        inside[0] = True
-        save(self, *args)
-        inside[0] = False
-
     def step(done: int) -> None:
         if strike("step"):
             end()
 
     os.write = half_write  # type: ignore[assignment]
     files.write_synced = half_write_synced
-    RunDirectory.save = marked_save  # type: ignore[method-assign]
     after_step(step)
 
 
@@ -134,27 +143,37 @@ def pace(seconds: float, report: Path) -> None:
 
 
 def limit(where: dict[str, Any], report: Path) -> None:
-    """RLIMIT_FSIZE of `bytes`, from the beginning or from `epoch` on, when the epoch's line is to be written."""
+    """RLIMIT_FSIZE of `bytes` from the `save`-th checkpoint on, or of a line too little when `epoch` is logged."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    save, log_epoch, saved = RunDirectory.save, RunDirectory.log_epoch, [0]
 
-    def lower(size: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    if "epoch" not in where:
-        lower(where["bytes"])
-        return
-    log_epoch = RunDirectory.log_epoch
+    def save_at_the_limit(self: RunDirectory, *args: Any) -> None:
+        saved[0] += 1
+        if saved[0] == where.get("save"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (where["bytes"], hard))
+        save(self, *args)
 
     def log_epoch_at_the_limit(self: RunDirectory, metrics: Any) -> None:
-        if metrics["epoch"] == where["epoch"]:
-            lower((self.path / "metrics.jsonl").stat().st_size + where["bytes"])
-        log_epoch(self, metrics)
+        if metrics["epoch"] != where.get("epoch"):
+            log_epoch(self, metrics)
+            return
+        # for this line alone: what the process says goes into a file too
+        room = (self.path / "metrics.jsonl").stat().st_size + 20
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        try:
+            log_epoch(self, metrics)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
+    RunDirectory.save = save_at_the_limit  # type: ignore[method-assign]
     RunDirectory.log_epoch = log_epoch_at_the_limit  # type: ignore[method-assign]
 
 
 def powerless(yes: bool, report: Path) -> None:
     """Give up root's privileges: permissions of files hold for this process too."""
     assert yes
+    if os.geteuid() != 0:
+        return
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
     nothing = (ctypes.c_uint32 * 6)()
     assert ctypes.CDLL(None, use_errno=True).capset(header, nothing) == 0, os.strerror(ctypes.get_errno())

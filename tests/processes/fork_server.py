@@ -15,25 +15,24 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import child_hooks
+from process_lab import DISTILLED
 
 import distill.cli
 
-WARM_UP = (
-    "train dataset=synthetic dataset.train_size=20 dataset.test_size=20 dataset.image_size=8 student=resnet8 "
-    "loss=ce recipe.epochs=1"
-).split()
+WARM_UP = [*DISTILLED, "recipe.epochs=1", "teacher.recipe.epochs=1"]
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    answers = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     warm_up()
     children: dict[int, int | None] = {}
-    print(json.dumps({"ready": True}), file=answers, flush=True)
+    say(answers, {"ready": True})
     for line in sys.stdin:
         request = json.loads(line)
         if request["do"] == "start":
-            assert len(os.listdir("/proc/self/task")) == 1, "a process with threads must not be forked"
+            threads = Path("/proc/self/task")
+            assert not threads.is_dir() or len(list(threads.iterdir())) == 1, "a process with threads must not fork"
             pid = os.fork()
             if pid == 0:
                 child(request)
@@ -46,11 +45,15 @@ def main() -> None:
                 os.kill(pid, signal.SIGKILL)
                 wait(children, pid, 10)
             answer = {}
-        print(json.dumps(answer), file=answers, flush=True)
+        say(answers, answer)
+
+
+def say(answers: int, answer: dict[str, Any]) -> None:
+    os.write(answers, (json.dumps(answer) + "\n").encode())
 
 
 def warm_up() -> None:
-    """Import everything that a training imports."""
+    """Import everything that a training imports, and compose the presets that names are compared with."""
     with tempfile.TemporaryDirectory() as folder:
         code = distill.cli.main([*WARM_UP, f"runs_dir={folder}"])
     assert code == 0

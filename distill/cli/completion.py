@@ -1,0 +1,164 @@
+"""Completion for bash: `eval "$(distill --completion bash)"`. The script asks `distill --complete LINE`.
+
+One candidate a line, each a whole word: the script cuts off what bash, which also splits words at `=` and `:`,
+counts as earlier words. Two answers are no candidates but ask bash to complete names of files or folders.
+"""
+
+import importlib
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from distill.cli import VERBS, complete_config, complete_runs
+from distill.cli.grammar import FINISHED, REFUSED, Option, default_runs_dir, nearest
+
+FILES, FOLDERS = ":files", ":folders"
+SHELLS = ("bash",)
+HELP = Option("--help")
+RUNS = ("run", "teacher.run")
+PLACES = {"dataset.npz": FILES, "dataset.root": FOLDERS, "runs_dir": FOLDERS}
+PLACES |= {"--out": FILES, "--config-dir": FOLDERS}
+
+SCRIPT = r"""# Completion of distill for bash. To have it in every shell, put this line into ~/.bashrc:
+#   eval "$(distill --completion bash)"
+_distill() {
+    local line=${COMP_LINE:0:$COMP_POINT} current program=$1 word before candidate
+    # what bash will replace: the part behind the last of its own word breaks
+    if (( $# >= 2 )); then
+        current=$2
+    else
+        current=${COMP_WORDS[COMP_CWORD]}
+        [[ $current == [=:] ]] && current=""
+    fi
+    type -P -- "$program" >/dev/null || program=distill
+    word=${line##*[[:space:]]}
+    before=${word%"$current"}
+    COMPREPLY=()
+    while IFS= read -r candidate; do
+        case $candidate in
+            :files) compopt -o default 2>/dev/null ;;
+            :folders) compopt -o dirnames -o nospace 2>/dev/null ;;
+            *) COMPREPLY+=("${candidate#"$before"}") ;;
+        esac
+    done < <("$program" --complete "$line" 2>/dev/null)
+    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=./] ]]; then
+        compopt -o nospace 2>/dev/null
+    fi
+}
+complete -F _distill distill
+"""
+
+
+def main(words: list[str]) -> int:
+    """`--completion SHELL` prints the script, `--complete LINE` the candidates; return the exit code."""
+    if words[0] == "--complete":
+        for candidate in complete(words[1] if len(words) > 1 else ""):
+            print(candidate)
+        return FINISHED
+    shell = words[1] if len(words) > 1 else ""
+    if shell not in SHELLS:
+        print(f"--completion needs a shell that it knows, got {shell!r}: {nearest(shell, SHELLS)}", file=sys.stderr)
+        return REFUSED
+    print(SCRIPT, end="")
+    return FINISHED
+
+
+def complete(line: str) -> list[str]:
+    """What the last word of a command line, typed up to its end, may become."""
+    head, last = _split(line)
+    if not head:
+        return []
+    _program, *words = head
+    if not words:
+        return [word for word in (*VERBS, "--help", "--version", "--completion") if word.startswith(last)]
+    verb, *words = words
+    if verb == "--completion":
+        return [shell for shell in SHELLS if shell.startswith(last)]
+    if verb not in VERBS:
+        return []
+    known = {option.word: option for option in _options(verb)}
+    before = known.get(words[-1]) if words else None
+    if before is not None and before.metavar is not None:
+        return _fitting("", last, _option_values(before, words))
+    name, equals, typed = last.partition("=")
+    if last.startswith("-") and equals:
+        option = known.get(name)
+        return _fitting(f"{name}=", typed, _option_values(option, words)) if option else []
+    if last.startswith("-"):
+        return [word for word in known if word.startswith(last)]
+    if equals and name in RUNS and "/" in typed:
+        return [FOLDERS]
+    if equals:
+        earlier, comma, typed = typed.rpartition(",")
+        chosen = set(earlier.split(","))
+        values = [value for value in _values(verb, name, words) if value not in chosen]
+        return _fitting(f"{name}={earlier}{comma}", typed, values)
+    return [key for key in _keys(verb, words, last) if key.startswith(last)]
+
+
+def _split(line: str) -> tuple[list[str], str]:
+    """The finished words, and the one that is being typed (as it stands)."""
+    last = re.split(r"\s", line)[-1]
+    head = line[: len(line) - len(last)]
+    try:
+        return shlex.split(head), last
+    except ValueError:  # an open quote
+        return head.split(), last
+
+
+def _fitting(before: str, typed: str, values: Sequence[str]) -> list[str]:
+    if any(value in (FILES, FOLDERS) for value in values):
+        return list(values)
+    return [f"{before}{value}" for value in values if value.startswith(typed)]
+
+
+def _options(verb: str) -> list[Option]:
+    return [*importlib.import_module(f"distill.cli.{verb}").OPTIONS, HELP]
+
+
+def _option_values(option: Option, words: Sequence[str]) -> Sequence[str]:
+    if option.word == "--baseline":
+        return complete_runs.values(_runs_dir(words), "loss")
+    return [PLACES[option.word]] if option.word in PLACES else option.choices
+
+
+def _keys(verb: str, words: Sequence[str], typed: str) -> list[str]:
+    """Keys with what follows them: `=`, or `.` where they hold others."""
+    if verb == "train":
+        return complete_config.keys(words, typed, config_dir=_config_dir(words))
+    own = [f"{key}=" for key in importlib.import_module(f"distill.cli.{verb}").KEYS]
+    if verb == "models":
+        inside = complete_config.keys(words, typed, config_dir=_config_dir(words))
+        return own + [key for key in inside if key.startswith(("dataset.", "student."))]
+    return own if verb == "evaluate" else own + complete_runs.keys(_runs_dir(words), typed)
+
+
+def _values(verb: str, key: str, words: Sequence[str]) -> Sequence[str]:
+    if key in PLACES:
+        return [PLACES[key]]
+    if key in RUNS:
+        return complete_runs.ids(_runs_dir(words))
+    if verb == "evaluate":
+        evaluate = importlib.import_module("distill.cli.evaluate")
+        choices: dict[str, Sequence[str]] = {**evaluate.CHOICES, "engine.device": evaluate.DEVICES}
+        return choices.get(key, ())
+    if verb in ("train", "models"):
+        return complete_config.values(words, key, config_dir=_config_dir(words))
+    return complete_runs.values(_runs_dir(words), key)
+
+
+def _runs_dir(words: Sequence[str]) -> Path:
+    given = [word.partition("=")[2] for word in words if word.startswith("runs_dir=")]
+    return Path(given[-1]).expanduser() if given else default_runs_dir()
+
+
+def _config_dir(words: Sequence[str]) -> Path | None:
+    for word, following in pairwise([*words, ""]):
+        name, equals, value = word.partition("=")
+        folder = Path(value if equals else following).expanduser()
+        if name == "--config-dir" and folder.is_dir():
+            return folder
+    return None

@@ -1,0 +1,177 @@
+"""Student presets built, counted and laid out for `distill models`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from distill.cli.grammar import UsageError
+from distill.compose.build import Refused, build_dataset, build_network
+from distill.compose.check import MISSING, check_target
+from distill.compose.presets import Composed, Presets
+from distill.compose.targets import resolve
+from distill.data import SHAPES
+from distill.models import Network, profile
+from distill.tables.leaves import leaves
+from distill.tables.ordering import natural
+from distill.tables.output import Views
+from distill.tables.sheet import Sheet
+
+DATASET = "cifar100"  # the field's
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A network: its parameters, multiply-adds of one image, width of the embedding (0: none), (C, H, W) of taps."""
+
+    name: str
+    parameters: int
+    macs: int
+    embedding: int
+    features: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Networks for `classes` classes and square images of `image_size` pixels; notes on those that are not there."""
+
+    dataset: str
+    classes: int
+    image_size: int
+    models: tuple[Counted, ...]
+    notes: tuple[str, ...]
+
+
+def count(pairs: Mapping[str, str], *, config_dir: Path | None) -> Listing:
+    """Count the networks that `dataset`, `student` and their dotted keys name, every preset by default.
+
+    A preset that cannot be counted becomes a note; one that was asked for by name, a fault.
+
+    Raises:
+        UsageError: everything wrong with the command.
+    """
+    presets = Presets(config_dir)
+    asked, overrides = _read(pairs, presets)
+    changes = [f" {key.removeprefix('student.')}={pairs[key]}" for key in pairs if key.startswith("student.")]
+    names = asked or sorted(presets.groups["student"], key=natural)
+    jobs = {name: presets.compose([*overrides, f"student={name}"]) for name in names}
+    found: list[Counted] = []
+    faults: list[str] = []
+    notes: list[str] = []
+    shape: tuple[int, int] | None = None
+    try:
+        shape = _shape(next((job for job in jobs.values() if job.config), jobs[names[0]]))
+    except UsageError as error:
+        faults += error.faults
+    for name, job in jobs.items():
+        try:
+            node = _checked_node(job, "student")
+            if shape is not None:
+                found.append(_counted("".join([name, *changes]), node, *shape))
+        except UsageError as error:
+            if asked:
+                faults += error.faults
+            else:
+                notes.append(_how(name, job) or f"{name} is not counted: {'; '.join(error.faults)}")
+    _refuse_any(faults)
+    assert shape is not None
+    return Listing(pairs.get("dataset", DATASET), *shape, tuple(found), tuple(notes))
+
+
+def _read(pairs: Mapping[str, str], presets: Presets) -> tuple[list[str], list[str]]:
+    """The students asked for, and the overrides that hold for all of them."""
+    asked = pairs["student"].split(",") if "student" in pairs else []
+    dataset = f"dataset={pairs.get('dataset', DATASET)}"
+    values = [f"{key}={value}" for key, value in pairs.items() if "." in key]
+    parsed, faults = presets.parse([dataset, *(f"student={name}" for name in asked), *values])
+    faults += [f"{o.input_line} names several values: choose one" for o in parsed if o.is_sweep_override()]
+    _refuse_any(faults)
+    return asked, [dataset, *(presets.text(o) for o in parsed if not presets.is_group(o))]
+
+
+def _refuse_any(faults: Iterable[str]) -> None:
+    distinct = list(dict.fromkeys(faults))
+    if distinct:
+        raise UsageError(distinct)
+
+
+def _checked_node(job: Composed, group: str) -> dict[str, Any]:
+    """A group's node with its values cast. Raises UsageError."""
+    if not job.config:
+        raise UsageError(job.faults)
+    _refuse_any(fault for fault in job.faults if fault.startswith(group))
+    node = job.config.get(group)
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise UsageError([f"{group}={job.choices.get(group)} has no _target_: choose another"])
+    faults: list[str] = []
+    checked = check_target(node, group, faults)
+    _refuse_any(faults)
+    return checked
+
+
+def _shape(job: Composed) -> tuple[int, int]:
+    """Classes and image size of a data set, without loading it where these are always the same."""
+    node = _checked_node(job, "dataset")
+    known = SHAPES.get(resolve(str(node["_target_"])))
+    if known is not None:
+        return known
+    try:
+        data = build_dataset(node)
+    except Refused as error:
+        raise UsageError(error.faults) from error
+    return data.num_classes, data.image_size
+
+
+def _counted(name: str, node: Mapping[str, Any], classes: int, image_size: int) -> Counted:
+    try:
+        network = cast(Network, build_network(node, num_classes=classes, seed=0))
+        counted = profile(network, image_size=image_size)
+    except Refused as error:
+        raise UsageError([f"{name}: {fault}" for fault in error.faults]) from error
+    # whatever a network of somebody else's says to images of this size, or to tensors without content
+    except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError([f"{name} does not take images of {image_size} x {image_size} pixels: {reason}"]) from error
+    return Counted(name, counted.parameters, counted.macs, network.embedding_dim, counted.feature_shapes)
+
+
+def _how(name: str, job: Composed) -> str | None:
+    """How to use a preset that leaves something open."""
+    unfilled = [path for path, value in leaves(job.config.get("student"), prefix="student").items() if value == MISSING]
+    words = " ".join(f"{path}={path.rpartition('.')[2].upper()}" for path in unfilled)
+    return f"{name} is any network you name: distill models student={name} {words}" if unfilled else None
+
+
+def views(listing: Listing) -> Views:
+    """The listing in every shape."""
+    return Views(
+        sheet=lambda everything: _sheet(listing, everything=everything),
+        records=lambda: [_flat(listing, model) for model in listing.models],
+        document=lambda: asdict(listing),
+        notes=lambda: listing.notes,
+    )
+
+
+def _sheet(listing: Listing, *, everything: bool) -> Sheet:
+    rows = tuple(
+        (m.name, str(m.parameters), str(m.macs), str(m.embedding or "-"), " ".join(_shapes(m)) or "-")
+        for m in listing.models
+    )
+    size = f"{listing.image_size}x{listing.image_size}"
+    return Sheet(
+        title="" if everything else f"{listing.dataset}: {listing.classes} classes, images of {size} pixels",
+        headers=("network", "parameters", "MACs", "embedding", "features"),
+        numeric=(False, True, True, True, False),
+        rows=rows,
+        notes=listing.notes,
+        divisible=False,
+    )
+
+
+def _flat(listing: Listing, model: Counted) -> dict[str, Any]:
+    data = {"dataset": listing.dataset, "classes": listing.classes, "image_size": listing.image_size}
+    return asdict(model) | {"features": _shapes(model)} | data
+
+
+def _shapes(model: Counted) -> Sequence[str]:
+    return ["x".join(map(str, shape)) for shape in model.features]

@@ -1,0 +1,218 @@
+"""Completion: what is offered for a line, and the script in a real bash."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from distill.cli.completion import FILES, FOLDERS, complete, main
+from distill.cli.grammar import FINISHED, REFUSED, parse
+from distill.runs.config_file import write_config
+
+ROOT = Path(__file__).resolve().parents[2]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def store(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two finished runs and one that is not."""
+    for run_id, loss, temperature in (
+        ("aaa111", "kd temperature=8", 8.0),
+        ("abb222", "zscore_kd", 2.0),
+        ("acc333", "ce", 1.0),
+    ):
+        names = {"dataset": "digits", "student": "resnet8", "teacher": "resnet20", "loss": loss, "recipe": "demo"}
+        config = {
+            "loss": {"_target_": "distill.objectives.SoftTargets", "temperature": temperature},
+            "recipe": {"epochs": 6, "schedule": {"gamma": 0.1}},
+            "seed": 1,
+        }
+        run = runs_dir / f"resnet8-kd-s1-{run_id}"
+        run.mkdir()
+        content = {"run_id": run_id, "names": names, "config": config, "identity": {"seed": 1, "precision": "fp32"}}
+        write_config(run, content)
+        if run_id != "acc333":
+            (run / "result.json").write_text("{}")
+    monkeypatch.setenv("DISTILL_RUNS", str(runs_dir))
+    return runs_dir
+
+
+def after(line: str) -> set[str]:
+    """What the last word of `distill LINE` may become."""
+    return set(complete(f"distill {line}"))
+
+
+@pytest.mark.parametrize(
+    ("line", "candidates"),
+    [
+        ("", {"train", "evaluate", "table", "ls", "models", "--help", "--version", "--completion"}),
+        ("t", {"train", "table"}),
+        ("--completion ", {"bash"}),
+        ("tran ", set()),
+        ("train los", {"loss=", "loss."}),
+        ("train loss=z", {"loss=zscore_kd", "loss=zscore_kd_paper", "loss=zscore_kd_w09"}),
+        ("train -m loss=ce,kd,z", {"loss=ce,kd,zscore_kd", "loss=ce,kd,zscore_kd_paper", "loss=ce,kd,zscore_kd_w09"}),
+        ("train loss=ce,c", set()),  # chosen already
+        ("train experiment=cifar100/resnet56", {"experiment=cifar100/resnet56_resnet20"}),
+        ("train experiment=d", {"experiment=demo"}),
+        ("train loss@teacher.loss=log", {"loss@teacher.loss=logit_mse"}),
+        ("train pre", {"precision="}),
+        ("train precision=", {"precision=fp32", "precision=bf16", "precision=auto"}),
+        ("train teacher.precision=b", {"teacher.precision=bf16"}),
+        ("train engine.device=", {"engine.device=auto", "engine.device=cpu", "engine.device=cuda"}),
+        ("train hydra/launcher=c", {"hydra/launcher=cohort"}),
+        ("train recipe.ep", {"recipe.epochs="}),
+        ("train recipe.optimizer.m", {"recipe.optimizer.momentum="}),
+        ("train recipe.s", {"recipe.schedule."}),
+        ("train loss=zscore_kd loss.temp", {"loss.temperature="}),
+        ("train loss=ce loss.temp", set()),  # cross-entropy has none
+        ("train -m loss=kd,zscore_kd seed=1,2 loss.a", {"loss.alpha="}),
+        ("train +student.nam", set()),
+        ("train student=timm +student.nam", {"+student.name="}),
+        ("train student._", {"student._target_="}),
+        ("train dataset=cifar100 dataset.download=", {"dataset.download=true", "dataset.download=false"}),
+        ("train loss=misspelt recipe.epochs=many recipe.ba", {"recipe.batch_size="}),
+        ("train dataset.npz=", {FILES}),
+        ("train runs_dir=", {FOLDERS}),
+        ("train --c", {"--cfg", "--config-dir"}),
+        ("train --cfg ", {"job"}),
+        ("train --config-dir ", {FOLDERS}),
+        ("ls --format ", {"terminal", "markdown", "latex", "csv", "json"}),
+        ("table --format=l", {"--format=latex"}),
+        ("table --out ", {FILES}),
+        ("table --b", {"--baseline"}),
+        ("models student=resnet8x", {"student=resnet8x4"}),
+        ("models dataset=cifar10", {"dataset=cifar10", "dataset=cifar100"}),
+        ("models student=timm student.n", {"student.name="}),
+        ("models los", set()),
+        ("evaluate pre", {"precision="}),
+        ("evaluate precision=f", {"precision=fp32"}),
+        ("evaluate engine.device=c", {"engine.device=cpu", "engine.device=cuda"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_candidates_of_presets(line: str, candidates: set[str]) -> None:
+    assert after(line) == candidates
+
+
+@pytest.mark.parametrize(
+    ("line", "candidates"),
+    [
+        ("ls loss=", {"loss=ce", "loss=kd", "loss=zscore_kd"}),
+        ("table loss=kd,z", {"loss=kd,zscore_kd"}),
+        ("table student=", {"student=resnet8"}),
+        ("ls loss.", {"loss.temperature="}),
+        ("ls loss.temperature=", {"loss.temperature=1", "loss.temperature=2", "loss.temperature=8"}),
+        ("ls recipe.", {"recipe.epochs=", "recipe.schedule."}),
+        ("table --baseline z", {"zscore_kd"}),
+        ("evaluate run=a", {"run=aaa111", "run=abb222"}),
+        ("evaluate run=resnet8-kd-s1-ab", {"run=resnet8-kd-s1-abb222"}),
+        ("evaluate run=runs/", {FOLDERS}),
+        ("train teacher.run=ab", {"teacher.run=abb222"}),
+        ("ls runs_dir=nowhere loss=", set()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_candidates_of_the_runs_there_are(store: Path, line: str, candidates: set[str]) -> None:
+    assert after(line) == candidates
+
+
+def test_presets_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "mine.yaml").write_text("_target_: distill.objectives.CrossEntropy\nown_weight: 1.0\n")
+    assert after(f"train --config-dir {tmp_path} loss=mi") == {"loss=mine"}
+    assert after(f"train --config-dir={tmp_path} loss=mine loss.") == {"loss.own_weight="}
+
+
+@pytest.mark.parametrize("verb", ["ls", "table", "evaluate", "models"])
+def test_every_key_and_option_offered_is_taken(store: Path, verb: str) -> None:
+    from importlib import import_module
+
+    module = import_module(f"distill.cli.{verb}")
+    words = [f"{key}x" for key in after(f"{verb} ") if key.endswith("=")]
+    assert len(words) >= 3
+    assert not parse(words, keys=module.KEYS, options=module.OPTIONS, dotted=True).faults
+    assert after(f"{verb} -") == {option.word for option in module.OPTIONS} | {"--help"}
+
+
+def test_every_option_offered_is_taken_by_train() -> None:
+    from distill.cli.train import read_command
+
+    offered = after("train -")
+    assert {"--cfg", "--config-dir", "--retry", "--multirun", "-m", "--help"} <= offered
+    values = {"--cfg": "--cfg=job", "-c": "-c=job", "--config-dir": "--config-dir=."}
+    assert not read_command([values.get(word, word) for word in offered]).faults
+
+
+BASH = r"""
+eval "$(distill --completion bash)"
+complete -p distill
+ask() {  # the line, then the words as bash splits them, the last one being completed
+    COMP_LINE=$1; COMP_POINT=${#1}; shift
+    COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 ))
+    COMPREPLY=(); _distill
+    echo "$COMP_LINE -> ${COMPREPLY[*]}"
+}
+ask "distill tr" distill tr
+ask "distill train experiment=cifar100/resnet56" distill train experiment = cifar100/resnet56
+ask "distill train -m loss=ce,kd_s" distill train -m loss = ce,kd_s
+ask "distill train precision=" distill train precision =
+ask "distill ls runs_dir=$STORE loss=" distill ls runs_dir = "$STORE" loss =
+ask "distill evaluate run=ab" distill evaluate run = ab
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
+ask "distill table --format=ma" distill table --format=ma
+COMP_LINE="distill ls --form | wc"; COMP_POINT=17; COMP_WORDS=(distill ls --form); COMP_CWORD=2
+_distill distill --form ls; echo "${COMPREPLY[*]}"
+"""
+
+
+def test_the_script_in_bash(store: Path, tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "distill"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m distill "$@"\n')
+    program.chmod(0o755)
+    search = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": search, "PYTHONPATH": str(ROOT), "STORE": str(store)}
+    command = ["bash", "--norc", "-c", BASH]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == textwrap.dedent(f"""\
+        complete -F _distill distill
+        distill tr -> train
+        distill train experiment=cifar100/resnet56 -> cifar100/resnet56_resnet20
+        distill train -m loss=ce,kd_s -> ce,kd_soft_only
+        distill train precision= -> fp32 bf16 auto
+        distill ls runs_dir={store} loss= -> ce kd zscore_kd
+        distill evaluate run=ab -> abb222
+        distill table --format=ma -> --format=markdown
+        --format
+    """)
+
+
+def test_no_torch_and_for_options_no_hydra() -> None:
+    script = """
+        import sys
+        from distill.cli.completion import complete
+        assert complete("distill train loss=z")
+        heavy = {"torch", "hydra", "omegaconf", "scipy", "numpy"} & set(sys.modules)
+        assert complete("distill train recipe.ep") == ["recipe.epochs="]
+        assert complete("distill table --format ") and complete("distill models student=re")
+        sys.exit(str(heavy) if heavy else "torch" if "torch" in sys.modules else 0)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", [["--completion"], ["--completion", "bsh"]])
+def test_another_shell_is_refused(words: list[str], capsys: Capture) -> None:
+    assert main(words) == REFUSED
+    assert "bash" in capsys.readouterr().err
+
+
+def test_the_script_says_how_to_install_it(capsys: Capture) -> None:
+    assert main(["--completion", "bash"]) == FINISHED
+    assert 'eval "$(distill --completion bash)"' in capsys.readouterr().out

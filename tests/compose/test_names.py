@@ -1,0 +1,47 @@
+"""What a run is called: its presets, and what was changed in them."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ((), "kd"),
+        (("loss.alpha=0.9",), "kd"),
+        (("loss.temperature=2", "loss.kd_weight=9"), "kd_w9_t2"),
+        (("loss=kd_w9_t2", "loss.kd_weight=0.9", "loss.temperature=4"), "kd"),
+        (("loss.temperature=3",), "kd temperature=3"),
+        (("loss.alpha=0.5",), "kd ce_weight=0.5 kd_weight=0.5"),
+        (("loss=ablation/student_only",), "ablation/student_only"),
+        (("loss=zscore_kd", "loss.kd_weight=0.9"), "zscore_kd_w09"),
+    ],
+)
+def test_losses(command, overrides, name: str) -> None:
+    assert command.plan(*command.tiny, *overrides).names["loss"] == name
+
+
+def test_all_parts(command) -> None:
+    names = command.plan(*command.tiny, "recipe.epochs=3", "student=plain_cnn", "dataset.holdout=20").names
+    assert names == {
+        "dataset": "synthetic image_size=16 holdout=20",
+        "student": "plain_cnn",
+        "teacher": "resnet20",
+        "loss": "kd",
+        "recipe": "demo epochs=3",
+    }
+    assert command.plan(*command.tiny, "loss=ce").names["teacher"] == "none"
+
+
+def test_an_experiment_is_the_base_of_its_names(command) -> None:
+    plan = command.plan(
+        "experiment=cifar100/resnet110_resnet20",
+        "loss=zscore_kd_paper",
+        "dataset=synthetic",
+        "dataset.classes=100",
+        "dataset.image_size=16",
+    )
+    assert (plan.names["loss"], plan.names["student"], plan.names["teacher"]) == (
+        "zscore_kd_paper",
+        "resnet20",
+        "resnet110",
+    )

@@ -1,0 +1,69 @@
+"""A teacher run live: frozen, in eval mode, and as deep as it is asked."""
+
+import pytest
+import torch
+from torch import nn
+
+from distill.data import Batch
+from distill.models import resnet8
+from distill.teachers import LiveTeacher
+from distill.training import seeded
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    with seeded(1, "teacher"):
+        return resnet8(num_classes=5)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    images = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    return Batch(images, torch.zeros(6, dtype=torch.int64), torch.arange(6), torch.full((6,), -1))
+
+
+def live(network: nn.Module, *, weights: str = "w", precision: str = "fp32", taps: bool = False) -> LiveTeacher:
+    return LiveTeacher(network, weights=weights, precision=precision, taps=taps)
+
+
+def test_it_answers_as_its_network_does_in_eval_mode(network: nn.Module, batch: Batch) -> None:
+    teacher = live(network.train())
+    output = teacher(batch)
+    assert not any(module.training for module in network.modules())
+    with torch.no_grad():
+        assert torch.equal(output.logits, network(batch.images).logits)
+    assert torch.equal(teacher(batch).logits, output.logits)  # no statistics moved
+
+
+def test_no_gradient_and_nothing_to_learn(network: nn.Module, batch: Batch) -> None:
+    output = live(network)(batch)
+    assert not output.logits.requires_grad
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    student = torch.randn_like(output.logits).requires_grad_()
+    (student - output.logits).square().sum().backward()  # its output can stand in a loss
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("taps", [True, False])
+def test_maps_are_kept_only_where_asked_for(network: nn.Module, batch: Batch, taps: bool) -> None:
+    output = live(network, taps=taps)(batch)
+    assert (len(output.features) > 0) is taps
+    assert (output.embedding is not None) is taps
+
+
+def test_bf16_is_the_format_of_its_answer_not_of_its_weights(network: nn.Module, batch: Batch) -> None:
+    half, single = live(network, precision="bf16")(batch), live(network)(batch)
+    assert (half.logits.dtype, single.logits.dtype) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(half.logits.float(), single.logits, rtol=0.1, atol=0.1)
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
+def test_the_outer_autocast_does_not_reach_it(network: nn.Module, batch: Batch) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert live(network)(batch).logits.dtype == torch.float32
+
+
+def test_keys_are_equal_exactly_where_answers_are(network: nn.Module) -> None:
+    assert live(network).key == live(resnet8(num_classes=5)).key  # the digest says it, not the object
+    others = [live(network, weights="v"), live(network, precision="bf16"), live(network, taps=True)]
+    assert len({live(network).key, *(other.key for other in others)}) == 4

@@ -1,0 +1,58 @@
+"""The learning rate falls exactly where the field's recipe lets it fall."""
+
+import re
+
+import pytest
+
+from distill.training import Steps
+
+FIELD = (0.625, 0.75, 0.875)
+
+
+def drops(schedule: Steps, epochs: int) -> list[int]:
+    """The epochs from which on the factor is lower than before."""
+    factors = [schedule(epoch, epochs) for epoch in range(1, epochs + 1)]
+    assert factors[0] == 1.0
+    return [epoch + 1 for epoch in range(1, epochs) if factors[epoch] < factors[epoch - 1]]
+
+
+def test_at_240_epochs_it_falls_after_150_180_and_210() -> None:
+    schedule = Steps(FIELD)
+    assert drops(schedule, 240) == [151, 181, 211]
+    at = {epoch: schedule(epoch, 240) for epoch in (150, 151, 180, 181, 210, 211, 240)}
+    expected = {150: 1, 151: 0.1, 180: 0.1, 181: 0.01, 210: 0.01, 211: 0.001, 240: 0.001}
+    assert at == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(10, [7, 8, 9]), (8, [6, 7, 8]), (100, [63, 76, 88])])
+def test_a_shortened_recipe_keeps_the_fractions(epochs: int, expected: list[int]) -> None:
+    assert drops(Steps(FIELD), epochs) == expected
+
+
+def test_milestones_of_one_epoch_do_not_matter() -> None:
+    schedule = Steps(FIELD)
+    assert schedule(1, 1) == pytest.approx(0.001)  # every milestone lies before the end of the only epoch
+    assert Steps(())(240, 240) == 1.0
+
+
+def test_gamma_is_the_factor() -> None:
+    assert Steps((0.25, 0.5), gamma=0.5)(4, 4) == 0.25
+
+
+@pytest.mark.parametrize("milestone", [0, 1, -0.1, 150])
+def test_milestones_are_fractions(milestone: float) -> None:
+    sentence = f"milestones are fractions of the training between 0 and 1, got {milestone}: write epoch 150"
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        Steps((0.5, milestone))
+
+
+@pytest.mark.parametrize("gamma", [0, -1, float("nan")])
+def test_gamma_is_positive(gamma: float) -> None:
+    with pytest.raises(ValueError, match=f"gamma must be > 0, got {gamma}: set recipe.schedule.gamma"):
+        Steps((0.5,), gamma=gamma)
+
+
+def test_all_faults_at_once() -> None:
+    with pytest.raises(ValueError, match="milestones") as refused:
+        Steps((2, 3), gamma=0)
+    assert [line.split()[0] for line in str(refused.value).splitlines()] == ["milestones", "gamma"]
