@@ -6,7 +6,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from distill.cli.train import plan_job, run_plans
+from distill.cli.jobs import Outcome, plan_job, run_plans
 from distill.compose.plan import RunPlan
 
 
@@ -21,15 +21,15 @@ def launch(configs: Sequence[DictConfig], task: Any, *, size: int) -> list[JobRe
     if size < 1:
         raise ValueError(f"hydra.launcher.size must be >= 1, got {size}")
     options = task.keywords
-    plans = [plan_job(config, config.hydra, options["config_dir"]) for config in configs]
-    outcomes: dict[str, Any] = {}
-    for group in cohorts(plans, size=size):
+    planned = [plan_job(config, config.hydra, options["config_dir"]) for config in configs]
+    outcomes: dict[str, Outcome] = {}
+    for group in cohorts([plan for plan in planned if isinstance(plan, RunPlan)], size=size):
         for plan, outcome in zip(group, run_plans(group, retry=options["retry"]), strict=True):
             outcomes[plan.run_id] = outcome
     returns = []
-    for plan in plans:
+    for job in planned:
         done = JobReturn(status=JobStatus.COMPLETED)
-        done.return_value = outcomes[plan.run_id]
+        done.return_value = job if isinstance(job, Outcome) else outcomes[job.run_id]
         returns.append(done)
     return returns
 

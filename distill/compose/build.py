@@ -88,23 +88,16 @@ def build_objective(node: Mapping[str, Any], *, seed: int) -> Objective:
 
 
 def build_recipe(node: Mapping[str, Any]) -> Recipe:
-    """The recipe. Its optimizer is built with the student; the ranges of its numbers are checked here and now."""
-    faults: list[str] = []
-    sound = dict(node)
-    for key, value in node.items():  # each part by itself first, so that the faults of all of them are told
-        if isinstance(value, Mapping) and not value.get("_partial_"):
-            try:
-                build(value)
-            except Refused as refused:
-                sound[key] = None
-                faults += refused.faults
-    for key, value in node.get("optimizer", {}).items():
-        if isinstance(value, int | float) and (value < 0 or (value == 0 and key == "lr")):
-            faults.append(f"recipe.optimizer.{key} must be {'> 0' if key == 'lr' else '>= 0'}, got {value}: change it")
+    """The recipe. Its optimizer is built with the student, and here once for what it says of its numbers."""
+    faults = [
+        f"recipe.optimizer.{key} must be {'> 0' if key == 'lr' else '>= 0'}, got {value}: change it"
+        for key, value in node.get("optimizer", {}).items()
+        if isinstance(value, int | float) and (value < 0 or (value == 0 and key == "lr"))
+    ]
     try:
-        recipe: Recipe = build(sound)
-    except Refused as refused:
-        raise Refused([*faults, *refused.faults]) from refused
+        recipe: Recipe = build(node)
+    except Refused:
+        raise Refused([*faults, *_faults_of_parts(node)]) from None
     if not faults:
         try:
             recipe.optimizer([nn.Parameter(torch.zeros(1))])
@@ -113,6 +106,24 @@ def build_recipe(node: Mapping[str, Any]) -> Recipe:
     if faults:
         raise Refused(faults)
     return recipe
+
+
+def _faults_of_parts(node: Mapping[str, Any]) -> list[str]:
+    """What each part of a refused node says by itself, and the node with the sound ones only."""
+    faults: list[str] = []
+    sound = dict(node)
+    for key, value in node.items():
+        if isinstance(value, Mapping) and not value.get("_partial_"):
+            try:
+                build(value)
+            except Refused as refused:
+                sound[key] = None
+                faults += refused.faults
+    try:
+        build(sound)
+    except Refused as refused:
+        faults += refused.faults
+    return faults
 
 
 def build_dataset(node: Mapping[str, Any]) -> ImageDataset:

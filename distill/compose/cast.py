@@ -84,5 +84,8 @@ def _sequence(value: Any, origin: type, inner: tuple[Any, ...]) -> Any:
         if len(value) != len(inner):
             raise Mismatch(f"a list of {len(inner)} values")
         return tuple(cast(v, a) for v, a in zip(value, inner, strict=True))
-    items = [cast(v, inner[0]) for v in value] if inner else list(value)
+    try:
+        items = [cast(v, inner[0]) for v in value] if inner else list(value)
+    except Mismatch as mismatch:
+        raise Mismatch(f"a list with {mismatch} at every place") from None
     return tuple(items) if origin is tuple else items

@@ -130,7 +130,7 @@ class Presets:
         faults: list[str] = []
         try:
             composed = self._loader.load_configuration(ROOT, list(overrides), run_mode=RunMode.MULTIRUN)
-        except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        except (HydraException, OmegaConfBaseException, YAMLError, RecursionError) as error:
             return Composed({}, {}, tuple(overrides), [self._explained(error, overrides)])
         return from_hydra(composed, composed.hydra, overrides, faults)
 
@@ -190,6 +190,8 @@ class Presets:
             rest = [o for o in overrides if not o.startswith(f"{key[1]}.{key[2]}")]
             node = OmegaConf.select(self._loader.load_configuration(ROOT, rest, run_mode=RunMode.MULTIRUN), key[1])
             return f"{key[1]}.{key[2]} is not a key{nearest(key[2], list(node or ()))}"
+        if isinstance(error, RecursionError):
+            return "a preset includes itself: build on another by `defaults: [/GROUP/NAME@_here_]`"
         if isinstance(error, YAMLError):
             return "a preset is not valid YAML: " + " ".join(text.split())
         return _first_line(error)

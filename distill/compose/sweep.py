@@ -57,7 +57,7 @@ def prepare(
     composed = [presets.compose(job) for job in jobs] if multirun else [base]
     uncertain = FILLED if "experiment" in wrong_groups else frozenset(wrong_groups)
     plans: list[RunPlan] = []
-    per_job = [_lost_settings(job, base) for job in composed]
+    per_job = [_launcher_faults(job, base) for job in composed]
     absent = False
     for job, sentences in zip(composed, per_job, strict=True):
         try:
@@ -76,8 +76,11 @@ def prepare(
     return presets, Sweep(plans, [presets.text(o) for o in parsed], multirun)
 
 
-def _lost_settings(job: Composed, base: Composed) -> list[str]:
-    """Hydra reads launcher and sweeper once, before the jobs are told apart."""
+def _launcher_faults(job: Composed, base: Composed) -> list[str]:
+    """What is wrong with launcher and sweeper, which Hydra reads once, before the jobs are told apart."""
+    size = base.launching.get("launcher", {}).get("size")
+    if isinstance(size, int) and size < 1:
+        return [f"hydra.launcher.size must be >= 1, got {size}: set hydra.launcher.size=8, say"]
     if not (job.launching and base.launching) or job.launching == base.launching:
         return []
     return [

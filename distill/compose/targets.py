@@ -30,8 +30,8 @@ def resolve(path: str) -> Any:
         except ModuleNotFoundError as error:
             reason = reason or str(error)
             continue
-        except ImportError as error:
-            raise UnknownTarget(f"{path!r} cannot be imported: {error}") from error
+        except Exception as error:  # a module from anywhere, which may fail in its own way
+            raise UnknownTarget(f"{path!r} cannot be imported: {type(error).__name__}: {error}") from error
         try:
             for part in parts[cut:]:
                 found = getattr(found, part)

@@ -1,0 +1,94 @@
+"""The jobs of a command, one by one or side by side, and what is said of them at the end."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from distill.cli import silence
+from distill.cli.execute import Busy, Console, Interrupted, Result, execute
+from distill.cli.grammar import BUSY, FAILED, FINISHED
+from distill.cli.progress import Progress, duration
+from distill.compose.plan import RunPlan
+from distill.compose.preflight import Faults, preflight
+from distill.compose.presets import Presets, from_hydra
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one job ended; as a number its accuracy, for sweepers that optimise."""
+
+    name: str
+    path: str
+    code: int
+    text: str
+    accuracy: float = float("nan")
+
+    def __float__(self) -> float:
+        return self.accuracy
+
+
+def run_job(config: DictConfig, *, config_dir: Path | None, retry: bool) -> Outcome:
+    """One job of a sweep, in whatever process the launcher started it. Never raises: the outcome says what failed."""
+    planned = plan_job(config, HydraConfig.get(), config_dir)
+    return planned if isinstance(planned, Outcome) else run_plans([planned], retry=retry)[0]
+
+
+def plan_job(config: DictConfig, hydra: Any, config_dir: Path | None) -> RunPlan | Outcome:
+    """The plan of a job that Hydra's sweeper has composed; or how it failed, where what passed at first has changed."""
+    overrides = list(hydra.overrides.task)
+    try:
+        return preflight(from_hydra(config, hydra, overrides), Presets(config_dir))
+    except Faults as faults:
+        print(faults, file=sys.stderr, flush=True)
+        name = " ".join(overrides)
+        return Outcome(name, "", FAILED, f"{name}: {faults.sentences[0]}")
+
+
+def run_plans(plans: Sequence[RunPlan], *, retry: bool) -> list[Outcome]:
+    """Execute runs side by side and say how each ended, on the screen and as an outcome."""
+    done_before = {plan.run_id for plan in plans if (plan.directory / "result.json").is_file()}
+    try:
+        endings = execute(plans, Console(partial(print, flush=True), Progress()), retry=retry)
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(FAILED) from None  # the user wants the whole command to stop
+    except BrokenPipeError:  # nobody follows it any more (`| head`): typed again, the command goes on
+        silence()
+        raise SystemExit(FAILED) from None
+    except Exception as error:
+        traceback.print_exc()  # not foreseen: the trace is what a report needs
+        endings = [error] * len(plans)
+    return [_outcome(plan, ending, plan.run_id in done_before) for plan, ending in zip(plans, endings, strict=True)]
+
+
+def _outcome(plan: RunPlan, ending: Result | Exception, done_before: bool) -> Outcome:
+    name, path = plan.directory.name, str(plan.directory)
+    if isinstance(ending, Exception):
+        print(ending, file=sys.stderr, flush=True)
+        return Outcome(name, path, BUSY if isinstance(ending, Busy) else FAILED, str(ending))
+    last, best = ending["last"], ending["best"]
+    text = (
+        f"{name} {'was finished before' if done_before else 'finished'}: {ending['split']} "
+        f"{last['accuracy']:.2f} % after epoch {last['epoch']} (best {best['accuracy']:.2f} %, epoch {best['epoch']}), "
+        f"{duration(ending['seconds'])}; {path}"
+    )
+    print(text, flush=True)
+    return Outcome(name, path, FINISHED, text, last["accuracy"])
+
+
+def summarise(outcomes: Sequence[Outcome]) -> int:
+    """List every job of a sweep that did not finish; returns the sweep's exit code."""
+    left = [outcome for outcome in outcomes if outcome.code != FINISHED]
+    finished = len(outcomes) - len(left)
+    print(f"{finished} of {len(outcomes)} runs finished")
+    for outcome in left:
+        print(f"{'busy' if outcome.code == BUSY else 'failed'}: {outcome.text}")
+    codes = {outcome.code for outcome in outcomes}
+    return next((code for code in (FAILED, BUSY) if code in codes), FINISHED)
