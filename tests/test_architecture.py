@@ -30,9 +30,7 @@ ALLOWED: dict[str, set[str] | None] = {
 }
 CONFIGURED = {"compose", "cli"}  # the only ones that may know Hydra
 # `distill ls` and `distill table` answer at once: no torch below these and distill.tables.
-QUICK = {
-    f"distill.{name}" for name in ("cli", "cli.ls", "cli.table", "runs.store", "runs.identity", "runs.lock")
-}
+QUICK = {f"distill.{name}" for name in ("cli", "cli.ls", "cli.table", "runs.store", "runs.identity", "runs.lock")}
 METHOD_WORDS = {"method", "objective", "loss", "loss_name", "distiller", "preset"}
 
 
@@ -174,9 +172,7 @@ def preset_names() -> set[str]:
 def comparands(node: ast.Compare | ast.Match) -> list[ast.expr]:
     """Both sides of ==, != and `in`, tuples and sets taken apart; the subject and the patterns of a match."""
     if isinstance(node, ast.Match):
-        values = [
-            n.value for case in node.cases for n in ast.walk(case.pattern) if isinstance(n, ast.MatchValue)
-        ]
+        values = [n.value for case in node.cases for n in ast.walk(case.pattern) if isinstance(n, ast.MatchValue)]
         return [node.subject, *values]
     if not any(isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for op in node.ops):
         return []

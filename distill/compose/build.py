@@ -88,7 +88,13 @@ def build_objective(node: Mapping[str, Any], *, seed: int) -> Objective:
 
 
 def build_recipe(node: Mapping[str, Any]) -> Recipe:
-    """The recipe. Its optimizer is built with the student, and here once for what it says of its numbers."""
+    """The recipe; equal nodes share one. Its optimizer is built here once, for what it says of its numbers."""
+    return _recipe(json.dumps(node, sort_keys=True))
+
+
+@lru_cache(maxsize=32)
+def _recipe(text: str) -> Recipe:
+    node = json.loads(text)
     faults = [
         f"recipe.optimizer.{key} must be {'> 0' if key == 'lr' else '>= 0'}, got {value}: change it"
         for key, value in node.get("optimizer", {}).items()

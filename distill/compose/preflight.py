@@ -44,7 +44,7 @@ def preflight(
         Faults: all that is wrong with it.
         DataAbsent: the data set would have to be downloaded first, which was not allowed.
     """
-    composed = composed if composed.config else presets.values_only(composed)
+    composed = composed if composed.config else presets.salvaged(composed)
     faults = list(composed.faults)
     uncertain |= composed.uncertain
     config = _checked(composed, uncertain, faults)

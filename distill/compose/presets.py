@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,12 @@ class Presets:
         self.hydra = Hydra.create_main_hydra2(task_name="distill", config_search_path=path)
         self._loader = self.hydra.config_loader
         self._nodes = _NODES.setdefault(config_dir and config_dir.resolve(), {})
-        self.groups = {group: self._options(group) for group in self._loader.list_groups("") if group != "hydra"}
+        self._group_names = frozenset(self._loader.list_groups("")) - {"hydra"}
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """The options of every group, those of nested groups as `ablation/mean_only`."""
+        return {group: self._options(group) for group in sorted(self._group_names)}
 
     def parse(self, overrides: Sequence[str], wrong_groups: set[str] | None = None) -> tuple[list[Override], list[str]]:
         """Overrides by Hydra's grammar, and every fault that needs no composition.
@@ -123,7 +129,7 @@ class Presets:
 
     def is_group(self, override: Override) -> bool:
         """Whether the override chooses an option of a group rather than a value."""
-        return override.key_or_group in self.groups or override.key_or_group.startswith("hydra/")
+        return override.key_or_group in self._group_names or override.key_or_group.startswith("hydra/")
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """Compose one job; whatever Hydra or an interpolation refuses is a fault."""
@@ -134,10 +140,18 @@ class Presets:
             return Composed({}, {}, tuple(overrides), [self._explained(error, overrides)])
         return from_hydra(composed, composed.hydra, overrides, faults)
 
-    def values_only(self, refused: Composed) -> Composed:
-        """A job that could not be composed, without its presets: what can still be checked, and its faults."""
-        rest = self.compose([o for o in refused.overrides if o.startswith("++")])
-        return replace(rest, faults=[*refused.faults, *rest.faults], uncertain=FILLED)
+    def salvaged(self, refused: Composed) -> Composed:
+        """What can still be checked of a job that could not be composed, with its faults.
+
+        The job without what it says to Hydra itself, else without its presets.
+        """
+        ours = [o for o in refused.overrides if not o.startswith("hydra")]
+        values = [o for o in refused.overrides if o.startswith("++")]
+        for overrides, uncertain in ((ours, frozenset[str]()), (values, FILLED)):
+            rest = self.compose(overrides)
+            if rest.config:
+                return replace(rest, faults=[*refused.faults, *rest.faults], uncertain=uncertain)
+        return refused
 
     def nodes(self, options: Mapping[str, str], base: tuple[str, ...] = ()) -> Nodes:
         """What choosing `options` alone gives, upon `base` overrides: of a teacher its network, no `loss.alpha`."""
@@ -200,7 +214,7 @@ class Presets:
         group = override.key_or_group
         if not group:
             return [f"{override.input_line!r} is not KEY=VALUE: the key is missing"]
-        if group not in self.groups or override.type == OverrideType.DEL:
+        if group not in self._group_names or override.type == OverrideType.DEL:
             return []
         if override.is_sweep_override():
             values = list(override.sweep_string_iterator())

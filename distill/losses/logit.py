@@ -76,9 +76,7 @@ def transformed_kd(
     return kd(student, teacher, temperature=temperature)
 
 
-def soft_cross_entropy(
-    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float | Tensor
-) -> Tensor:
+def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float | Tensor) -> Tensor:
     """Cross-entropy with softened targets: -T^2 sum_k softmax(t/T)_k log softmax(s/T)_k, mean over the batch.
 
     The form in which Hinton et al. (2015, arXiv 1503.02531) state the objective (section 2, gradient Eq. 2),

@@ -28,8 +28,6 @@ class CrossEntropy(Objective):
         refuse(weight_faults(ce_weight=ce_weight))
         self.ce_weight = ce_weight
 
-    def forward(
-        self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The one term, `ce`; teacher and progress are not read."""
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.labels)}

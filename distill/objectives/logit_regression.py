@@ -34,9 +34,7 @@ class LogitRegression(Objective):
         self.kd_weight = kd_weight
         self.needs_teacher = kd_weight > 0
 
-    def forward(
-        self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `kd`, each only where its weight is positive; progress is not read."""
         terms = {}
         if self.ce_weight > 0:

@@ -31,9 +31,7 @@ class Objective(nn.Module):
         """
         return None
 
-    def forward(
-        self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """Named scalar terms, already weighted: the loss is their sum. A term of weight 0 is left out.
 
         `progress` is a 0-d tensor: epochs done, with fraction, in the epochs of the paper's recipe. No gradient may

@@ -37,16 +37,12 @@ class SoftTargets(Objective):
         self.kd_weight = kd_weight
         self.needs_teacher = kd_weight > 0
 
-    def forward(
-        self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor
-    ) -> dict[str, Tensor]:
+    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `kd`, each only where its weight is positive; progress is not read."""
         terms = {}
         if self.ce_weight > 0:
             terms["ce"] = self.ce_weight * cross_entropy(student.logits, batch.labels)
         if self.kd_weight > 0:
-            divergence = self.divergence(
-                student.logits, teacher_logits(teacher), temperature=self.temperature
-            )
+            divergence = self.divergence(student.logits, teacher_logits(teacher), temperature=self.temperature)
             terms["kd"] = self.kd_weight * divergence
         return terms

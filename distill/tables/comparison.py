@@ -71,9 +71,7 @@ def _baselines(row: Row, candidates: Sequence[Named], preset: str) -> list[Named
     teacher = row.teacher
     if teacher is None:
         return alike
-    alike = [
-        each for each in alike if each.row.teacher is None or each.row.teacher.weights == teacher.weights
-    ]
+    alike = [each for each in alike if each.row.teacher is None or each.row.teacher.weights == teacher.weights]
     closest = [each for each in alike if each.row.teacher and each.row.teacher.source == teacher.source]
     return closest or alike
 

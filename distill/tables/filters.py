@@ -50,9 +50,7 @@ class Filter:
 def read_filters(pairs: Mapping[str, str]) -> list[Filter]:
     """The filters among a command's pairs (all but `runs_dir`)."""
     return [
-        Filter(key, tuple(text for text in split(value) if text))
-        for key, value in pairs.items()
-        if key != "runs_dir"
+        Filter(key, tuple(text for text in split(value) if text)) for key, value in pairs.items() if key != "runs_dir"
     ]
 
 
@@ -94,9 +92,7 @@ class Selection:
 
     def without(self, *sections: str) -> list[RunRecord]:
         """The runs that pass every filter but those on these sections (`loss`, `loss.temperature`)."""
-        return passing(
-            self.records, [each for each in self.filters if each.key.split(".")[0] not in sections]
-        )
+        return passing(self.records, [each for each in self.filters if each.key.split(".")[0] not in sections])
 
     def nothing(self) -> str:
         """Why no run is chosen, in one line; and what there is, where one filter alone matches nothing."""

@@ -128,6 +128,4 @@ def _reached(epoch: int | None, epochs: int | None) -> str:
 
 def _failure(failure: Mapping[str, Any]) -> str:
     place = f"at epoch {failure.get('epoch', '?')}, step {failure.get('step', '?')}"
-    return (
-        f"{place}, in {failure['term']}" if failure.get("term") else f"{place}: {failure.get('message', '?')}"
-    )
+    return f"{place}, in {failure['term']}" if failure.get("term") else f"{place}: {failure.get('message', '?')}"

@@ -52,9 +52,7 @@ class UnknownBaseline(ValueError):
         super().__init__(f"--baseline {asked!r} names no row: choose from {', '.join(presets)}")
 
 
-def build(
-    records: Sequence[RunRecord], *, candidates: Sequence[RunRecord], baseline: str | None = None
-) -> Table:
+def build(records: Sequence[RunRecord], *, candidates: Sequence[RunRecord], baseline: str | None = None) -> Table:
     """Build the table of the finished runs among `records`.
 
     Baselines are sought among `candidates`: `records`, and the runs that only a filter on loss or teacher

@@ -38,9 +38,7 @@ def _parts(widths: Sequence[int], names: int, width: int | None) -> list[list[in
     return parts
 
 
-def _aligned(
-    cells: Sequence[str], part: Iterable[int], widths: Sequence[int], numeric: Sequence[bool]
-) -> str:
+def _aligned(cells: Sequence[str], part: Iterable[int], widths: Sequence[int], numeric: Sequence[bool]) -> str:
     padded = (cells[i].rjust(widths[i]) if numeric[i] else cells[i].ljust(widths[i]) for i in part)
     return GAP.join(padded).rstrip()
 

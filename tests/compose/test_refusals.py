@@ -65,8 +65,6 @@ TYPES = {
     ("dataset.mean=[1,2]",): ["dataset.mean must be a list of 3 values"],
     ("dataset.limit=1.5",): ["dataset.limit must be an integer or null, got 1.5"],
     ("engine.threads=all",): ["engine.threads must be an integer or null, got 'all'"],
-    ("engine=cpu",): ["engine must be a node with keys of its own, got 'cpu'"],
-    ("teacher.recipe=3",): ["teacher.recipe must be a node"],
     ("teacher.seed=none",): ["teacher.seed must be an integer, got 'none'"],
 }
 RANGES = {
@@ -129,6 +127,8 @@ UNFILLED = {
     ("~student._target_",): ["student names nothing to build: choose an option of its group"],
 }
 OTHERS = {
+    ("teacher.recipe=3",): ["teacher.recipe must be a node"],
+    ("engine=cpu",): ["engine must be a node with keys of its own, got 'cpu'"],
     ("loss.temprature=3", "seed=many", "recipe.epoch=5"): [
         "loss.temprature is not a key .*did you mean 'temperature'?",
         "seed must be an integer, got 'many'",
@@ -154,7 +154,26 @@ OTHERS = {
     ("loss=kd,ce",): ["loss=kd,ce names several values: add -m"],
     ("sweep=seeds,temperature",): ["sweep=seeds,temperature names several values: choose one sweep preset"],
 }
-ALL = {**KEYS, **OPTIONS, **TYPES, **RANGES, **TEACHERS, **UNFILLED, **OTHERS}
+ALL = {**OPTIONS, **RANGES, **TEACHERS, **UNFILLED, **OTHERS}
+
+
+def several(commands: dict[tuple[str, ...], list[str]], size: int = 6) -> dict[tuple[str, ...], list[str]]:
+    """Commands put together where they set different keys: every fault of each is then told at once."""
+    merged: list[dict[str, list[str]]] = []
+    for overrides, fragments in commands.items():
+        keys = [override.lstrip("+").partition("=")[0] for override in overrides]
+        room = (m for m in merged if len(m["keys"]) < size and not set(keys) & set(m["keys"]))
+        place = next(room, None)
+        if place is None:
+            place = {"keys": [], "overrides": [], "fragments": []}
+            merged.append(place)
+        place["keys"] += keys
+        place["overrides"] += overrides
+        place["fragments"] += fragments
+    return {tuple(m["overrides"]): m["fragments"] for m in merged}
+
+
+ALL |= several({**KEYS, **TYPES})
 
 
 def assert_told(sentences: list[str], patterns: list[str]) -> None:

@@ -60,9 +60,7 @@ def test_values(pair, temperature):
     assert value.shape == ()
     assert value.item() == pytest.approx(reference(student, teacher, temperature), rel=1e-12)
     value = zscore_kd(student, teacher, temperature=temperature)
-    assert value.item() == pytest.approx(
-        reference(student, teacher, temperature, transform=zscores), rel=1e-12
-    )
+    assert value.item() == pytest.approx(reference(student, teacher, temperature, transform=zscores), rel=1e-12)
     value = soft_cross_entropy(student, teacher, temperature=temperature)
     expected = reference(
         student,
@@ -135,9 +133,7 @@ def test_transformed_kd_by_its_formula(pair):
 def test_gradcheck_of_student_teacher_and_temperature(loss, pair):
     student, teacher = (side[:2, :5].clone().requires_grad_() for side in pair)
     temperature = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(
-        lambda s, t, tau: loss(s, t, temperature=tau), (student, teacher, temperature)
-    )
+    assert torch.autograd.gradcheck(lambda s, t, tau: loss(s, t, temperature=tau), (student, teacher, temperature))
 
 
 @pytest.mark.parametrize("transform", [standardize, partial(standardize, unbiased=False), scale, center])

@@ -112,6 +112,4 @@ def test_constant_rows_in_float16_are_finite_until_the_cast_back():
 @pytest.mark.parametrize("half", HALVES, ids=str)
 def test_standardize_does_not_lose_digits_to_half_types(half):
     logits = rows("ordinary")[0].to(half)
-    torch.testing.assert_close(
-        standardize(logits).double(), standardize(logits.double()), rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(standardize(logits).double(), standardize(logits.double()), rtol=1e-4, atol=1e-6)

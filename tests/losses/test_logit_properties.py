@@ -97,9 +97,7 @@ def test_limit_of_high_temperature(pair):
     assert errors[2] < 0.001
     regression = logit_mse(center(student), center(teacher)) / (2 * CLASSES)
     torch.testing.assert_close(regression, limit)
-    torch.testing.assert_close(
-        gradient(kd, student, teacher, 1e5), centred / (CLASSES * 5), rtol=1e-3, atol=1e-5
-    )
+    torch.testing.assert_close(gradient(kd, student, teacher, 1e5), centred / (CLASSES * 5), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("loss", [kd, zscore_kd, soft_cross_entropy])
@@ -112,9 +110,7 @@ def test_gradient_of_kd_by_hand(pair):
     student, teacher = pair
     temperature = 4.0
     soft_student, soft_teacher = ((z / temperature).softmax(-1) for z in (student, teacher))
-    expected = (
-        temperature * (soft_student - soft_teacher) / len(student)
-    )  # T^2 * (1/T) (q - p), mean over the batch
+    expected = temperature * (soft_student - soft_teacher) / len(student)  # T^2 * (1/T) (q - p), mean over the batch
     torch.testing.assert_close(gradient(kd, student, teacher, temperature), expected)
     torch.testing.assert_close(gradient(soft_cross_entropy, student, teacher, temperature), expected)
 
@@ -123,9 +119,7 @@ def test_gradient_of_kd_by_hand(pair):
 def test_gradient_of_zscore_kd_grows_as_the_students_deviation_shrinks(factor, pair):
     student, teacher = pair
     before = gradient(zscore_kd, student, teacher, 2.0)
-    torch.testing.assert_close(
-        gradient(zscore_kd, factor * student, teacher, 2.0), before / factor, rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(gradient(zscore_kd, factor * student, teacher, 2.0), before / factor, rtol=1e-4, atol=0)
     # it is orthogonal to both directions that the z-score removes
     assert before.sum(-1).abs().max() < 1e-12
     assert (before * center(student)).sum(-1).abs().max() < 1e-7
@@ -162,7 +156,5 @@ def test_the_logits_mean_cannot_matter(pair):
 def test_mean_over_the_batch_of_per_sample_terms(pair):
     student, teacher = pair
     for loss in (kd, zscore_kd, soft_cross_entropy):
-        terms = [
-            loss(s[None], t[None], temperature=2.0).item() for s, t in zip(student, teacher, strict=True)
-        ]
+        terms = [loss(s[None], t[None], temperature=2.0).item() for s, t in zip(student, teacher, strict=True)]
         assert loss(student, teacher, temperature=2.0).item() == pytest.approx(math.fsum(terms) / len(terms))

@@ -26,9 +26,7 @@ def test_the_deviation_is_unbiased_unless_asked_otherwise(logits):
     for unbiased in (True, False):
         deviation = values.std(axis=-1, ddof=int(unbiased), keepdims=True)
         centred = values - values.mean(axis=-1, keepdims=True)
-        np.testing.assert_allclose(
-            standardize(logits, unbiased=unbiased), centred / (deviation + 1e-7), rtol=1e-12
-        )
+        np.testing.assert_allclose(standardize(logits, unbiased=unbiased), centred / (deviation + 1e-7), rtol=1e-12)
     assert torch.equal(standardize(logits), standardize(logits, unbiased=True))
     ratio = standardize(logits, unbiased=False) / standardize(logits)
     np.testing.assert_allclose(ratio, math.sqrt(20 / 19), rtol=1e-6)
@@ -45,9 +43,7 @@ def test_anchors_by_hand():
 
 
 def test_eps_is_added_to_the_deviation():
-    row = torch.tensor(
-        [[-1e-7, 0.0, 1e-7]], dtype=torch.float64
-    )  # deviation 1e-7: a floor would leave (-1, 0, 1)
+    row = torch.tensor([[-1e-7, 0.0, 1e-7]], dtype=torch.float64)  # deviation 1e-7: a floor would leave (-1, 0, 1)
     np.testing.assert_allclose(standardize(row), [[-0.5, 0, 0.5]], rtol=1e-9)
     np.testing.assert_allclose(standardize(row, eps=3e-7), [[-0.25, 0, 0.25]], rtol=1e-9)
     np.testing.assert_allclose(scale(row), [[-0.5, 0, 0.5]], rtol=1e-9)
@@ -58,9 +54,7 @@ def test_bound(classes, logits):
     bound = (classes - 1) / math.sqrt(classes)
     peak = 1000 * torch.eye(classes, dtype=torch.float64)[:1]  # one logit apart from all others attains it
     assert standardize(peak).max().item() == pytest.approx(bound, rel=1e-8)
-    rows = (
-        torch.randn(200, classes, dtype=torch.float64, generator=torch.Generator().manual_seed(4)).exp() ** 3
-    )
+    rows = torch.randn(200, classes, dtype=torch.float64, generator=torch.Generator().manual_seed(4)).exp() ** 3
     assert standardize(rows).abs().max() <= bound
     assert standardize(peak, unbiased=False).max().item() == pytest.approx(math.sqrt(classes - 1), rel=1e-8)
 

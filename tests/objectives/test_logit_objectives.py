@@ -44,9 +44,7 @@ def test_cross_entropy_of_raw_logits_times_its_weight(student, batch):
     expected = torch.nn.functional.cross_entropy(student.logits, batch.labels)
     terms = CrossEntropy()(student, None, batch, PROGRESS)
     assert terms == {"ce": expected}
-    torch.testing.assert_close(
-        CrossEntropy(ce_weight=0.25)(student, None, batch, PROGRESS)["ce"], expected / 4
-    )
+    torch.testing.assert_close(CrossEntropy(ce_weight=0.25)(student, None, batch, PROGRESS)["ce"], expected / 4)
 
 
 @pytest.mark.parametrize("divergence", [kd, zscore_kd])
@@ -62,9 +60,7 @@ def test_logit_regression_terms_are_weighted(student, teacher, batch):
     objective = LogitRegression(distance=logit_mse, ce_weight=0.5, kd_weight=0.25)
     terms = objective(student, teacher, batch, PROGRESS)
     assert list(terms) == ["ce", "kd"]
-    torch.testing.assert_close(
-        terms["ce"], 0.5 * torch.nn.functional.cross_entropy(student.logits, batch.labels)
-    )
+    torch.testing.assert_close(terms["ce"], 0.5 * torch.nn.functional.cross_entropy(student.logits, batch.labels))
     squared = (student.logits - teacher.logits).square().sum() / 4
     torch.testing.assert_close(terms["kd"], 0.25 * squared)
 

@@ -151,9 +151,7 @@ def test_mean_only_is_a_replicate_of_kd_w9_t2_by_another_computation(outputs):
 
 def test_deviation_only_is_zscore_kd_up_to_rounding(outputs):
     """A softmax does not see the mean, so what acts in the z-score is the deviation."""
-    assert kd_term("ablation/deviation_only", outputs) == pytest.approx(
-        kd_term("zscore_kd", outputs), rel=1e-4
-    )
+    assert kd_term("ablation/deviation_only", outputs) == pytest.approx(kd_term("zscore_kd", outputs), rel=1e-4)
 
 
 def test_soft_ce_has_the_gradient_of_kd(outputs):

@@ -87,17 +87,13 @@ def add_run(
     config = {
         "dataset": data_node,
         "student": {"_target_": f"distill.models.{student}"},
-        "teacher": {"seed": 0, "network": {"_target_": f"distill.models.{teacher_name}"}}
-        if teacher
-        else None,
+        "teacher": {"seed": 0, "network": {"_target_": f"distill.models.{teacher_name}"}} if teacher else None,
         "loss": node,
         "recipe": recipe_node,
         "seed": seed,
         "precision": precision,
     }
-    weights = (
-        teacher["weights_sha256"][:6] + teacher["source"] if teacher else ""
-    )  # retrained: another folder
+    weights = teacher["weights_sha256"][:6] + teacher["source"] if teacher else ""  # retrained: another folder
     path = runs_dir / f"{student}-{loss.replace('/', '_')}-s{seed}{weights}-{run_id}"
     path.mkdir(parents=True)
     content = {"run_id": run_id, "names": names, "config": config, "identity": identity}
@@ -121,18 +117,14 @@ def add_run(
             "precision": precision,
         }
         (path / "result.json").write_text(json.dumps(result))
-    lines = [
-        {"epoch": n, "train": {"loss": 1.0}, split: {"accuracy": 50.0 + n}} for n in range(1, epochs_done + 1)
-    ]
+    lines = [{"epoch": n, "train": {"loss": 1.0}, split: {"accuracy": 50.0 + n}} for n in range(1, epochs_done + 1)]
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return run_id
 
 
 def add_seeds(runs_dir: Path, accuracies: list[float], **run: Any) -> list[str]:
     """One finished run for each accuracy, with seeds 1, 2, ..."""
-    return [
-        add_run(runs_dir, accuracy=value, seed=seed, **run) for seed, value in enumerate(accuracies, start=1)
-    ]
+    return [add_run(runs_dir, accuracy=value, seed=seed, **run) for seed, value in enumerate(accuracies, start=1)]
 
 
 def _loss_node(loss: str) -> dict[str, Any]:

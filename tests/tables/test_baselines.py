@@ -52,9 +52,7 @@ def test_without_a_baseline_there_is_no_difference(runs_dir: Path) -> None:
 @pytest.mark.parametrize(
     "other", [{"precision": "bf16"}, {"holdout": 100}, {"recipe": "cifar_short"}, {"student": "resnet20"}]
 )
-def test_rows_that_differ_in_more_than_the_loss_are_not_compared(
-    runs_dir: Path, other: dict[str, Any]
-) -> None:
+def test_rows_that_differ_in_more_than_the_loss_are_not_compared(runs_dir: Path, other: dict[str, Any]) -> None:
     add_run(runs_dir, loss="ce")
     add_run(runs_dir, loss="kd", **other)
     assert table_of(runs_dir).baseline is None
@@ -76,9 +74,7 @@ def test_a_teacherless_row_between_two_baselines_has_no_difference(runs_dir: Pat
     add_run(runs_dir, loss="ce", accuracy=70.0)
     table = table_of(runs_dir, baseline="kd")
     assert points(table, "ce") is None
-    assert any(
-        "kd could be any of several rows: kd with teacher resnet20 a1b2" in note for note in notes(table)
-    )
+    assert any("kd could be any of several rows: kd with teacher resnet20 a1b2" in note for note in notes(table))
 
 
 def test_the_unchanged_preset_is_meant_before_a_changed_one(runs_dir: Path) -> None:

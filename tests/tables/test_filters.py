@@ -106,10 +106,7 @@ def test_why_nothing_matches(store: Path) -> None:
     def why(**pairs: str) -> str:
         return Selection(store, tuple(scan(store)), tuple(read_filters(pairs))).nothing()
 
-    assert (
-        why(student="resnet18")
-        == f"no run matches student=resnet18: student is resnet8 or resnet20 in {store}"
-    )
+    assert why(student="resnet18") == f"no run matches student=resnet18: student is resnet8 or resnet20 in {store}"
     assert why(student="resnet20", loss="ce") == (
         "no run matches student=resnet20 loss=ce: some run matches each, but no run all of them"
     )

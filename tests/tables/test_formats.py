@@ -64,7 +64,7 @@ dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the t
 {LEGEND}
 
 1 failed, 1 unfinished not shown
-"""  # noqa: E501
+"""
 LATEX = r"""\begin{tabular}{@{}llrrrrrrr@{}}
 \multicolumn{9}{@{}l}{dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set} \\
 \toprule
@@ -95,9 +95,7 @@ def table(runs_dir: Path) -> Table:
     add_seeds(runs_dir, [92.0, 93.5, 93.5], loss="kd_w9_t2")
     add_seeds(runs_dir, [94.25], loss="zscore_kd", seconds=100.0)
     add_run(runs_dir, loss="zscore_kd", seed=9, accuracy=None)
-    add_run(
-        runs_dir, loss="zscore_kd", seed=8, failure={"epoch": 3, "step": 17, "term": "kd", "message": "nan"}
-    )
+    add_run(runs_dir, loss="zscore_kd", seed=8, failure={"epoch": 3, "step": 17, "term": "kd", "message": "nan"})
     records = scan(runs_dir)
     return build(records, candidates=records)
 

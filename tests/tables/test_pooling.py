@@ -71,9 +71,7 @@ def test_digests_are_shown_as_long_as_they_need_to_be(runs_dir: Path) -> None:
         ({"recipe_overrides": {"epochs": 5}}, ["kd (demo epochs=5)", "kd (demo)"]),
     ],
 )
-def test_what_differs_is_said_and_not_pooled(
-    runs_dir: Path, other: dict[str, Any], expected: list[str]
-) -> None:
+def test_what_differs_is_said_and_not_pooled(runs_dir: Path, other: dict[str, Any], expected: list[str]) -> None:
     add_run(runs_dir, seed=1)
     add_run(runs_dir, seed=2, **other)
     table = table_of(runs_dir)
