@@ -8,7 +8,8 @@ from typing import Any, cast
 from distill.cli.grammar import UsageError
 from distill.compose.build import Refused, build_dataset, build_network
 from distill.compose.check import MISSING, check_target
-from distill.compose.presets import Composed, Presets
+from distill.compose.composed import Composed
+from distill.compose.presets import Presets
 from distill.compose.targets import resolve
 from distill.data import SHAPES
 from distill.models import Network, profile

@@ -222,7 +222,10 @@ def _finished(plan: RunPlan) -> RunRecord:
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a request, so that state is saved; the second one acts as ever."""
+    """Turns the first SIGINT or SIGTERM into a request, so that state is saved; the second one acts as ever.
+
+    A signal that is ignored (SIGINT in the background of a script) stays ignored.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -232,7 +235,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         asked.set()
         signal.signal(number, before[signal.Signals(number)])
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield asked.is_set
     finally:

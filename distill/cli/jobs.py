@@ -15,9 +15,10 @@ from distill.cli import silence
 from distill.cli.execute import Busy, Console, Interrupted, Result, execute
 from distill.cli.grammar import BUSY, FAILED, FINISHED
 from distill.cli.progress import Progress, duration
+from distill.compose.composed import from_hydra
 from distill.compose.plan import RunPlan
 from distill.compose.preflight import Faults, preflight
-from distill.compose.presets import Presets, from_hydra
+from distill.compose.presets import Presets
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distill.compose.presets import Composed, Presets
+from distill.compose.composed import Composed
+from distill.compose.presets import Presets
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
 

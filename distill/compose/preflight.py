@@ -8,9 +8,10 @@ import torch
 
 from distill.compose import parts
 from distill.compose.check import check_typed
+from distill.compose.composed import Composed
 from distill.compose.names import recipe_name, run_names
 from distill.compose.plan import RunPlan, plan_run
-from distill.compose.presets import Composed, Presets
+from distill.compose.presets import Presets
 from distill.compose.schema import Root
 from distill.compose.weights import reduce_alpha
 from distill.runs.store import RunRecord

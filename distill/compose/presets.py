@@ -1,9 +1,8 @@
 """The presets and how Hydra composes them: group options, jobs of a sweep, one job's configuration."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from distill.compose.check import MISSING, UNRESOLVED, nearest
+from distill.compose.check import nearest
+from distill.compose.composed import Composed, first_line, from_hydra
 from distill.compose.locate import configs_dir
 
 ROOT = "train"
@@ -31,22 +31,6 @@ FILLED = frozenset({"dataset", "student", "teacher", "loss", "recipe", "pair"})
 
 Nodes = dict[str, dict[str, Any]]
 _NODES: dict[Path | None, dict[tuple[str, ...], Nodes]] = {}  # of the presets themselves, by the user's folder
-
-
-@dataclass(frozen=True)
-class Composed:
-    """One job: its configuration as plain values, the chosen option of each group, the overrides that made it.
-
-    `uncertain` are the nodes that are not what was asked for, because an option does not exist; `launching` is
-    what Hydra's own node says about launcher and sweeper.
-    """
-
-    config: dict[str, Any]
-    choices: dict[str, str]
-    overrides: tuple[str, ...]
-    faults: list[str] = field(default_factory=list)
-    uncertain: frozenset[str] = frozenset()
-    launching: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Presets:
@@ -83,7 +67,7 @@ class Presets:
             try:
                 override = parser.parse_override(_as_text(text))
             except HydraException as error:
-                faults.append(f"{text!r} is not KEY=VALUE: {_first_line(error)}")
+                faults.append(f"{text!r} is not KEY=VALUE: {first_line(error)}")
                 continue
             wrong = self._wrong_options(override)
             faults += wrong
@@ -208,7 +192,7 @@ class Presets:
             return "a preset includes itself: build on another by `defaults: [/GROUP/NAME@_here_]`"
         if isinstance(error, YAMLError):
             return "a preset is not valid YAML: " + " ".join(text.split())
-        return _first_line(error)
+        return first_line(error)
 
     def _wrong_options(self, override: Override) -> list[str]:
         group = override.key_or_group
@@ -227,38 +211,6 @@ class Presets:
         ]
 
 
-def from_hydra(
-    config: DictConfig, hydra: DictConfig, overrides: Sequence[str], faults: list[str] | None = None
-) -> Composed:
-    """A composition as plain values; interpolations are resolved, unfilled ones become faults."""
-    faults = [] if faults is None else faults
-    choices = {str(k): str(v) for k, v in hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
-    with_values = {key: _plain(config, key, str(key), faults) for key in config if key != "hydra"}
-    launching = {key: OmegaConf.to_container(hydra[key], resolve=False) for key in ("launcher", "sweeper")}
-    plain = {str(k): v for k, v in with_values.items()}
-    return Composed(plain, choices, tuple(overrides), faults, launching=launching)
-
-
-def _plain(node: Any, key: Any, path: str, faults: list[str]) -> Any:
-    if OmegaConf.is_missing(node, key):
-        return MISSING
-    try:
-        value = node[key]
-    except InterpolationToMissingValueError:
-        unresolved: Any = OmegaConf.to_container(node, resolve=False)
-        wanted = unresolved[key]
-        faults.append(f"{path} is {wanted}, which has no value here: choose an experiment that fills it, or set {path}")
-        return UNRESOLVED
-    except OmegaConfBaseException as error:
-        faults.append(f"{path}: {_first_line(error)}")
-        return UNRESOLVED
-    if isinstance(value, DictConfig):
-        return {str(k): _plain(value, k, f"{path}.{k!s}", faults) for k in value}
-    if isinstance(value, ListConfig):
-        return [_plain(value, i, f"{path}[{i}]", faults) for i in range(len(value))]
-    return value
-
-
 def _as_text(override: str) -> str:
     """A run id is text, also where it looks like a number (`12e4567`): Hydra would read that as one."""
     key, _, value = override.partition("=")
@@ -267,7 +219,3 @@ def _as_text(override: str) -> str:
 
 def _place(override: Override) -> tuple[str, str | None]:
     return override.key_or_group, override.package
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split(os.linesep)[0].split("\n")[0]

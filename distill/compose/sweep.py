@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.compose.composed import Composed
 from distill.compose.plan import RunPlan
 from distill.compose.preflight import DataAbsent, Faults, preflight
-from distill.compose.presets import FILLED, Composed, Presets
+from distill.compose.presets import FILLED, Presets
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,11 @@ import pytest
         (("loss.temperature=2", "loss.kd_weight=9"), "kd_w9_t2"),
         (("loss=kd_w9_t2", "loss.kd_weight=0.9", "loss.temperature=4"), "kd"),
         (("loss.temperature=3",), "kd temperature=3"),
+        (("loss.kd_weight=0.9000000000000001",), "kd"),  # as in the id
+        (
+            ("loss=zscore_kd_paper", "pair.zscore_temperature=3", "pair.zscore_weight=8"),
+            "zscore_kd_paper temperature=3 kd_weight=8",
+        ),
         (("loss.alpha=0.5",), "kd ce_weight=0.5 kd_weight=0.5"),
         (("loss=ablation/student_only",), "ablation/student_only"),
         (("loss=zscore_kd", "loss.kd_weight=0.9"), "zscore_kd_w09"),
@@ -18,6 +23,12 @@ import pytest
 )
 def test_losses(command, overrides, name: str) -> None:
     assert command.plan(*command.tiny, *overrides).names["loss"] == name
+
+
+def test_alpha_becomes_the_weights_one_would_type(command) -> None:
+    loss = command.plan(*command.tiny, "loss.alpha=0.9").config["loss"]
+    assert (loss["ce_weight"], loss["kd_weight"]) == (0.1, 0.9)
+    assert "alpha" not in loss
 
 
 def test_all_parts(command) -> None:

@@ -23,6 +23,8 @@ WARM_UP = [*DISTILLED, "recipe.epochs=1", "teacher.recipe.epochs=1"]
 
 
 def main() -> None:
+    # a test run in the background inherits an ignored SIGINT, which the commands here would rightly leave ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     warm_up()

@@ -39,6 +39,8 @@ def test_no_gradient_and_nothing_to_learn(network: nn.Module, batch: Batch) -> N
     output = live(network)(batch)
     assert not output.logits.requires_grad
     assert not any(parameter.requires_grad for parameter in network.parameters())
+    watched = Batch(batch.images.clone().requires_grad_(), batch.labels, batch.index, batch.view)
+    assert not live(network)(watched).logits.requires_grad  # not through its input either
     student = torch.randn_like(output.logits).requires_grad_()
     (student - output.logits).square().sum().backward()  # its output can stand in a loss
     assert all(parameter.grad is None for parameter in network.parameters())

@@ -170,3 +170,9 @@ def test_gradients_of_the_step_before_are_gone(lab) -> None:
     lab.run(member)
     for mine, theirs in zip(member.student.parameters(), student.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+def test_a_student_that_comes_in_eval_mode_is_trained_all_the_same(lab) -> None:
+    usual, asleep = lab.member(), lab.member(student=lab.network(1).eval())
+    assert lab.run(usual)[0].weights == lab.run(asleep)[0].weights
+    assert float(usual.student.norm.num_batches_tracked) == 6
