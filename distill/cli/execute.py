@@ -23,6 +23,7 @@ from distill.runs.store import RunRecord, lacks, read_run
 from distill.training import Member, Watch, fit
 
 Result = Mapping[str, Any]
+CHECKPOINT_SHARE = 0.02  # of a run's time
 
 
 class Busy(RuntimeError):
@@ -51,6 +52,7 @@ class Cohort:
 
     retry: bool
     console: Console
+    size: int
     members: dict[str, Member] = field(default_factory=dict)
     directories: dict[str, RunDirectory] = field(default_factory=dict)
     endings: dict[str, Result | Exception] = field(default_factory=dict)
@@ -71,8 +73,8 @@ def execute(
     Raises:
         Interrupted: the user stopped it; every member has saved its state.
     """
-    cohort = Cohort(retry, console)
     distinct = {plan.run_id: plan for plan in plans}.values()
+    cohort = Cohort(retry, console, len(distinct))
     with ExitStack() as locks:
         # who needs a teacher comes first: it trains that teacher before this process locks it as a run of its own
         for plan in sorted(distinct, key=lambda plan: plan.teacher is None):
@@ -132,7 +134,10 @@ def _begin(plan: RunPlan, directory: RunDirectory, teacher: MeasuredTeacher | No
         precision=plan.precision,
         seed=plan.seed,
         recorder=directory,
-        checkpoints=CheckpointSchedule(plan.config["engine"]["checkpoint_seconds"]),
+        checkpoints=CheckpointSchedule(
+            plan.config["engine"]["checkpoint_seconds"],
+            share=CHECKPOINT_SHARE / cohort.size,  # all members together
+        ),
         facts={"classes": plan.dataset.num_classes, "teacher": facts},
         conditions=conditions,
     )
