@@ -13,6 +13,7 @@ from distill.cli import import_from_here
 from distill.cli.grammar import CONFIG_DIR, FAILED, FINISHED, REFUSED, Option, nearest
 from distill.cli.train_help import print_help
 from distill.runs.files import explain
+from distill.runs.layout import RESULT
 
 if TYPE_CHECKING:
     from distill.compose.plan import RunPlan
@@ -79,6 +80,8 @@ def train(command: Command) -> int:
         return FINISHED
     if not sweep.multirun:
         return run_plans(sweep.jobs, retry=command.retry)[0].code
+    if all((job.directory / RESULT).is_file() for job in sweep.jobs):  # typed again: nothing to launch
+        return summarise(run_plans(sweep.jobs, retry=command.retry))
     run = partial(run_job, config_dir=command.config_dir, retry=command.retry)
     try:
         returned = presets.hydra.multirun("train", run, sweep.overrides, with_log_configuration=False)
