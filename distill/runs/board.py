@@ -73,7 +73,7 @@ class Board:
                 records.write(Event(wall_time=time.time(), **fields).SerializeToString())
 
     def _begin(self) -> tuple[Path, list[Mapping[str, Any]]]:
-        """This session's file and its first events."""
+        """The events file of this process, and its first events."""
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
         # TensorBoard reads the files in the order of their names: a counter needs no clock
