@@ -60,6 +60,8 @@ def fit(members: Sequence[Member], *, watch: Watch, stop_requested: Callable[[],
                     member.advance(terms, output, batch.labels)
                     watch.step(member)
 
+            if not any(member.active for member in present):
+                break
             if stop_requested():
                 for member in present:
                     if member.active:

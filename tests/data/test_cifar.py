@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import time
 from collections.abc import Callable
@@ -112,11 +111,8 @@ def test_cifar10_from_an_npz(small_arrays: Npz, write_npz: Writer) -> None:
 
 
 @pytest.mark.data
-def test_the_real_cifar100() -> None:
-    npz = os.environ.get("DISTILL_TEST_CIFAR100")
-    if not npz:
-        pytest.skip("DISTILL_TEST_CIFAR100 names no file")
-    data = cifar100(npz=npz)
+def test_the_real_cifar100(cifar100_npz: Path) -> None:
+    data = cifar100(npz=str(cifar100_npz))
     assert data.train_images.shape == (50_000, 32, 32, 3)
     assert data.evaluation_images.shape == (10_000, 32, 32, 3)
     assert np.bincount(data.train_labels).tolist() == [500] * 100
@@ -131,13 +127,10 @@ def test_the_real_cifar100() -> None:
 
 
 @pytest.mark.data
-def test_the_real_cifar100_held_out_and_digested_quickly() -> None:
-    npz = os.environ.get("DISTILL_TEST_CIFAR100")
-    if not npz:
-        pytest.skip("DISTILL_TEST_CIFAR100 names no file")
+def test_the_real_cifar100_held_out_and_digested_quickly(cifar100_npz: Path) -> None:
     from distill.data.digest import ordered_digest, unordered_digest
 
-    data = cifar100(npz=npz, holdout=5000)
+    data = cifar100(npz=str(cifar100_npz), holdout=5000)
     assert np.bincount(data.evaluation_labels).tolist() == [50] * 100
     start = time.process_time()
     ordered_digest(data.train_images, data.train_labels, num_classes=100)

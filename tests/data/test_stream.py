@@ -161,8 +161,6 @@ def test_consecutive_epochs_have_unlike_orders(data: ImageDataset) -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_sees_the_same_batches_without_waiting_for_the_host(data: ImageDataset) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     device = ImageStream(data, batch_size=64, seed=0, device="cuda")
     assert device.key == ImageStream(data, batch_size=64, seed=0, device="cuda:0").key
     batches = device.epoch(0)

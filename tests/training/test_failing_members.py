@@ -173,3 +173,15 @@ def test_what_nobody_foresaw_is_not_swallowed(lab) -> None:
     with pytest.raises(KeyError, match="a bug"):
         lab.run(lab.member(Broken(0, nan_term)))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_nothing_is_drawn_for_members_that_have_all_stopped(lab) -> None:
+    struck, asked = lab.member(checkpoints=lab.DueAt(1)), []
+
+    def full(*_, **__):
+        raise StorageError("the disk is full")
+
+    struck.recorder.save = full
+    lab.run(struck, stop_requested=lambda: asked.append(1) or False)
+    assert isinstance(struck.error, StorageError)
+    assert asked == []  # the epoch has three steps
