@@ -2,7 +2,7 @@
 
 from distill.objectives.cross_entropy import CrossEntropy
 from distill.objectives.logit_regression import LogitRegression
-from distill.objectives.objective import Objective
+from distill.objectives.objective import Objective, Task
 from distill.objectives.soft_targets import SoftTargets
 
-__all__ = ["CrossEntropy", "LogitRegression", "Objective", "SoftTargets"]
+__all__ = ["CrossEntropy", "LogitRegression", "Objective", "SoftTargets", "Task"]

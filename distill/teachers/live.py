@@ -1,6 +1,7 @@
 """A teacher run live: the frozen network on the student's own batch."""
 
 from collections.abc import Hashable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -28,4 +29,6 @@ class LiveTeacher:
     def __call__(self, batch: Batch) -> Output:
         with torch.autocast(batch.images.device.type, dtype=torch.bfloat16, enabled=self._bf16):
             output: Output = self.network(batch.images, taps=self._taps)
-        return output
+            if batch.strong is None:
+                return output
+            return replace(output, strong=self.network(batch.strong, taps=self._taps))

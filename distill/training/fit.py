@@ -51,8 +51,7 @@ def fit(members: Sequence[Member], *, watch: Watch, stop_requested: Callable[[],
 
                 with stops_alone(member, watch):
                     with member.randomness:
-                        with member.autocast():
-                            output = member.student(batch.images, taps=member.taps)
+                        output = member.predict(batch)
                         terms = member.objective(output, teacher_output, batch, member.progress())
                         member.optimizer.zero_grad(set_to_none=True)
                         torch.autograd.backward(torch.stack([*terms.values()]).sum())

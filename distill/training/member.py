@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from distill.data import EvaluationStream, ImageStream
+from distill.data import Batch, EvaluationStream, ImageStream
 from distill.models import Output
-from distill.objectives import Objective
+from distill.objectives import Objective, Task
 from distill.teachers import Teacher
 from distill.training.evaluation import Evaluation, evaluate
 from distill.training.finite import NonFinite, first_non_finite
@@ -63,7 +64,8 @@ class Member:
     ) -> None:
         self.device = stream.device
         with seeded(seed, "attach"):  # what an objective adds starts from the run's own seed
-            deployed = objective.attach(student, None if teacher is None else teacher.network)
+            task = Task(stream.dataset.image_size, torch.tensor(stream.dataset.train_labels))
+            deployed = objective.attach(student, None if teacher is None else teacher.network, task)
         self.student = (student if deployed is None else deployed).to(self.device)
         self.objective = objective.to(self.device)
         self.name, self.teacher, self.recipe = name, teacher, recipe
@@ -90,9 +92,13 @@ class Member:
         """Whether there is training left to do."""
         return self.error is None and self.epoch <= self.recipe.epochs
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """The number format of this member's forward pass."""
-        return autocast(self.precision, self.device)
+    def predict(self, batch: Batch) -> Output:
+        """The student's output on a batch, and on its strong view where there is one."""
+        with autocast(self.precision, self.device):
+            output: Output = self.student(batch.images, taps=self.taps)
+            if batch.strong is None:
+                return output
+            return replace(output, strong=self.student(batch.strong, taps=self.taps))
 
     def progress(self) -> torch.Tensor:
         """Epochs done, with fraction, in reference epochs: a 0-d tensor on the device."""

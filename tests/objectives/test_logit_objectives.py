@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from distill.losses.logit import kd, logit_mse, zscore_kd
-from distill.objectives import CrossEntropy, LogitRegression, Objective, SoftTargets
+from distill.objectives import CrossEntropy, LogitRegression, Objective, SoftTargets, Task
 
 PROGRESS = torch.tensor(0.0)
+TASK = Task(8, torch.zeros(4, dtype=torch.int64))
 
 
 @pytest.fixture
@@ -125,8 +126,8 @@ def test_the_contract(objective):
     assert list(objective.parameters()) == []
     assert objective.state_dict() == {}
     network = nn.Linear(2, 2)
-    assert objective.attach(network, None) is None
-    assert objective.attach(network, nn.Linear(2, 2)) is None
+    assert objective.attach(network, None, TASK) is None
+    assert objective.attach(network, nn.Linear(2, 2), TASK) is None
 
 
 SENTENCES = [

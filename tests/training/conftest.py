@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from distill.data import EvaluationStream, ImageStream, synthetic
 from distill.losses.logit import kd
 from distill.models import Output
-from distill.objectives import CrossEntropy, Objective, SoftTargets
+from distill.objectives import CrossEntropy, Objective, SoftTargets, Task
 from distill.teachers import LiveTeacher
 from distill.training import Member, Recipe, Silent, Steps, fit, seeded
 
@@ -44,7 +44,7 @@ class TinyNetwork(nn.Module):
 class Learner(Objective):
     """An objective with a layer of its own, sized in `attach`, a buffer that learns, and noise."""
 
-    def attach(self, student: nn.Module, teacher: nn.Module | None) -> None:
+    def attach(self, student: nn.Module, teacher: nn.Module | None, task: Task) -> None:
         self.project = nn.Linear(student.num_classes, student.num_classes)
         self.register_buffer("memory", torch.zeros(student.num_classes))
 

@@ -32,7 +32,7 @@ class Reuse(Objective):
 
     logits_only = False
 
-    def attach(self, student, teacher):
+    def attach(self, student, teacher, task):
         deployed = Deployed(student, teacher)
         self.project = deployed.project  # held here too: it must join the optimizer once
         return deployed

@@ -20,7 +20,7 @@ class Poison(Objective):
         super().__init__()
         self.at, self.spoil, self.asked = at, spoil, 0
 
-    def attach(self, student, teacher):
+    def attach(self, student, teacher, task):
         self.held = [student]  # in a list: not a module of this one
 
     def forward(self, student, teacher, batch, progress):

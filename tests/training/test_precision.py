@@ -64,7 +64,7 @@ def test_losses_see_the_logits_outside_of_autocast(lab) -> None:
     class Look(lab.Learner):
         needs_teacher = False
 
-        def attach(self, student, teacher):
+        def attach(self, student, teacher, task):
             return None
 
         def forward(self, student, teacher, batch, progress):
