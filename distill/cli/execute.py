@@ -12,6 +12,7 @@ import torch
 
 from distill.cli.teaching import EVALUATION_BATCH, MeasuredTeacher, measured_teacher
 from distill.compose.plan import RunPlan
+from distill.compose.rebuild import weights_of
 from distill.data import EvaluationStream, ImageStream
 from distill.runs.checkpoint import Loaded
 from distill.runs.directory import RunDirectory
@@ -114,21 +115,28 @@ def _admit(plan: RunPlan, cohort: Cohort, locks: ExitStack, *, wait: bool) -> No
     teacher = _teacher(plan, cohort)
     if cohort.retry:
         directory.clear_failure()
-    _begin(plan, directory, teacher, cohort)
+    first = None if plan.first_stage is None else _trained(plan.first_stage, cohort, what="first stage")
+    _begin(plan, directory, teacher, first, cohort)
 
 
-def _begin(plan: RunPlan, directory: RunDirectory, teacher: MeasuredTeacher | None, cohort: Cohort) -> None:
+def _begin(
+    plan: RunPlan, directory: RunDirectory, teacher: MeasuredTeacher | None, first: RunRecord | None, cohort: Cohort
+) -> None:
     """Open the run's folder, build the member and put it where its last checkpoint stands."""
     facts = None if teacher is None else teacher.facts
     conditions = byte_conditions(plan.device, precision=plan.precision)
     batch_size = plan.recipe.batch_size
+    objective = plan.objective()
+    stream = ImageStream(
+        plan.dataset, batch_size=batch_size, seed=plan.seed, device=plan.device, strong=objective.strong_view
+    )
     member = Member(
         name=plan.directory.name,
         student=plan.network().to(plan.device),
-        objective=plan.objective().to(plan.device),
-        teacher=None if teacher is None else teacher.network,
+        objective=objective.to(plan.device),
+        teacher=teacher.network if teacher is not None and objective.needs_teacher else None,
         recipe=plan.recipe,
-        stream=ImageStream(plan.dataset, batch_size=batch_size, seed=plan.seed, device=plan.device),
+        stream=stream,
         evaluation=EvaluationStream(plan.dataset, batch_size=EVALUATION_BATCH, device=plan.device),
         split=plan.dataset.split,
         precision=plan.precision,
@@ -138,8 +146,9 @@ def _begin(plan: RunPlan, directory: RunDirectory, teacher: MeasuredTeacher | No
             plan.config["engine"]["checkpoint_seconds"],
             share=CHECKPOINT_SHARE / cohort.size,  # all members together
         ),
-        facts={"classes": plan.dataset.num_classes, "teacher": facts},
+        facts={"classes": plan.dataset.num_classes, "image_size": plan.dataset.image_size, "teacher": facts},
         conditions=conditions,
+        first_stage=None if first is None else weights_of(first),
     )
     engine = dict(plan.config["engine"])
     directory.start(
@@ -198,22 +207,22 @@ def _teacher(plan: RunPlan, cohort: Cohort) -> MeasuredTeacher | None:
         return None
     key = (plan.teacher.run_id, plan.config["teacher"]["precision"], plan.objective().logits_only)
     if key not in cohort.teachers:
-        record = _trained(plan.teacher, cohort) if isinstance(plan.teacher, RunPlan) else plan.teacher
+        record = _trained(plan.teacher, cohort, what="teacher") if isinstance(plan.teacher, RunPlan) else plan.teacher
         cohort.teachers[key] = measured_teacher(plan, record, note=cohort.console.note)
     return cohort.teachers[key]
 
 
-def _trained(teacher: RunPlan, cohort: Cohort) -> RunRecord:
-    """The finished run of a teacher; where there is none it is trained, once, also when that fails."""
-    if teacher.run_id not in cohort.endings:
-        if not RunDirectory(teacher.directory).is_finished:
-            cohort.console.note(f"teacher {teacher.directory.name} is needed first")
-        (ending,) = execute([teacher], cohort.console, retry=cohort.retry, wait=True)
-        cohort.endings[teacher.run_id] = ending
-    failure = cohort.endings[teacher.run_id]
+def _trained(plan: RunPlan, cohort: Cohort, *, what: str) -> RunRecord:
+    """The finished run of a teacher or first stage; where there is none it is trained, once, also when that fails."""
+    if plan.run_id not in cohort.endings:
+        if not RunDirectory(plan.directory).is_finished:
+            cohort.console.note(f"{what} {plan.directory.name} is needed first")
+        (ending,) = execute([plan], cohort.console, retry=cohort.retry, wait=True)
+        cohort.endings[plan.run_id] = ending
+    failure = cohort.endings[plan.run_id]
     if isinstance(failure, Exception):
-        raise RunFailed(f"there is no teacher: {failure}") from failure
-    return _finished(teacher)
+        raise RunFailed(f"there is no {what}: {failure}") from failure
+    return _finished(plan)
 
 
 def _finished(plan: RunPlan) -> RunRecord:

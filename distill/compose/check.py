@@ -68,7 +68,14 @@ def check_target(node: Mapping[str, Any], path: str, faults: list[str]) -> dict[
         if key not in known and not takes.open_ended:
             faults.append(f"{where} is not a key of {node['_target_']}{nearest(key, takes.annotations)}")
         elif isinstance(value, Mapping) and "_target_" in value:
+            faults += [
+                f"{where}.{twice} is what {path}.{twice} says: set that one"
+                for twice in value
+                if twice in takes.annotations
+            ]
             checked[key] = check_target(value, where, faults)
+        elif isinstance(value, Mapping) and any(_is_node(part) for part in value.values()):
+            checked[key] = {name: _check_part(part, _join(where, name), faults) for name, part in value.items()}
         elif key in RESERVED:
             checked[key] = value
         else:
@@ -96,6 +103,18 @@ def check_value(value: Any, annotation: Any, path: str, faults: list[str]) -> An
     except Mismatch as expected:
         faults.append(f"{path} must be {expected}, got {value!r}")
         return value
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, Mapping) and "_target_" in value
+
+
+def _check_part(value: Any, path: str, faults: list[str]) -> Any:
+    """A member of a mapping of nodes, such as the parts of a mixture."""
+    if _is_node(value):
+        return check_target(value, path, faults)
+    faults.append(f"{path} must be a node with a _target_, got {value!r}: add one, e.g. +loss@{path}=kd")
+    return value
 
 
 def _join(path: str, key: str) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 from distill.compose.targets import PROVIDED, RESERVED, public_name, resolve, signature
 from distill.runs.identity import NUMERICS_VERSION
 
+# arguments that are the method, where the objective is a frame for several
+NAMING = ("divergence", "distance")
+
 
 def canonical_node(node: Mapping[str, Any]) -> dict[str, Any]:
     """A `_target_` node under its public name, without the arguments that equal the target's own defaults.
@@ -17,11 +20,17 @@ def canonical_node(node: Mapping[str, Any]) -> dict[str, Any]:
     target = resolve(str(node["_target_"]))
     defaults = signature(target).defaults
     arguments = {
-        key: canonical_node(value) if isinstance(value, Mapping) and "_target_" in value else value
+        key: _canonical(value)
         for key, value in node.items()
         if key not in (*RESERVED, *PROVIDED) and not (key in defaults and _same(value, defaults[key]))
     }
     return {"target": public_name(str(node["_target_"])), **arguments}
+
+
+def _canonical(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return canonical_node(value) if "_target_" in value else {key: _canonical(part) for key, part in value.items()}
 
 
 def run_identity(
@@ -50,8 +59,11 @@ def run_identity(
 def short_names(identity: Mapping[str, Any]) -> tuple[str, str]:
     """Student and method as the run's folder calls them: `("resnet8", "zscore_kd")`; they follow from the identity."""
     objective = identity["objective"]
-    inner = [v["target"] for v in objective.values() if isinstance(v, Mapping) and "target" in v]
-    method = _snake(str((inner or [objective["target"]])[0]).rsplit(".", 1)[-1])
+    named = next((objective[key] for key in NAMING if isinstance(objective.get(key), Mapping)), objective)
+    method = _snake(str(named["target"]).rsplit(".", 1)[-1])
+    transform = objective.get("transform")
+    if isinstance(transform, Mapping) and str(transform.get("target")).endswith(".standardize"):
+        method = f"zscore_{method}"
     student = str(identity["student"]["target"]).rsplit(".", 1)[-1]
     detail = identity["student"].get("name")  # timm and torchvision networks
     return f"{student}.{detail}" if detail else student, method

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
-from distill.compose.build import Refused, build_dataset, build_objective, build_recipe, try_network
+from distill.compose.build import Refused, build_dataset, build_objective, build_recipe, sentences, try_network
 from distill.compose.device import usable_device
+from distill.compose.rebuild import rebuild_network
+from distill.compose.rehearsal import rehearse
 from distill.compose.targets import UnknownTarget, resolve
 from distill.data import SHAPES, ImageDataset
 from distill.objectives import Objective
@@ -66,16 +69,56 @@ def shape_of(node: Any, dataset: ImageDataset | None, faults: list[str]) -> tupl
 def check_network(node: Any, shape: tuple[int, int], path: str, faults: list[str]) -> None:
     """Build a network for (classes, image size) and give it an image."""
     if isinstance(node, Mapping) and not _has_fault(path, faults):
-        faults += [f"{path}: {fault}" for fault in _network_faults(json.dumps(node, sort_keys=True), *shape)]
+        tried = _tried(node, shape)
+        faults += [f"{path}: {fault}" for fault in tried] if isinstance(tried, tuple) else []
+
+
+def check_pair(
+    objective: Objective,
+    student: Mapping[str, Any] | RunRecord | None,
+    teacher: Mapping[str, Any] | RunRecord | None,
+    shape: tuple[int, int],
+    labels: Tensor,
+    path: str,
+    faults: list[str],
+) -> None:
+    """Attach an objective that reads more than logits to its networks, and run it once, on shapes alone.
+
+    Args:
+        objective: built for this check; it is moved to the meta device.
+        student: its node.
+        teacher: its node, or a finished run.
+        shape: classes and image size.
+        labels: (N,) of the training images.
+        path: what the objective is, for the sentences.
+        faults: what is missing is added here.
+    """
+    try:
+        trained, guide = (_shapes_of(network, shape) for network in (student, teacher))
+        if trained is not None:
+            rehearse(objective, trained, guide, image_size=shape[1], labels=labels)
+    except Exception as error:  # of any objective and any network
+        faults += [f"{path}: {fault}" for fault in sentences(error)[:1]]
+
+
+def _shapes_of(network: Mapping[str, Any] | RunRecord | None, shape: tuple[int, int]) -> nn.Module | None:
+    """The network without its values; its own faults have been told before."""
+    if isinstance(network, RunRecord):
+        return rebuild_network(network)
+    tried = None if network is None else _tried(network, shape)
+    return None if isinstance(tried, tuple) else tried
+
+
+def _tried(node: Mapping[str, Any], shape: tuple[int, int]) -> nn.Module | tuple[str, ...]:
+    return _network_or_faults(json.dumps(node, sort_keys=True), *shape)
 
 
 @lru_cache(maxsize=64)
-def _network_faults(node: str, num_classes: int, image_size: int) -> tuple[str, ...]:
+def _network_or_faults(node: str, num_classes: int, image_size: int) -> nn.Module | tuple[str, ...]:
     try:
-        try_network(json.loads(node), num_classes=num_classes, image_size=image_size)
+        return try_network(json.loads(node), num_classes=num_classes, image_size=image_size)
     except Refused as refused:
         return tuple(refused.faults)
-    return ()
 
 
 def finished_teacher(runs_dir: Path, run: str, num_classes: int, faults: list[str]) -> RunRecord | None:

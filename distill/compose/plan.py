@@ -10,6 +10,7 @@ from torch import nn
 
 from distill.compose.build import build_network, build_objective
 from distill.compose.identity import run_identity, short_names
+from distill.compose.stages import FIRST_STAGE, split_stages
 from distill.data import ImageDataset
 from distill.objectives import Objective
 from distill.runs.identity import run_id as digest_of
@@ -22,7 +23,8 @@ from distill.training import Recipe
 class RunPlan:
     """One run: what it is, where it goes, and what it is made of.
 
-    `teacher` is the plan of the teacher's own run, the record of a finished one, or None.
+    `teacher` is the plan of the teacher's own run, the record of a finished one, or None; `first_stage` the plan of
+    the run whose weights a method of two stages starts from.
     """
 
     config: Mapping[str, Any]
@@ -34,6 +36,7 @@ class RunPlan:
     recipe: Recipe
     device: torch.device
     teacher: "RunPlan | RunRecord | None"
+    first_stage: "RunPlan | None" = None
 
     @property
     def directory(self) -> Path:
@@ -57,7 +60,7 @@ class RunPlan:
 
     def objective(self) -> Objective:
         """A new objective."""
-        return build_objective(self.config["loss"], seed=self.seed)
+        return build_objective(split_stages(self.config["loss"])[0], seed=self.seed)
 
 
 def plan_run(
@@ -69,18 +72,23 @@ def plan_run(
     recipe: Recipe,
     device: torch.device,
     teacher: RunPlan | RunRecord | None,
+    first_stage: RunPlan | None = None,
 ) -> RunPlan:
     """Identify a checked configuration."""
     identity = run_identity(
         data=data_identity(dataset),
         student=config["student"],
         teacher=teacher_identity(teacher),
-        loss=config["loss"],
+        loss=split_stages(config["loss"])[0],
         recipe=config["recipe"],
         seed=config["seed"],
         precision=config["precision"],
     )
-    return RunPlan(config, names, identity, digest_of(identity), runs_dir, dataset, recipe, device, teacher)
+    if first_stage is not None:
+        identity["objective"][FIRST_STAGE] = {"run": first_stage.run_id}
+    return RunPlan(
+        config, names, identity, digest_of(identity), runs_dir, dataset, recipe, device, teacher, first_stage
+    )
 
 
 def data_identity(dataset: ImageDataset) -> dict[str, Any]:

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from distill.compose import parts
+from distill.compose.build import build_recipe
 from distill.compose.check import check_typed
 from distill.compose.composed import Composed
 from distill.compose.names import recipe_name, run_names
 from distill.compose.plan import RunPlan, plan_run
 from distill.compose.presets import Presets
 from distill.compose.schema import Root
+from distill.compose.stages import FIRST_STAGE, FirstStage, first_stage_config, join_stages, split_stages
 from distill.compose.weights import reduce_alpha
 from distill.runs.store import RunRecord
 from distill.training import resolve_precision
@@ -48,11 +50,14 @@ def preflight(
     composed = composed if composed.config else presets.salvaged(composed)
     faults = list(composed.faults)
     uncertain |= composed.uncertain
-    config = _checked(composed, uncertain, faults)
+    config, stage = _checked(composed, uncertain, faults)
     device = parts.try_device(config.get("engine"), faults)
     recipe = parts.try_recipe(config.get("recipe"), "recipe", faults)
     objective = parts.try_objective(config.get("loss"), "loss", faults)
-    needs_teacher = parts.wants_teacher(objective, config.get("loss"))
+    first_objective = parts.try_objective(stage.get("loss"), f"loss.{FIRST_STAGE}.loss", faults)
+    needs_teacher = parts.wants_teacher(objective, config.get("loss")) or parts.wants_teacher(
+        first_objective, stage.get("loss")
+    )
     teacher_node: Mapping[str, Any] = config.get("teacher") or {}
     teacher_recipe = parts.try_recipe(teacher_node.get("recipe"), "teacher.recipe", faults)
     teacher_loss = parts.try_objective(teacher_node.get("loss"), "teacher.loss", faults)
@@ -70,6 +75,13 @@ def preflight(
     finished = None
     if shape is not None and needs_teacher and teacher_node.get("run") and "runs_dir" in config:
         finished = parts.finished_teacher(Path(config["runs_dir"]), teacher_node["run"], shape[0], faults)
+    guide = (finished or teacher_node.get("network")) if needs_teacher else None
+    if shape is not None and not (faults or uncertain):
+        labels = torch.arange(shape[0]) if dataset is None else torch.tensor(dataset.train_labels)
+        trained = guide if stage.get("network") == "teacher" else config["student"]
+        for each, network, path in ((objective, config["student"], "loss"), (first_objective, trained, FIRST_STAGE)):
+            if each is not None and not each.logits_only:
+                parts.check_pair(each, network, guide, shape, labels, path, faults)
     if faults or uncertain:
         raise Faults(faults)
     if dataset is None:
@@ -77,13 +89,13 @@ def preflight(
 
     assert device is not None
     assert recipe is not None
-    assert objective is not None
     config["precision"] = resolve_precision(config["precision"], device)
     runs_dir = Path(config.pop("runs_dir"))
+    config["loss"] = join_stages(config["loss"], stage)
     names = run_names(composed, config, presets)
     common: dict[str, Any] = {"runs_dir": runs_dir, "dataset": dataset, "device": device}
     teacher: RunPlan | RunRecord | None = finished
-    if not objective.needs_teacher:
+    if not needs_teacher:
         names["teacher"], config["teacher"] = "none", None
     elif finished is not None:
         names["teacher"] = str(finished.names.get("student", finished.run_id))
@@ -93,24 +105,46 @@ def preflight(
         own_recipe = recipe_name(composed, teacher_config["recipe"], presets)
         teacher_names = {**names, "student": names["teacher"], "teacher": "none", "loss": "ce", "recipe": own_recipe}
         teacher = plan_run(teacher_config, teacher_names, recipe=teacher_recipe, teacher=None, **common)
-    return plan_run(config, names, recipe=recipe, teacher=teacher, **common)
+    first = _first_stage(config, stage, names, teacher, **common) if stage else None
+    return plan_run(config, names, recipe=recipe, teacher=teacher, first_stage=first, **common)
+
+
+def _first_stage(
+    config: Mapping[str, Any],
+    stage: Mapping[str, Any],
+    names: Mapping[str, str],
+    teacher: RunPlan | RunRecord | None,
+    **common: Any,
+) -> RunPlan:
+    """The plan of the run that a two-stage method starts from."""
+    network = {} if teacher is None else teacher.config["student"]
+    own = first_stage_config(config, stage, network)
+    mine = stage["network"] == "student"
+    own_names = {**names, "student": names["student" if mine else "teacher"], "loss": f"{names['loss']} {FIRST_STAGE}"}
+    return plan_run(own, own_names, recipe=build_recipe(own["recipe"]), teacher=teacher, **common)
 
 
 # least values of numbers that no constructor looks at
 AT_LEAST = {"seed": 0, "teacher.seed": 0, "engine.threads": 1, "engine.checkpoint_seconds": 0}
 
 
-def _checked(composed: Composed, uncertain: frozenset[str], faults: list[str]) -> dict[str, Any]:
-    """The configuration with its values cast, without the nodes of which nothing is known."""
+def _checked(composed: Composed, uncertain: frozenset[str], faults: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The configuration with its values cast, without the nodes of which nothing is known; a first stage apart."""
     given = _weighted(composed, faults)
+    given["loss"], stage = split_stages(given.get("loss"))
     if given.pop("experiment", None) is not None:
         faults.append("the first line of an experiment's file must be '# @package _global_': its keys have no effect")
     config = check_typed(given, Root, "", faults)
+    stage = check_typed(stage, FirstStage, f"loss.{FIRST_STAGE}", faults) if stage else {}
+    if isinstance(stage.get("epochs"), int) and stage["epochs"] < 1:
+        faults.append(
+            f"loss.{FIRST_STAGE}.epochs must be >= 1, got {stage['epochs']}: set loss.{FIRST_STAGE}.epochs=30"
+        )
     about = tuple(f"{node}{mark}" for node in uncertain for mark in (".", " "))
     faults[:] = [fault for fault in faults if not fault.startswith(about)]
     config.pop("sweep", None)
     _check_ranges(config, faults)
-    return {key: value for key, value in config.items() if key not in uncertain}
+    return {key: value for key, value in config.items() if key not in uncertain}, stage
 
 
 def _check_ranges(config: Mapping[str, Any], faults: list[str]) -> None:

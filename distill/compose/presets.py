@@ -146,7 +146,8 @@ class Presets:
             found: Nodes = {group: config.get(group) or {} for group in options}
             if "teacher" in found:
                 found["teacher"] = found["teacher"].get("network") or {}
-            found.get("loss", {}).pop("alpha", None)
+            if "loss" in found:
+                found["loss"] = _without_alpha(found["loss"])
             self._nodes[key] = found
         return self._nodes[key]
 
@@ -215,6 +216,10 @@ def _as_text(override: str) -> str:
     """A run id is text, also where it looks like a number (`12e4567`): Hydra would read that as one."""
     key, _, value = override.partition("=")
     return f"{key}='{value}'" if key.lstrip("+") == "teacher.run" and value.isalnum() else override
+
+
+def _without_alpha(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _without_alpha(v) if isinstance(v, Mapping) else v for k, v in node.items() if k != "alpha"}
 
 
 def _place(override: Override) -> tuple[str, str | None]:

@@ -1,27 +1,40 @@
 """Networks and data sets read back from a run directory, whose content is not trusted."""
 
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import distill.data
 import distill.models
-from distill.compose.build import Refused, build_dataset, build_network
+import distill.objectives
+from distill.compose.build import Refused, build_dataset, build_network, build_objective, sentences
+from distill.compose.stages import split_stages
+from distill.compose.targets import resolve
 from distill.data import ImageDataset
+from distill.objectives import Task
 from distill.runs.checkpoint import load_weights
 from distill.runs.files import StorageError
 from distill.runs.layout import STUDENT
-from distill.runs.store import RunRecord
+from distill.runs.store import RunRecord, find
+
 
 # what these two packages export; timm's and torchvision's networks are reached through the adapters of distill.models
-TRUSTED = frozenset(
-    f"{package.__name__}.{name}"
-    for package in (distill.models, distill.data)
-    for name, found in vars(package).items()
-    if callable(found) and not name.startswith("_")
-)
+def exported(*packages: ModuleType) -> frozenset[str]:
+    """The dotted names of everything callable that packages export."""
+    return frozenset(
+        f"{package.__name__}.{name}"
+        for package in packages
+        for name, found in vars(package).items()
+        if callable(found) and not name.startswith("_")
+    )
 
+
+TRUSTED = exported(distill.models, distill.data)
+TRUSTED_METHODS = TRUSTED | exported(distill.objectives)
+LOSSES = "distill.losses."
 
 # the run's own weights replace whatever a network begins with
 WITHOUT_DOWNLOAD = {"pretrained": False, "weights": None}
@@ -43,35 +56,75 @@ def rebuild_network(record: RunRecord, *, own: str | None = None) -> nn.Module:
         StorageError: its weights are not those it recorded, or its network cannot be built from its config.
     """
     assert record.result is not None
-    node = _trusted(record, "student", own=own)
-    node = {**node, **{key: value for key, value in WITHOUT_DOWNLOAD.items() if key in node}}
+    node = _trusted(record.config.get("student"), "student", record, own=own)
     try:
-        network = build_network(node, num_classes=record.result["classes"], seed=0)
-    except Refused as refused:
-        raise StorageError(f"the network of {record.path} cannot be built: {refused.faults[0]}") from refused
+        network = _built(node, record)
+        network = _deployed(network, record, own=own) or network
+    except (Refused, ValueError) as refused:
+        raise StorageError(f"the network of {record.path} cannot be built: {sentences(refused)[0]}") from refused
     load_into(network, record)
     return network
 
 
+def _built(node: Mapping[str, Any], record: RunRecord) -> nn.Module:
+    assert record.result is not None
+    node = {**node, **{key: value for key, value in WITHOUT_DOWNLOAD.items() if key in node}}
+    return build_network(node, num_classes=record.result["classes"], seed=0)
+
+
+def _deployed(student: nn.Module, record: RunRecord, *, own: str | None) -> nn.Module | None:
+    """What the run's objective deploys in the student's place; its weights come with the run's."""
+    loss, _ = split_stages(record.config.get("loss"))
+    if not isinstance(loss, Mapping) or not all(_is_ours(target) for target in _targets(loss)):
+        return None  # a method of the user's; where it deploys a network, the weights will not fit, and that is said
+    objective = build_objective(loss, seed=0)
+    if not objective.deploys:
+        return None
+    assert record.result is not None
+    classes, image_size = record.result["classes"], record.result.get("image_size", 32)
+    return objective.attach(student, _guide(record, own=own), Task(image_size, torch.arange(classes)))
+
+
+def _is_ours(target: str) -> bool:
+    """Whether an objective, or a loss inside it, is one of this package."""
+    if target.startswith(LOSSES):
+        return f"{resolve(target).__module__}.".startswith(LOSSES)
+    return target in TRUSTED_METHODS
+
+
+def _guide(record: RunRecord, *, own: str | None) -> nn.Module | None:
+    """The teacher's network, of which a deployed one keeps a part; only its shapes matter here."""
+    teacher = record.config.get("teacher")
+    if not isinstance(teacher, Mapping):
+        return None
+    run = teacher.get("run")
+    if run:
+        return rebuild_network(find(record.path.parent, str(run)), own=own)
+    return _built(_trusted(teacher.get("network"), "teacher", record, own=own), record)
+
+
 def load_into(network: nn.Module, record: RunRecord) -> None:
     """Load a finished run's weights after checking their digest. Raises StorageError."""
-    assert record.result is not None
-    weights = load_weights(record.path / STUDENT, expected_sha256=record.result["weights_sha256"])
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(weights_of(record))
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise StorageError(f"the weights of {record.path} do not fit the network its config names: {reason}") from error
 
 
+def weights_of(record: RunRecord) -> dict[str, Tensor]:
+    """A finished run's weights after checking their digest. Raises StorageError."""
+    assert record.result is not None
+    return load_weights(record.path / STUDENT, expected_sha256=record.result["weights_sha256"])
+
+
 def rebuild_dataset(record: RunRecord, changes: Mapping[str, Any]) -> ImageDataset:
     """The data set of a run, its file or folder replaced by `changes` where they lie elsewhere now."""
-    return build_dataset({**_trusted(record, "dataset"), **changes})
+    return build_dataset({**_trusted(record.config.get("dataset"), "dataset", record), **changes})
 
 
-def _trusted(record: RunRecord, key: str, *, own: str | None = None) -> Mapping[str, Any]:
-    """The node `key` of the run's config, if nothing in it is built that we or the user did not name."""
-    node = record.config.get(key)
+def _trusted(node: Any, key: str, record: RunRecord, *, own: str | None = None) -> Mapping[str, Any]:
+    """The node that says what the run's `key` is, if nothing in it is built that we or the user did not name."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise StorageError(f"{record.path} does not say what its {key} is: its config is damaged")
     for target in _targets(node):

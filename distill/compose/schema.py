@@ -24,6 +24,13 @@ class Pair:
 
     zscore_temperature: float = NAN
     zscore_weight: float = NAN
+    dkd_target_weight: float = NAN
+    dkd_nontarget_weight: float = NAN
+    zscore_dkd_temperature: float = NAN
+    zscore_dkd_target_weight: float = NAN
+    zscore_dkd_nontarget_weight: float = NAN
+    zscore_mlkd_temperature: float = NAN
+    zscore_mlkd_weight: float = NAN
 
 
 @dataclass

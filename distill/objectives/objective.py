@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from distill.data import Batch
+    from distill.data import Batch, StrongView
     from distill.models import Output
 
 
@@ -37,6 +38,8 @@ class Objective(nn.Module):
     """Whether the teacher's logits will do: then a table of them can serve, and networks keep no maps."""
     two_views: bool = False
     """Whether student and teacher also see `Batch.strong`; `Output.strong` then says what they make of it."""
+    strong_view: StrongView | None = None
+    """How `Batch.strong` is made, where there are two views."""
     deploys: bool = False
     """Whether `attach` returns a network that is trained and exported in the student's place."""
     relational: str = ""
@@ -50,6 +53,13 @@ class Objective(nn.Module):
         Raises ValueError, with the reason, where one of the networks lacks what the method needs.
         """
         return None
+
+    def start(self, student: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        """Called once after `attach` where the method has a first stage: take over the weights of that stage's network.
+
+        By default the student starts from them.
+        """
+        student.load_state_dict(weights)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """Named scalar terms, already weighted: the loss is their sum. A term of weight 0 is left out.

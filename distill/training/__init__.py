@@ -7,11 +7,12 @@ from distill.training.member import Member
 from distill.training.precision import PRECISIONS, autocast, resolve_precision
 from distill.training.randomness import derive_seed, seeded
 from distill.training.recipe import Recipe
-from distill.training.schedule import Steps
+from distill.training.schedule import Cosine, Steps
 from distill.training.watch import Silent, Watch
 
 __all__ = [
     "PRECISIONS",
+    "Cosine",
     "Evaluation",
     "Member",
     "NonFinite",

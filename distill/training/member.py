@@ -41,7 +41,8 @@ class Member:
     """One student in training. `fit` moves it; it knows its position, its numbers and how to save them.
 
     `epoch` counts from 1 and names the epoch in progress, `step` the batches done in it. `facts` go into the result
-    as they are, `conditions` (threads, versions) into every checkpoint.
+    as they are, `conditions` (threads, versions) into every checkpoint. `first_stage` are the weights from
+    which a method of two stages starts.
     """
 
     def __init__(
@@ -61,11 +62,14 @@ class Member:
         checkpoints: Checkpoints,
         facts: Mapping[str, Any] | None = None,
         conditions: Mapping[str, Any] | None = None,
+        first_stage: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.device = stream.device
         with seeded(seed, "attach"):  # what an objective adds starts from the run's own seed
             task = Task(stream.dataset.image_size, torch.tensor(stream.dataset.train_labels))
             deployed = objective.attach(student, None if teacher is None else teacher.network, task)
+        if first_stage is not None:
+            objective.start(student, first_stage)
         self.student = (student if deployed is None else deployed).to(self.device)
         self.objective = objective.to(self.device)
         self.name, self.teacher, self.recipe = name, teacher, recipe
