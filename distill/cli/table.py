@@ -7,6 +7,7 @@ from distill.cli.grammar import (
     FINISHED,
     FORMAT,
     OUT,
+    Option,
     UsageError,
     deliver,
     parse,
@@ -21,8 +22,9 @@ from distill.tables.remarks import notes
 from distill.tables.sheet import sheet
 from distill.tables.table import Table, UnknownBaseline, build
 
+COST = Option("--cost")
 KEYS = (*FILTERS, "runs_dir")
-OPTIONS = (FORMAT, BASELINE, OUT)
+OPTIONS = (FORMAT, BASELINE, OUT, COST)
 
 HELP = """\
 distill table [key=value ...] [--option ...]     compare finished runs
@@ -41,6 +43,7 @@ compared with
                        a row's full name works too: --baseline "kd (temperature=2)"
 
 how it looks
+  --cost               seconds of an epoch and peak memory (of the device; on a CPU of the whole process) too
   --format terminal|markdown|latex|csv|json      (default: terminal; plain lines when piped)
   --out FILE           write there instead; FILE.md .tex .csv .json choose their format
 
@@ -79,14 +82,14 @@ def _table(argv: Sequence[str]) -> int:
     if not table.lines:
         print(f"no finished run yet: {table.not_shown}; `distill ls` lists them")
         return FINISHED
-    deliver(views(table), line)
+    deliver(views(table, cost="--cost" in line.options), line)
     return FINISHED
 
 
-def views(table: Table) -> Views:
+def views(table: Table, *, cost: bool = False) -> Views:
     """The table in every shape."""
     return Views(
-        sheet=lambda everything: sheet(table, everything=everything),
+        sheet=lambda everything: sheet(table, everything=everything, cost=cost),
         records=lambda: records.flat(table),
         document=lambda: records.document(table),
         notes=lambda: notes(table),

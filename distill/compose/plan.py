@@ -10,11 +10,11 @@ from torch import nn
 
 from distill.compose.build import build_network, build_objective
 from distill.compose.identity import run_identity, short_names
-from distill.compose.stages import FIRST_STAGE, split_stages
+from distill.compose.stages import split_stages
 from distill.data import ImageDataset
 from distill.objectives import Objective
 from distill.runs.identity import run_id as digest_of
-from distill.runs.layout import run_path
+from distill.runs.layout import FIRST_STAGE, run_path
 from distill.runs.store import RunRecord
 from distill.training import Recipe
 

@@ -14,8 +14,9 @@ from distill.compose.names import recipe_name, run_names
 from distill.compose.plan import RunPlan, plan_run
 from distill.compose.presets import Presets
 from distill.compose.schema import Root
-from distill.compose.stages import FIRST_STAGE, FirstStage, first_stage_config, join_stages, split_stages
+from distill.compose.stages import FirstStage, first_stage_config, join_stages, split_stages
 from distill.compose.weights import reduce_alpha
+from distill.runs.layout import FIRST_STAGE
 from distill.runs.store import RunRecord
 from distill.training import resolve_precision
 

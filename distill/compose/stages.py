@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from distill.compose.schema import Target
+from distill.runs.layout import FIRST_STAGE
 
-FIRST_STAGE = "first_stage"
 Nodes = Mapping[str, Any]
 
 

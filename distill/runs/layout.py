@@ -14,6 +14,9 @@ RESULT = "result.json"
 FAILED = "failed.json"
 LOCK = "lock"
 
+# ends the name of the loss of a run that only prepares another one (a method's first stage)
+FIRST_STAGE = "first_stage"
+
 
 def run_path(runs_dir: Path, *, student: str, objective: str, seed: int, run_id: str) -> Path:
     """`runs_dir/STUDENT-OBJECTIVE-sSEED-ID`; depends on the config alone (no clock, no counter).

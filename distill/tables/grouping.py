@@ -60,8 +60,17 @@ class Row:
     @property
     def seconds(self) -> float | None:
         """Mean seconds of training of the runs that recorded them."""
-        values = [run.seconds for run in self.runs if run.seconds is not None]
-        return sum(values) / len(values) if values else None
+        return _mean(run.seconds for run in self.runs)
+
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        """Mean seconds of an epoch, its evaluation included."""
+        return _mean(run.seconds / run.epochs if run.seconds and run.epochs else None for run in self.runs)
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Most bytes that any of the runs took."""
+        return max((run.peak_memory for run in self.runs if run.peak_memory), default=None)
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -91,6 +100,11 @@ def _key(run: Finished) -> str:
     kept = {key: value for key, value in run.identity.items() if key != "seed"}
     teacher = (run.teacher.weights, run.teacher.source) if run.teacher else None
     return _text([kept, teacher, run.precision, run.split])
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _text(value: Mapping[str, Any] | list[Any]) -> str:

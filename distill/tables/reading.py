@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.runs.identity import canonical
+from distill.runs.layout import FIRST_STAGE
 from distill.runs.store import RunRecord
 
 
@@ -35,12 +36,17 @@ class Finished:
     best: float | None
     parameters: int | None
     seconds: float | None
+    epochs: int | None
+    peak_memory: int | None
     teacher: Teacher | None
 
 
 def read(record: RunRecord) -> Finished | None:
-    """A run's values; None where it is not finished, or lacks in its files what every table shows."""
-    if record.status != "finished" or record.result is None:
+    """A run's values; None where it is not finished, or lacks in its files what every table shows.
+
+    None for a first stage too: its accuracy means nothing, since its classifier is not trained yet.
+    """
+    if record.status != "finished" or record.result is None or record.names.get("loss", "").endswith(f" {FIRST_STAGE}"):
         return None
     try:
         return _finished(record, record.result)
@@ -69,6 +75,8 @@ def _finished(record: RunRecord, result: Mapping[str, Any]) -> Finished:
         best=float(best["accuracy"]) if best else None,
         parameters=result.get("parameters"),
         seconds=result.get("seconds"),
+        epochs=result.get("epochs"),
+        peak_memory=result.get("peak_memory_bytes"),
         teacher=_teacher(record.names, result.get("teacher")),
     )
 

@@ -49,6 +49,8 @@ def _record(line: Line) -> dict[str, Any]:
         "difference": _difference(line.compared.difference),
         "parameters": row.first.parameters,
         "seconds": row.seconds,
+        "seconds_per_epoch": row.seconds_per_epoch,
+        "peak_memory_bytes": row.peak_memory,
     }
 
 

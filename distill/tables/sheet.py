@@ -14,7 +14,8 @@ from distill.tables.table import Line, Table
 class Sheet:
     """Text cells under headers: `numeric` columns stand flush right, those before them name the row.
 
-    A `divisible` sheet may continue below itself where it is wider than the terminal.
+    A `divisible` sheet may continue below itself where it is wider than the terminal, after its first `naming`
+    columns (None: those before the first numeric one).
     """
 
     title: str
@@ -23,6 +24,7 @@ class Sheet:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     divisible: bool = True
+    naming: int | None = None
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class _Column:
     numeric: bool = True
 
 
-def sheet(table: Table, *, everything: bool = False) -> Sheet:
-    """Lay out a table; with `everything`, what the title would say stands in columns of its own."""
-    columns = _columns(table, everything=everything)
+def sheet(table: Table, *, everything: bool = False, cost: bool = False) -> Sheet:
+    """Lay out a table; with `everything`, what the title would say stands in columns of its own; `cost` adds two."""
+    columns = [*_columns(table, everything=everything), *(COST if cost else [])]
     return Sheet(
         title="" if everything else heading(table),
         headers=tuple(column.header for column in columns),
@@ -71,6 +73,12 @@ def _columns(table: Table, *, everything: bool) -> list[_Column]:
     ]
 
 
+COST = [
+    _Column("s/epoch", lambda line: _number(line.row.seconds_per_epoch, digits=2)),
+    _Column("peak MiB", lambda line: _number(_mebibytes(line.row.peak_memory), digits=0)),
+]
+
+
 def _measured_on(row: Row) -> str:
     return f"holdout {holdout(row)}" if holdout(row) else "test"
 
@@ -78,6 +86,10 @@ def _measured_on(row: Row) -> str:
 def _selected(table: Table) -> str:
     splits = sorted({line.row.first.split for line in table.lines}, reverse=True)
     return f"selected on {' or '.join(splits)}"
+
+
+def _mebibytes(count: int | None) -> float | None:
+    return None if count is None else count / 2**20
 
 
 def _number(value: float | None, *, digits: int) -> str:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from distill.runs.layout import FIRST_STAGE
 from distill.runs.store import RunRecord
 from distill.tables.comparison import DEFAULT_BASELINE, Compared, compare, unseen
 from distill.tables.grouping import Row, group
@@ -77,7 +78,9 @@ def build(records: Sequence[RunRecord], *, candidates: Sequence[RunRecord], base
 
 
 def _state(record: RunRecord, run: Finished | None) -> str:
-    return "damaged" if record.status == "finished" and run is None else record.status
+    if record.status == "finished" and run is None:
+        return "first stage" if record.names.get("loss", "").endswith(f" {FIRST_STAGE}") else "damaged"
+    return record.status
 
 
 def _ordered(lines: Sequence[Line]) -> list[Line]:

@@ -16,7 +16,7 @@ def terminal(sheet: Sheet, *, width: int | None = None) -> str:
     """Aligned columns; those beyond `width` continue below, after the columns that name the row."""
     widths = [max(map(len, cells)) for cells in zip(sheet.headers, *sheet.rows, strict=True)]
     lines = [sheet.title] if sheet.title else []
-    names = (*sheet.numeric, True).index(True)
+    names = (*sheet.numeric, True).index(True) if sheet.naming is None else sheet.naming
     for part in _parts(widths, names, width if sheet.divisible else None):
         lines += [""] if lines else []
         lines.append(_aligned(sheet.headers, part, widths, sheet.numeric))

@@ -14,6 +14,7 @@ from distill.objectives import Objective, Task
 from distill.teachers import Teacher
 from distill.training.evaluation import Evaluation, evaluate
 from distill.training.finite import NonFinite, first_non_finite
+from distill.training.memory import forget_peak, peak_memory
 from distill.training.meters import Meters
 from distill.training.precision import autocast
 from distill.training.randomness import OwnRandomness, seeded
@@ -84,6 +85,7 @@ class Member:
         self.meters = Meters(self.device)
         self.epoch, self.step = 1, 0
         self.seconds = self.epoch_seconds = 0.0
+        self.peak_memory = 0
         self.last: dict[str, Any] = {}
         self.best: dict[str, Any] = {}
         self.error: Exception | None = None
@@ -115,6 +117,7 @@ class Member:
         `lap` gives the seconds since it was last called, by any member: what they count adds up to the wall time.
         """
         self._lap = lap
+        forget_peak(self.device)
         self.student.train()
         self.objective.train()
         factor = self.recipe.schedule(self.epoch, self.recipe.epochs)
@@ -148,7 +151,9 @@ class Member:
             "epoch": self.epoch,
             "seconds": train_seconds,
             "images_per_second": self.meters.count / max(train_seconds, 1e-9),
+            "peak_memory_bytes": (peak := peak_memory(self.device)),
         }
+        self.peak_memory = max(self.peak_memory, peak or 0)
         self.recorder.log_timing({**timing, "evaluation_seconds": self._spend()})
         self.last_train = self.meters.read()
         self.recorder.log_epoch(
@@ -210,6 +215,7 @@ class Member:
             "count": self.meters.count,
             "seconds": self.seconds,
             "epoch_seconds": self.epoch_seconds,
+            "peak_memory": self.peak_memory,
             "last": self.last,
             "best": self.best,
             "conditions": self._conditions,
@@ -235,11 +241,13 @@ class Member:
         self.meters.restore(part("meters"), state["terms"], state["count"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
+        self.peak_memory = state.get("peak_memory", 0)
         self.last, self.best = dict(state["last"]), dict(state["best"])
 
     def _finish(self) -> None:
         result = {
             "seconds": self.seconds,
+            "peak_memory_bytes": self.peak_memory or None,
             "parameters": sum(p.numel() for p in self.student.parameters()),
             "epochs": self.recipe.epochs,
             "split": self.split,

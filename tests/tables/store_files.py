@@ -50,6 +50,7 @@ def add_run(
     failure: dict[str, Any] | None = None,
     epochs_done: int = 0,
     seconds: float = 12.5,
+    memory: int | None = None,
 ) -> str:
     """Write one run and return its id: finished with `accuracy`, failed with `failure`, else unfinished."""
     teacher = None if loss == "ce" else teacher
@@ -107,6 +108,7 @@ def add_run(
             "run_id": run_id,
             "finished": "2025-01-02T03:04:05+00:00",
             "seconds": seconds,
+            "peak_memory_bytes": memory,
             "parameters": PARAMETERS.get(student),
             "epochs": recipe_node["epochs"],
             "split": split,

@@ -175,3 +175,28 @@ def test_students_and_data_sets_have_columns_where_they_differ(runs_dir: Path) -
         ["kd", "cifar100", "resnet20", "resnet20"],
         ["kd", "digits", "resnet20", "resnet8"],
     ]
+
+
+def test_cost_adds_seconds_of_an_epoch_and_the_most_memory_of_any_seed(runs_dir: Path) -> None:
+    add_run(runs_dir, loss="kd", seed=1, accuracy=90.0, seconds=60.0, memory=300 * 2**20)
+    add_run(runs_dir, loss="kd", seed=2, accuracy=90.0, seconds=30.0, memory=500 * 2**20)
+    add_run(runs_dir, loss="ce", seed=1, accuracy=90.0, seconds=12.0)
+    records = scan(runs_dir)
+    table = build(records, candidates=records)
+    epochs = records[0].result["epochs"]
+    header, *lines = render(views(table, cost=True), form="plain").splitlines()
+    rows = {line.split("\t")[0]: line.split("\t") for line in lines}
+    assert header.split("\t")[-2:] == ["s/epoch", "peak MiB"]
+    assert rows["kd"][-2:] == [f"{45 / epochs:.2f}", "500"]
+    assert rows["ce"][-2:] == [f"{12 / epochs:.2f}", "-"]
+    assert "s/epoch" not in render(views(table), form="plain")
+
+
+def test_a_first_stage_is_no_row_and_no_damage(runs_dir: Path) -> None:
+    add_run(runs_dir, loss="kd", seed=1, accuracy=90.0)
+    path = next(path for path in runs_dir.iterdir() if "kd" in path.name) / "config.yaml"
+    path.write_text(path.read_text().replace("loss: kd", "loss: kd first_stage"))
+    records = scan(runs_dir)
+    table = build(records, candidates=records)
+    assert table.lines == ()
+    assert table.hidden == {}

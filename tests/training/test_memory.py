@@ -1,0 +1,35 @@
+"""The peak of memory is that of what ran since it was last forgotten, and a run records it."""
+
+import sys
+
+import pytest
+import torch
+
+from distill.training.memory import forget_peak, peak_memory
+
+CPU = torch.device("cpu")
+MEBIBYTE = 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
+def test_the_peak_is_seen_after_the_memory_is_gone_and_can_be_forgotten() -> None:
+    forget_peak(CPU)
+    before = peak_memory(CPU)
+    assert before is not None
+    assert before > MEBIBYTE
+    held = torch.ones(64 * MEBIBYTE, dtype=torch.uint8)
+    del held
+    peak = peak_memory(CPU)
+    assert peak is not None
+    assert peak >= before + 48 * MEBIBYTE
+    forget_peak(CPU)
+    after = peak_memory(CPU)
+    assert after is not None
+    assert after < peak - 32 * MEBIBYTE
+
+
+def test_where_nothing_can_be_read_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr("distill.training.memory.STATUS", tmp_path / "status")
+    monkeypatch.setattr("distill.training.memory.CLEAR", tmp_path / "none" / "clear_refs")
+    forget_peak(CPU)
+    assert peak_memory(CPU) is None
