@@ -10,6 +10,7 @@ from distill.data.digits import digits
 from distill.data.resident import DeviceImages
 from distill.data.shapes import SHAPES
 from distill.data.stream import EvaluationStream, ImageStream, draw_generator
+from distill.data.strong import StrongView
 from distill.data.synthetic import synthetic
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "EvaluationStream",
     "ImageDataset",
     "ImageStream",
+    "StrongView",
     "arrays",
     "cifar10",
     "cifar100",

@@ -62,7 +62,10 @@ class DeviceImages:
         """The same, normalised: (B, 3, H, H) float32 in channels_last memory.
 
         An element's value does not depend on the batch around it, so batches may be gathered jointly."""
-        pixels = self.pixels(index, view)
+        return self.normalised(self.pixels(index, view))
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, H, H, 3) uint8 as (B, 3, H, H) float32 in channels_last memory, (x / 255 - mean) / std."""
         # Not one fused multiply-add: vector units and the scalar tail of a loop may round it differently.
         values = pixels.view(len(pixels), -1).to(torch.float32).mul_(self._scale).add_(self._shift)
         return values.view(pixels.shape).permute(0, 3, 1, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Iterator
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from distill.data.batch import Batch
 from distill.data.dataset import ImageDataset
 from distill.data.resident import full_device
+from distill.data.strong import StrongView, strong_images
 
 
 def draw_generator(seed: int, purpose: str, epoch: int) -> torch.Generator:
@@ -23,14 +25,26 @@ class ImageStream:
     """The training images of a data set, shuffled and augmented anew in every epoch.
 
     The draws of an epoch depend on the seed and the epoch alone and are made on the CPU, so every device sees
-    the same ones. After they are moved to the device, once an epoch, no step waits for the host."""
+    the same ones. After they are moved to the device, once an epoch, no step waits for the host.
 
-    def __init__(self, dataset: ImageDataset, *, batch_size: int, seed: int, device: torch.device | str) -> None:
+    With `strong` the batches also hold `Batch.strong`, a second view of the same images. Its draws are its own:
+    everything else in the batches stays as it is without."""
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+        strong: StrongView | None = None,
+    ) -> None:
         """ValueError if `batch_size` < 1."""
         self.dataset = dataset
         self.batch_size = _checked_batch_size(batch_size)
         self.seed = seed
         self.device = full_device(device)
+        self.strong = strong
         self.source = dataset.on(self.device)
 
     @property
@@ -43,7 +57,7 @@ class ImageStream:
         """Streams with equal keys yield equal batches."""
         data = self.dataset
         content = (data.digest["train"], data.holdout, data.mean, data.std, data.pad, data.flip)
-        return (*content, self.batch_size, self.seed, str(self.device))
+        return (*content, self.batch_size, self.seed, str(self.device), self.strong)
 
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The epoch's order and views, both (N,) int64 on the device: step k takes the k-th slice of each."""
@@ -60,13 +74,25 @@ class ImageStream:
         return self._batches(epoch, start)
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        index, view = self.draws(epoch)
-        rest = start * self.batch_size
-        slices = (torch.split(draw[rest:], self.batch_size) for draw in (index, view))
+        first = start * self.batch_size
+        index, view = (draw[first:] for draw in self.draws(epoch))
+        if not len(index):  # splitting nothing yields one empty slice
+            return
+        strong = self._strong_images(epoch, first, index)
+        slices = (torch.split(draw, self.batch_size) for draw in (index, view))
         for rows, views in zip(*slices, strict=True):
-            if len(rows):  # splitting nothing yields one empty slice
-                labels = self.source.labels.index_select(0, rows)
-                yield Batch(self.source.images(rows, views), labels, rows, views)
+            labels = self.source.labels.index_select(0, rows)
+            yield Batch(self.source.images(rows, views), labels, rows, views, next(strong))
+
+    def _strong_images(self, epoch: int, first: int, index: Tensor) -> Iterator[Tensor | None]:
+        """Those of `index`, the epoch's images from position `first` on, batch by batch."""
+        if self.strong is None:
+            return repeat(None)
+        # One row per position in the epoch, drawn whole: what a row says depends on no batch and no resume.
+        generator = draw_generator(self.seed, "strong", epoch)
+        count = len(self.dataset.train_labels)
+        draws = self.strong.draw(count, num_views=self.dataset.num_views, generator=generator).since(first)
+        return strong_images(self.source, index, view=self.strong, draws=draws, batch_size=self.batch_size)
 
 
 class EvaluationStream:
