@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from distill.cli.grammar import UsageError
 from distill.compose.build import Refused, build_dataset, build_network
 from distill.compose.check import MISSING, check_target
@@ -125,7 +127,7 @@ def _shape(job: Composed) -> tuple[int, int]:
 
 def _counted(name: str, node: Mapping[str, Any], classes: int, image_size: int) -> Counted:
     try:
-        network = cast(Network, build_network(node, num_classes=classes, seed=0))
+        network = _without_values(node, classes)
         counted = profile(network, image_size=image_size)
     except Refused as error:
         raise UsageError([f"{name}: {fault}" for fault in error.faults]) from error
@@ -134,6 +136,15 @@ def _counted(name: str, node: Mapping[str, Any], classes: int, image_size: int) 
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError([f"{name} does not take images of {image_size} x {image_size} pixels: {reason}"]) from error
     return Counted(name, counted.parameters, counted.macs, network.embedding_dim, counted.feature_shapes)
+
+
+def _without_values(node: Mapping[str, Any], classes: int) -> Network:
+    """The network on the meta device, which costs no time; a real one where its constructor reads values."""
+    try:
+        with torch.device("meta"):
+            return cast(Network, build_network(node, num_classes=classes, seed=0))
+    except (Refused, RuntimeError, NotImplementedError):
+        return cast(Network, build_network(node, num_classes=classes, seed=0))
 
 
 def _how(name: str, job: Composed) -> str | None:

@@ -69,6 +69,7 @@ class Presets:
             except HydraException as error:
                 faults.append(f"{text!r} is not KEY=VALUE: {first_line(error)}")
                 continue
+            override.config_loader = self._loader  # glob(...) asks it for the options
             wrong = self._wrong_options(override)
             faults += wrong
             if wrong and wrong_groups is not None:
@@ -203,6 +204,8 @@ class Presets:
             return []
         if override.is_sweep_override():
             values = list(override.sweep_string_iterator())
+            if not values:
+                return [f"{override.input_line} matches no option: there are {', '.join(self.groups[group])}"]
         else:
             values = [str(override.input_line).split("=", 1)[1]]
         return [

@@ -1,4 +1,4 @@
-"""Networks: the field's CIFAR ResNets, a plain CNN, and those of timm, torchvision and anybody else."""
+"""Networks: those of the field's CIFAR tables, a plain CNN, and those of timm, torchvision and anybody else."""
 
 from distill.models.contract import Network as Network
 from distill.models.contract import Output as Output
@@ -6,6 +6,11 @@ from distill.models.foreign import LogitsOnly as LogitsOnly
 from distill.models.foreign import as_network as as_network
 from distill.models.from_timm import timm_network as timm_network
 from distill.models.from_torchvision import torchvision_network as torchvision_network
+from distill.models.imagenet_resnet import resnet18 as resnet18
+from distill.models.imagenet_resnet import resnet34 as resnet34
+from distill.models.imagenet_resnet import resnet50 as resnet50
+from distill.models.meta import outline as outline
+from distill.models.mobilenet import mobilenet_v2 as mobilenet_v2
 from distill.models.plain import plain_cnn as plain_cnn
 from distill.models.profiling import Profile as Profile
 from distill.models.profiling import profile as profile
@@ -19,3 +24,17 @@ from distill.models.resnet import resnet44 as resnet44
 from distill.models.resnet import resnet56 as resnet56
 from distill.models.resnet import resnet110 as resnet110
 from distill.models.resnet import resnet_1m as resnet_1m
+from distill.models.shufflenet_v1 import shufflenet_v1 as shufflenet_v1
+from distill.models.shufflenet_v2 import shufflenet_v2 as shufflenet_v2
+from distill.models.vgg import vgg8 as vgg8
+from distill.models.vgg import vgg11 as vgg11
+from distill.models.vgg import vgg13 as vgg13
+from distill.models.vgg import vgg16 as vgg16
+from distill.models.vgg import vgg19 as vgg19
+from distill.models.wrn import wrn_16_1 as wrn_16_1
+from distill.models.wrn import wrn_16_2 as wrn_16_2
+from distill.models.wrn import wrn_16_4 as wrn_16_4
+from distill.models.wrn import wrn_28_2 as wrn_28_2
+from distill.models.wrn import wrn_28_4 as wrn_28_4
+from distill.models.wrn import wrn_40_1 as wrn_40_1
+from distill.models.wrn import wrn_40_2 as wrn_40_2

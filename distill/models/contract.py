@@ -1,7 +1,7 @@
 """The contract between networks and everything that uses them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
 
@@ -11,8 +11,10 @@ class Output:
     """What a network says about a batch of B images. Without taps only `logits` is filled.
 
     logits          (B, K)
-    features        the taps (B, C, H, W) the network's literature distils, first to last, after their ReLU
-    preactivations  one entry a feature: the same map before its last ReLU, None where there is none
+    features        the taps (B, C, H, W) that the network's literature distils, first to last
+    preactivations  one entry a feature: the map whose ReLU the feature is, or, where the network distils raw maps
+                    (`Network.features_are_activated` is False), the normalised map that the next block activates;
+                    None where there is neither
     final_map       (B, C, H, W), the last map before pooling
     embedding       (B, D), what the classifier reads
     strong          the output on the strong view, filled by `fit` for objectives with two views
@@ -32,13 +34,22 @@ class Network(nn.Module):
     feature_channels  channels of each of `Output.features`, () for a network that has only logits
     embedding_dim     D of `Output.embedding`, 0 where there is none
     num_classes       K of `Output.logits`
+    head              the last linear layer, logits = head(embedding), None where there is no such layer
+    features_are_activated
+                      each feature that has a preactivation is its ReLU; False for networks whose taps are raw maps
 
-    A network from elsewhere need not inherit: these three attributes and the call are the contract.
+    A network from elsewhere need not inherit: the first three attributes and the call are the contract.
     """
 
     feature_channels: tuple[int, ...] = ()
     embedding_dim: int = 0
     num_classes: int
+    features_are_activated: bool = True
+
+    @property
+    def head(self) -> nn.Linear | None:
+        """None unless a subclass says otherwise, be it only by a layer of that name."""
+        return cast("nn.Linear | None", self._modules.get("head"))
 
     def forward(self, images: Tensor, *, taps: bool = False) -> Output:
         raise NotImplementedError

@@ -1,4 +1,9 @@
-"""Networks of timm (Wightman, pytorch-image-models) behind the contract."""
+"""Networks of timm (Wightman, pytorch-image-models) behind the contract.
+
+Of the transformers that the literature distils on CIFAR, timm has DeiT-Ti and PiT-Ti. It has neither PVT-Ti nor
+T2T-ViT-7: its `pvt_v2_*` are the second version of PVT (other patches, other attention, other sizes) and its
+`twins_pcpvt_*` have another position code.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from distill.models.contract import Network, Output, check_num_classes
-from distill.models.hooks import channels_in, classifier_layers, embedding_of, inputs_of
+from distill.models.hooks import channels_in, classifier_layers, embedding_of, inputs_of, sole_linear
+from distill.models.inputs import Channels, Inputs
 from distill.models.names import check_name
 
 # They would make timm read a file, or fetch weights, that the configuration does not name.
@@ -18,12 +24,14 @@ class TimmNetwork(Network):
 
     There are no preactivations. `final_map` is what the head pools, as (B, C, H, W) without prefix tokens.
     The embedding is what the last linear layer reads; several such layers give theirs side by side.
-    The parameters are named `network.*`.
+    The parameters are named `network.*`. `inputs` makes the images what the network expects, inside the network:
+    whoever else reads the same batch, a teacher for instance, sees it as it was.
     """
 
-    def __init__(self, network: nn.Module, *, num_classes: int) -> None:
+    def __init__(self, network: nn.Module, *, num_classes: int, inputs: Inputs | None = None) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.inputs = inputs or Inputs()
         self.network = network
         # A name lookup each time rather than a stored list: layers may be replaced, and deepcopy must follow.
         self.embedding_dim = sum(channels_in(layer) for layer in self._classifier())
@@ -34,8 +42,13 @@ class TimmNetwork(Network):
         network: Any = self.network
         return classifier_layers(network.get_classifier(), num_classes=self.num_classes)
 
+    @property
+    def head(self) -> nn.Linear | None:
+        return sole_linear(self._classifier())
+
     def forward(self, images: Tensor, *, taps: bool = False) -> Output:
         network: Any = self.network
+        images = self.inputs(images)
         if not taps:
             return Output(network(images))
         features: tuple[Tensor, ...] = ()
@@ -51,14 +64,29 @@ class TimmNetwork(Network):
         return Output(logits, features, (None,) * len(features), final_map, embedding_of(read))
 
 
-def timm_network(*, num_classes: int = 100, name: str, pretrained: bool = False, **options: Any) -> TimmNetwork:
+def timm_network(
+    *,
+    num_classes: int = 100,
+    name: str,
+    pretrained: bool = False,
+    input_size: int | None = None,
+    mean: Channels | None = None,
+    std: Channels | None = None,
+    data_mean: Channels | None = None,
+    data_std: Channels | None = None,
+    **options: Any,
+) -> TimmNetwork:
     """timm's network `name`, e.g. `resnet18`, or with the weights' tag `resnet18.a1_in1k`.
 
-    `pretrained` loads the named weights through timm's own loader. `options` are the network's own, e.g.
-    `img_size=32, patch_size=4` for a ViT on small images. ValueError for an unknown name, for weights that do
-    not exist and for options that the network does not take.
+    `pretrained` loads the named weights through timm's own loader. `input_size` is the side in pixels to which the
+    network resizes what it is given (bicubic), e.g. 224 for a ViT on 32x32 images. Weights that want another
+    normalisation than the data set's get it by `mean` and `std`, theirs, together with `data_mean` and `data_std`,
+    the data set's (see `Inputs`). `options` are the network's own, e.g. `drop_path_rate=0.1`, or
+    `img_size=32, patch_size=4` for a ViT that reads small images as they are. ValueError for an unknown name, for
+    weights that do not exist and for options that the network does not take.
     """
     check_num_classes(num_classes)
+    inputs = Inputs(size=input_size, mean=mean, std=std, data_mean=data_mean, data_std=data_std)
     import timm
 
     architecture, _, tag = name.partition(".")
@@ -73,7 +101,7 @@ def timm_network(*, num_classes: int = 100, name: str, pretrained: bool = False,
     except TypeError as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "none"
         raise ValueError(f"timm's {name} must understand its options, got {given}: {error}") from error
-    return TimmNetwork(network, num_classes=num_classes)
+    return TimmNetwork(network, num_classes=num_classes, inputs=inputs)
 
 
 def _check_weights(name: str, architecture: str) -> None:

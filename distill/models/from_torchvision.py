@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from distill.models.contract import Network, Output, check_num_classes
-from distill.models.hooks import channels_in, channels_out, embedding_of, inputs_of, outputs_of
+from distill.models.hooks import channels_in, channels_out, embedding_of, inputs_of, outputs_of, sole_linear
 from distill.models.names import check_name
 from distill.models.trunk import Tap, Trunk, find_trunk
 
@@ -28,6 +28,10 @@ class TorchvisionNetwork(Network):
         self.taps = trunk.taps
         self.feature_channels = tuple(tap.channels for tap in trunk.taps)
         self.embedding_dim = channels_in(network.get_submodule(trunk.classifier))
+
+    @property
+    def head(self) -> nn.Linear | None:
+        return sole_linear([self.network.get_submodule(self.classifier)])
 
     def forward(self, images: Tensor, *, taps: bool = False) -> Output:
         if not taps:

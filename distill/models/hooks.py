@@ -54,6 +54,12 @@ def classifier_layers(head: nn.Module | Sequence[nn.Module], *, num_classes: int
     return [layer for layer in layers if channels_out(layer) == num_classes]
 
 
+def sole_linear(layers: Sequence[nn.Module]) -> nn.Linear | None:
+    """The one layer that gives the logits, None where there are several or it is a convolution."""
+    sole = layers[0] if len(layers) == 1 else None
+    return sole if isinstance(sole, nn.Linear) else None
+
+
 def channels_in(layer: nn.Module) -> int:
     """Inputs of a linear layer or a convolution, 0 for anything else."""
     if isinstance(layer, nn.Linear):

@@ -1,9 +1,12 @@
 """Copies of networks on the meta device: shapes without arithmetic, memory or side effects."""
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from distill.models.contract import Network, Output
 
 
 def meta_copy(network: nn.Module) -> nn.Module:
@@ -21,9 +24,21 @@ def meta_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, memo).eval()
 
 
-def meta_images(image_size: int) -> Tensor:
-    """One image (1, 3, S, S) on the meta device."""
-    return torch.empty(1, 3, image_size, image_size, device="meta")
+def meta_images(image_size: int, *, batch: int = 1) -> Tensor:
+    """Images (B, 3, S, S) on the meta device."""
+    return torch.empty(batch, 3, image_size, image_size, device="meta")
+
+
+def outline(network: Network, *, image_size: int, batch: int = 2) -> Output:
+    """All outputs of `network`, taps included, for images (batch, 3, image_size, image_size): meta tensors,
+    which have shape and dtype but no values.
+
+    The network may be on any device, the meta device too; it, its mode and its statistics stay as they are. A
+    module that does not keep the contract goes through `as_network` first.
+    """
+    clone = cast(Network, meta_copy(network))
+    with torch.no_grad():
+        return clone(meta_images(image_size, batch=batch), taps=True)
 
 
 def _on_meta(tensor: Tensor) -> Tensor:

@@ -36,6 +36,10 @@ class PlainCnn(Network):
         self.fc = nn.Linear(WIDTHS[-1], num_classes)
         initialise(self)
 
+    @property
+    def head(self) -> nn.Linear:
+        return self.fc
+
     def forward(self, images: Tensor, *, taps: bool = False) -> Output:
         return run_stages(images, self.stages, self.fc, taps=taps)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill.models.contract import Network, Output, check_num_classes
-from distill.models.stages import conv3x3, initialise, run_stages
+from distill.models.stages import Stage, conv3x3, initialise, projection, run_stages
 
 Widths = tuple[int, int, int, int]  # stem and the three stages
 
@@ -29,10 +29,7 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels_out)
         self.conv2 = conv3x3(channels_out, channels_out)
         self.bn2 = nn.BatchNorm2d(channels_out)
-        self.downsample: nn.Module | None = None
-        if stride != 1 or channels_in != channels_out:
-            projection = nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False)
-            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(channels_out))
+        self.downsample = projection(channels_in, channels_out, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -42,20 +39,10 @@ class BasicBlock(nn.Module):
         return out
 
 
-class Stage(nn.Sequential):
-    """Blocks with a ReLU between them; the last block's ReLU is left to `run_stages`."""
-
-    def __init__(self, channels_in: int, channels_out: int, *, blocks: int, stride: int) -> None:
-        first = BasicBlock(channels_in, channels_out, stride=stride)
-        others = (BasicBlock(channels_out, channels_out, stride=1) for _ in range(blocks - 1))
-        super().__init__(first, *others)
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, *others = self
-        out: Tensor = first(x)
-        for block in others:
-            out = block(F.relu(out, inplace=True))
-        return out
+def stage(channels_in: int, channels_out: int, *, blocks: int, stride: int) -> Stage:
+    """The first block changes the shape."""
+    first = BasicBlock(channels_in, channels_out, stride=stride)
+    return Stage(first, *(BasicBlock(channels_out, channels_out, stride=1) for _ in range(blocks - 1)))
 
 
 class CifarResNet(Network):
@@ -76,9 +63,9 @@ class CifarResNet(Network):
         blocks = (depth - 2) // 6
         self.conv1 = conv3x3(3, widths[0])
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = Stage(widths[0], widths[1], blocks=blocks, stride=1)
-        self.layer2 = Stage(widths[1], widths[2], blocks=blocks, stride=2)
-        self.layer3 = Stage(widths[2], widths[3], blocks=blocks, stride=2)
+        self.layer1 = stage(widths[0], widths[1], blocks=blocks, stride=1)
+        self.layer2 = stage(widths[1], widths[2], blocks=blocks, stride=2)
+        self.layer3 = stage(widths[2], widths[3], blocks=blocks, stride=2)
         self.fc = nn.Linear(widths[3], num_classes)
         initialise(self)
 
@@ -86,6 +73,10 @@ class CifarResNet(Network):
         """The first map before its ReLU."""
         out: Tensor = self.bn1(self.conv1(images))
         return out
+
+    @property
+    def head(self) -> nn.Linear:
+        return self.fc
 
     def forward(self, images: Tensor, *, taps: bool = False) -> Output:
         stages = (self.stem, self.layer1, self.layer2, self.layer3)
