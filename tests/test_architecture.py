@@ -22,15 +22,19 @@ ALLOWED: dict[str, set[str] | None] = {
     "teachers": {"data", "models", "losses", "objectives", "teachers", "training", "runs"},
     "training": {"data", "models", "losses", "objectives", "teachers", "training", "runs"},
     "runs": {"data", "models", "losses", "objectives", "teachers", "training", "runs"},
+    "imports": {"runs", "imports"},
     "tables": {"runs", "tables"},
     "report": {"runs", "tables", "report"},
     "compose": None,
+    "exports": {"compose", "data", "models", "runs", "tables", "training", "exports"},
     "cli": None,
     "__main__": {"cli"},
 }
 CONFIGURED = {"compose", "cli"}  # the only ones that may know Hydra
 # `distill ls` and `distill table` answer at once: no torch below these and distill.tables.
 QUICK = {f"distill.{name}" for name in ("cli", "cli.ls", "cli.table", "runs.store", "runs.identity", "runs.lock")}
+# Neither does `import distill` wait for it, nor an export that is refused.
+QUICK |= {"distill", "distill.cli.export", "distill.cli.chosen"}
 METHOD_WORDS = {"method", "objective", "loss", "loss_name", "distiller", "preset"}
 
 

@@ -14,6 +14,9 @@ VERBS = {
     "table": "compare finished runs",
     "ls": "list runs",
     "models": "list networks with parameters, MACs and feature shapes",
+    "losses": "list loss presets with paper, terms, needs and numbers",
+    "import": "make a finished run of weights from elsewhere",
+    "export": "write a finished run as safetensors, ONNX, torch.export",
 }
 
 HELP = """distill: knowledge distillation in which only the loss differs

@@ -20,7 +20,7 @@ SHELLS = ("bash",)
 HELP = Option("--help")
 RUNS = ("run", "teacher.run")
 PLACES = {"dataset.npz": FILES, "dataset.root": FOLDERS, "runs_dir": FOLDERS}
-PLACES |= {"--out": FILES, "--config-dir": FOLDERS}
+PLACES |= {"--out": FILES}
 
 SCRIPT = r"""# Completion of distill for bash. To have it in every shell, put this line into ~/.bashrc:
 #   eval "$(distill --completion bash)"
@@ -96,7 +96,7 @@ def complete(line: str) -> list[str]:
         chosen = set(earlier.split(","))
         values = [value for value in _values(verb, name, words) if value not in chosen]
         return _fitting(f"{name}={earlier}{comma}", typed, values)
-    return [key for key in _keys(verb, words, last) if key.startswith(last)]
+    return _fitting("", last, _keys(verb, words, last))
 
 
 def _split(line: str) -> tuple[list[str], str]:
@@ -122,6 +122,8 @@ def _options(verb: str) -> list[Option]:
 def _option_values(option: Option, words: Sequence[str]) -> Sequence[str]:
     if option.word == "--baseline":
         return complete_runs.values(_runs_dir(words), "loss")
+    if option.metavar == "DIR":
+        return [FOLDERS]
     return [PLACES[option.word]] if option.word in PLACES else option.choices
 
 
@@ -130,10 +132,12 @@ def _keys(verb: str, words: Sequence[str], typed: str) -> list[str]:
     if verb == "train":
         return complete_config.keys(words, typed, config_dir=_config_dir(words))
     own = [f"{key}=" for key in importlib.import_module(f"distill.cli.{verb}").KEYS]
-    if verb == "models":
+    if verb in ("models", "import"):
         inside = complete_config.keys(words, typed, config_dir=_config_dir(words))
-        return own + [key for key in inside if key.startswith(("dataset.", "student."))]
-    return own if verb == "evaluate" else own + complete_runs.keys(_runs_dir(words), typed)
+        known = [*own, *(key for key in inside if key.startswith(("dataset.", "student.")) and key not in own)]
+        wants_file = verb == "import" and all("=" in word or word.startswith("-") for word in words)
+        return [FILES] if wants_file and not (typed and any(key.startswith(typed) for key in known)) else known
+    return own if verb in ("evaluate", "export", "losses") else own + complete_runs.keys(_runs_dir(words), typed)
 
 
 def _values(verb: str, key: str, words: Sequence[str]) -> Sequence[str]:
@@ -145,7 +149,9 @@ def _values(verb: str, key: str, words: Sequence[str]) -> Sequence[str]:
         evaluate = importlib.import_module("distill.cli.evaluate")
         choices: dict[str, Sequence[str]] = {**evaluate.CHOICES, "engine.device": evaluate.DEVICES}
         return choices.get(key, ())
-    if verb in ("train", "models"):
+    if verb == "export":
+        return importlib.import_module("distill.cli.export").CHOICES.get(key, ())
+    if verb in ("train", "models", "losses", "import"):
         return complete_config.values(words, key, config_dir=_config_dir(words))
     return complete_runs.values(_runs_dir(words), key)
 

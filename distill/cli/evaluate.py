@@ -1,11 +1,10 @@
 """`distill evaluate`: measure a finished run's accuracy again."""
 
-import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from distill.cli import import_from_here
+from distill.cli.chosen import changed_places, chosen_run
 from distill.cli.grammar import (
     FAILED,
     FINISHED,
@@ -21,9 +20,7 @@ from distill.cli.grammar import (
 )
 from distill.cli.measurement import views
 from distill.runs.files import StorageError
-from distill.runs.store import RunRecord, find, lacks, scan
 from distill.tables.filters import Selection
-from distill.tables.words import option
 
 HELP = """\
 distill evaluate run=ID|PATH [key=value ...] [--option ...]     measure a finished run's accuracy again
@@ -81,11 +78,11 @@ def main(argv: list[str]) -> int:
 def _evaluate(argv: Sequence[str]) -> int:
     line = parse(argv, keys=KEYS, options=OPTIONS)
     _check(line)
-    record = _run(line)
+    record = chosen_run(line)
     if record is None:
         print(Selection(line.runs_dir, (), ()).nothing())
         return FINISHED
-    places = _places(line, record)
+    places = changed_places(line, record)
     if OWN in line.pairs:
         import_from_here()
 
@@ -114,40 +111,3 @@ def _check(line: CommandLine) -> None:
     if "dataset.npz" in line.pairs and "dataset.root" in line.pairs:
         line.faults.append("dataset.npz and dataset.root name two places: keep one")
     line.check()
-
-
-def _run(line: CommandLine) -> RunRecord | None:
-    """The finished run that is meant, None where the store is empty. Raises UsageError."""
-    run = line.pairs["run"]
-    try:
-        record = find(line.runs_dir, run)
-    except ValueError as error:
-        if os.sep not in run and not scan(line.runs_dir):
-            return None
-        raise UsageError([str(error)]) from error
-    except StorageError as error:
-        raise UsageError([str(error)]) from error
-    if record.status == "damaged":
-        raise StorageError(record.message)
-    if record.status != "finished":
-        remedy = "add --retry to its command" if record.status == "failed" else "type its command again"
-        raise UsageError([f"run={run} is {record.status}, not finished: {remedy} to finish it"])
-    if damage := lacks(record):
-        raise StorageError(damage)
-    return record
-
-
-def _places(line: CommandLine, record: RunRecord) -> dict[str, Any]:
-    """The changes to the run's `dataset` node; nothing is fetched but on command."""
-    node = record.config["dataset"]
-    given = {key.removeprefix("dataset."): value for key, value in line.pairs.items() if key.startswith("dataset.")}
-    for key in given:
-        if key not in node:
-            name = option(str(record.names.get("dataset", "its data set")))
-            raise UsageError([f"dataset.{key} is not a key of {name}: leave it out"])
-    changes: dict[str, Any] = dict(given)
-    if "download" in node:
-        changes["download"] = given.get("download") == "true"
-    if ("root" in given or changes.get("download")) and "npz" in node and "npz" not in given:
-        changes["npz"] = None  # what is named now takes the place of the file the run was trained on
-    return changes

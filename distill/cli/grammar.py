@@ -112,18 +112,19 @@ def parse(
             _read_pair(line, word, keys, dotted)
         else:
             line.faults.append(f"{word!r} is neither key=value nor an option: write {_as_pair(word, keys)}")
-    line.faults += _wrong_paths(line)
+    line.faults += _wrong_paths(line, out=line.out if OUT in options else None)
     return line
 
 
-def _wrong_paths(line: CommandLine) -> list[str]:
+def _wrong_paths(line: CommandLine, *, out: Path | None) -> list[str]:
+    """What is wrong with the folder of runs and with `out`, a file to write."""
     faults = []
     if line.runs_dir.exists() and not line.runs_dir.is_dir():
         faults.append(f"runs_dir must be a folder, {line.runs_dir} is a file: set runs_dir=DIR")
-    if line.out is not None and line.out.is_dir():
-        faults.append(f"--out must be a file, {line.out} is a folder: write --out {line.out / 'FILE'}")
-    elif line.out is not None and not line.out.parent.is_dir():
-        faults.append(f"--out {line.out} has no folder to lie in: make {line.out.parent} first")
+    if out is not None and out.is_dir():
+        faults.append(f"--out must be a file, {out} is a folder: write --out {out / 'FILE'}")
+    elif out is not None and not out.parent.is_dir():
+        faults.append(f"--out {out} has no folder to lie in: make {out.parent} first")
     return faults
 
 

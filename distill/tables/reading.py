@@ -74,7 +74,7 @@ def _finished(record: RunRecord, result: Mapping[str, Any]) -> Finished:
         last=float(result["last"]["accuracy"]),
         best=float(best["accuracy"]) if best else None,
         parameters=result.get("parameters"),
-        seconds=result.get("seconds"),
+        seconds=result.get("seconds") or None,  # an imported run was trained elsewhere
         epochs=result.get("epochs"),
         peak_memory=result.get("peak_memory_bytes"),
         teacher=_teacher(record.names, result.get("teacher")),

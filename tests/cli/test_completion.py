@@ -48,7 +48,22 @@ def after(line: str) -> set[str]:
 @pytest.mark.parametrize(
     ("line", "candidates"),
     [
-        ("", {"train", "evaluate", "table", "ls", "models", "--help", "--version", "--completion"}),
+        (
+            "",
+            {
+                "train",
+                "evaluate",
+                "table",
+                "ls",
+                "models",
+                "losses",
+                "import",
+                "export",
+                "--help",
+                "--version",
+                "--completion",
+            },
+        ),
         ("t", {"train", "table"}),
         ("--completion ", {"bash"}),
         ("tran ", set()),
@@ -88,8 +103,15 @@ def after(line: str) -> set[str]:
         ("models dataset=cifar10", {"dataset=cifar10", "dataset=cifar100"}),
         ("models student=timm student.n", {"student.name="}),
         ("models los", set()),
+        ("losses l", {"loss="}),
+        ("losses loss=zscore_kd", {"loss=zscore_kd", "loss=zscore_kd_paper", "loss=zscore_kd_w09"}),
+        ("losses loss=kd,zscore_dist", {"loss=kd,zscore_dist"}),
         ("evaluate pre", {"precision="}),
         ("evaluate precision=f", {"precision=fp32"}),
+        ("export --format=o", {"--format=onnx"}),
+        ("export --dtype ", {"fp32", "fp16"}),
+        ("export --out ", {FOLDERS}),
+        ("export dataset.download=t", {"dataset.download=true"}),
         ("evaluate engine.device=c", {"engine.device=cpu", "engine.device=cuda"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -111,6 +133,7 @@ def test_candidates_of_presets(line: str, candidates: set[str]) -> None:
         ("evaluate run=a", {"run=aaa111", "run=abb222"}),
         ("evaluate run=resnet8-kd-s1-ab", {"run=resnet8-kd-s1-abb222"}),
         ("evaluate run=runs/", {FOLDERS}),
+        ("export run=a", {"run=aaa111", "run=abb222"}),
         ("train teacher.run=ab", {"teacher.run=abb222"}),
         ("ls runs_dir=nowhere loss=", set()),
     ],
@@ -127,7 +150,7 @@ def test_presets_of_ones_own(tmp_path: Path) -> None:
     assert after(f"train --config-dir={tmp_path} loss=mine loss.") == {"loss.own_weight="}
 
 
-@pytest.mark.parametrize("verb", ["ls", "table", "evaluate", "models"])
+@pytest.mark.parametrize("verb", ["ls", "table", "evaluate", "models", "export"])
 def test_every_key_and_option_offered_is_taken(store: Path, verb: str) -> None:
     from importlib import import_module
 

@@ -246,14 +246,14 @@ def test_nothing_to_measure_is_one_line(tmp_path: Path, store: str, capsys: Capt
 
 
 def test_where_the_data_lie_replaces_where_they_lay() -> None:
-    from distill.cli.evaluate import _places
+    from distill.cli.chosen import changed_places
     from distill.cli.grammar import parse
 
     node = {"_target_": "distill.data.cifar100", "npz": "old.npz", "root": "data", "download": True}
     record = RunRecord(Path(), "a", "finished", {"dataset": "cifar100"}, {"dataset": node}, {}, {}, None)
 
     def places(*words: str) -> dict[str, Any]:
-        return _places(parse(words, keys=KEYS), record)
+        return changed_places(parse(words, keys=KEYS), record)
 
     assert places() == {"download": False}  # what was downloaded once is not downloaded unasked
     assert places("dataset.npz=new.npz") == {"npz": "new.npz", "download": False}

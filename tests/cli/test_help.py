@@ -25,6 +25,10 @@ OVERRIDES = {
     "table": "dataset= student= teacher= loss= seed= runs_dir= --baseline --format --out",
     "ls": "dataset= student= loss= seed= runs_dir= --format --out",
     "models": "dataset= student= student.name= --config-dir --format --out",
+    "losses": "loss= loss.temperature= --config-dir --format --out",
+    "import": "student= dataset= dataset.npz= dataset.root= runs_dir= engine.device= teacher.run= config.yaml "
+    "student.name= student.pretrained= student.weights= --config-dir",
+    "export": "run=ID|PATH runs_dir= dataset.npz= dataset.root= student._target_= --format --dtype --out README.md",
 }
 
 
@@ -74,7 +78,7 @@ def test_the_examples_are_commands(verb: str, capsys: Capture) -> None:
     for words in shown:
         line = (
             module.read(words)
-            if verb == "models"
+            if hasattr(module, "read")
             else parse(words, keys=module.KEYS, options=module.OPTIONS, dotted=True)
         )
         assert line.faults == []

@@ -1,0 +1,135 @@
+"""`distill export`: a finished run's network as safetensors, ONNX and torch.export."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.cli import import_from_here
+from distill.cli.chosen import changed_places, chosen_run
+from distill.cli.grammar import (
+    FAILED,
+    FINISHED,
+    CommandLine,
+    Option,
+    UsageError,
+    nearest,
+    parse,
+    refuse,
+    wants_help,
+)
+from distill.exports.folder import check_place
+from distill.exports.forms import EXTRA, FORMS
+from distill.runs.files import StorageError
+from distill.tables.filters import Selection
+
+HELP = """\
+distill export run=ID|PATH [key=value ...] [--option ...]     write a finished run as safetensors, ONNX, torch.export
+
+Writes a folder: the network in each form, README.md (a model card with the lines that load it), export.json, and
+the run's config.yaml and result.json, so that `distill import` restores the run. Each model is read back and
+compared with the run's network on 256 of its evaluation images, on synthetic ones where the data are not at hand;
+one that says something else is left out, with exit code 1. In Python, distill.load("ID") gives the network.
+
+which run
+  run=ID|PATH               the head of its id, its folder's name, or the folder
+  runs_dir=DIR              where runs lie (default: DISTILL_RUNS, or runs)
+
+what is written
+  --format safetensors|onnx|torch|all   (default: every one whose packages are installed)
+                            model.safetensors, the state dict; model.onnx and model.pt2, programs for any batch size
+  --dtype fp32|fp16         fp16 rounds the weights in model.safetensors (default: as the run stores them)
+  --out DIR                 (default: exports/ with the name of the run's folder); an older export of the same run
+                            is replaced in one step, any other folder that holds something is refused
+
+where the data lie, if elsewhere than when it was trained
+  dataset.npz=FILE  dataset.root=DIR  dataset.download=true
+
+a network of your own is built only when you name it
+  student._target_=package.Class
+
+examples
+  distill export run=3f2a
+  distill export run=runs/resnet8-kd-s1-3f2ab1c09d7e dataset.npz=cifar100.npz --format onnx --out resnet8
+  distill export run=3f2a --format safetensors --dtype fp16
+
+exit codes: 0 done, also when there are no runs; 1 damaged, or a model that failed its check; 2 refused
+"""
+
+OWN = "student._target_"
+KEYS = ("run", "runs_dir", "dataset.npz", "dataset.root", "dataset.download", OWN)
+ALL = "all"
+FORM = Option("--format", metavar="|".join((*FORMS, ALL)), choices=(*FORMS, ALL))
+DTYPE = Option("--dtype", metavar="fp32|fp16", choices=("fp32", "fp16"))
+OUT = Option("--out", metavar="DIR")
+OPTIONS = (FORM, DTYPE, OUT)
+CHOICES = {"dataset.download": ("true", "false")}
+WEIGHTS = "safetensors"
+
+
+def main(argv: list[str]) -> int:
+    """Run `distill export` with the words after the verb; return the exit code."""
+    if wants_help(argv):
+        print(HELP, end="")
+        return FINISHED
+    try:
+        return _export(argv)
+    except UsageError as error:
+        return refuse(error)
+    except StorageError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+
+
+def _export(argv: Sequence[str]) -> int:
+    line = _read(argv)
+    forms, left_out = _forms(line)
+    line.check()
+    record = chosen_run(line)
+    if record is None:
+        print(Selection(line.runs_dir, (), ()).nothing())
+        return FINISHED
+    places = changed_places(line, record)
+    folder = line.out or Path("exports", record.path.resolve().name)
+    try:
+        check_place(folder, record.run_id)
+    except ValueError as error:
+        raise UsageError([str(error)]) from error
+    if OWN in line.pairs:
+        import_from_here()
+
+    from distill.cli.exporting import export  # with torch, for which no refusal waits
+
+    half = line.options.get("--dtype") == "fp16"
+    asked = any(key.startswith("dataset.") for key in line.pairs)
+    exported = export(record, folder, forms=forms, half=half, places=places, asked=asked, own=line.pairs.get(OWN))
+    for sentence in left_out:
+        print(sentence)
+    for failure in exported.failures:
+        print(failure, file=sys.stderr)
+    return FAILED if exported.failures else FINISHED
+
+
+def _read(argv: Sequence[str]) -> CommandLine:
+    line = parse(argv, keys=KEYS, options=OPTIONS)
+    if "run" not in line.pairs and not any("run=" in fault for fault in line.faults):
+        line.faults.append("export needs a run: add run=ID or run=PATH; `distill ls` lists them")
+    for key, choices in CHOICES.items():
+        if key in line.pairs and line.pairs[key] not in choices:
+            line.faults.append(f"{key} cannot be {line.pairs[key]!r}: {nearest(line.pairs[key], choices)}")
+    if "dataset.npz" in line.pairs and "dataset.root" in line.pairs:
+        line.faults.append("dataset.npz and dataset.root name two places: keep one")
+    return line
+
+
+def _forms(line: CommandLine) -> tuple[list[str], list[str]]:
+    """The forms to write, and a sentence for each that is left out because nobody asked for it by name."""
+    asked = line.form
+    wanted = [name for name in FORMS if asked in (None, ALL, name)]
+    missing = {name: FORMS[name].missing for name in wanted if FORMS[name].missing}
+    told = {name: f"{FORMS[name].file} needs {' and '.join(packages)}: {EXTRA}" for name, packages in missing.items()}
+    if asked is not None:
+        line.faults += told.values()
+    if asked not in (None, ALL, WEIGHTS) and "--dtype" in line.options:
+        line.faults.append(f"--dtype is the type of the weights in {FORMS[WEIGHTS].file}: add --format {WEIGHTS}")
+    left_out = [f"left out: {sentence}" for sentence in told.values()]
+    return [name for name in wanted if name not in missing], left_out

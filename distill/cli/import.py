@@ -1,0 +1,131 @@
+"""`distill import`: weights from elsewhere become a finished run.
+
+The module's name is a word of the language: it is imported by its name as text, as every verb is.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.cli import import_from_here
+from distill.cli.grammar import (
+    BUSY,
+    CONFIG_DIR,
+    FAILED,
+    FINISHED,
+    CommandLine,
+    UsageError,
+    nearest,
+    parse,
+    refuse,
+    wants_help,
+)
+from distill.runs.files import StorageError
+
+HELP = """\
+distill import FILE student=NAME dataset=NAME [key=value ...]     make a finished run of weights from elsewhere
+
+Reads checkpoints of RepDistiller, of mdistiller (of a distiller the student) and of what builds on them, plain state
+dicts (*.pth, *.pt, old non-zip files too) and safetensors. Nothing in a file is executed: only tensors and plain values
+are read. Every name and shape must be the network's. The accuracy is measured where the data are at hand; else the
+one that the file states is recorded, marked as claimed. The run is listed, evaluated, and taken as a teacher:
+distill train teacher.run=ID. Its id is the digest of its weights: importing twice changes nothing.
+
+A student.safetensors with its run's config.yaml and result.json beside it comes back as that run, under its own id:
+no student= or dataset= is needed, and teacher=NAME finds it instead of training that teacher. The weights may
+have been stored as float16.
+
+which network and data
+  student=resnet56          any student preset: `distill models` lists them
+  student=timm student.name=NAME      weights of a timm (or torchvision) network out of a file
+  dataset=cifar100          the data that the network was trained on; dataset.KEY=VALUE as in `distill train`
+  --config-dir DIR          presets of your own
+
+where the data lie
+  dataset.npz=FILE  dataset.root=DIR  dataset.download=true
+
+where and how
+  runs_dir=DIR              where the run is to lie (default: DISTILL_RUNS, or runs)
+  engine.device=auto|cpu|cuda  (default: auto, CUDA where there is one)
+
+Published weights of timm and torchvision need no file: distill train student=timm student.name=NAME
+student.pretrained=true, or student=torchvision student.name=NAME student.weights=IMAGENET1K_V1.
+
+examples
+  distill import resnet56_vanilla/ckpt_epoch_240.pth student=resnet56 dataset=cifar100 dataset.npz=cifar100.npz
+  distill import student_best student=resnet8x4 dataset=cifar100
+  distill import results/cifar100_resnet20_resnet8/resnet8-kd-s1-b19faa5acf0b/student.safetensors
+
+exit codes: 0 done, or there already; 1 the store is damaged or cannot be written to; 2 refused; 3 busy elsewhere
+"""
+
+FILE = "file"
+KEYS = ("student", "dataset", "runs_dir", "dataset.npz", "dataset.root", "dataset.download", "engine.device")
+OPTIONS = (CONFIG_DIR,)
+DEVICES = ("auto", "cpu", "cuda")  # for completion: torch knows more, cuda:1 among them
+GROUPS = ("student", "dataset")
+
+
+def main(argv: list[str]) -> int:
+    """Run `distill import` with the words after the verb; return the exit code."""
+    if wants_help(argv):
+        print(HELP, end="")
+        return FINISHED
+    try:
+        return _import(read(argv))
+    except UsageError as error:
+        return refuse(error)
+    except StorageError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+
+
+def _import(line: CommandLine) -> int:
+    if FILE not in line.pairs:
+        line.check()  # the fault is among them
+    if any("._target_" in key for key in line.pairs):
+        import_from_here()
+
+    from distill.cli.execute import Busy
+    from distill.cli.importing.run import carry_out  # with torch, for which no help waits
+
+    try:
+        carry_out(line, Path(line.pairs[FILE]))
+    except Busy as error:
+        print(error, file=sys.stderr)
+        return BUSY
+    return FINISHED
+
+
+def read(argv: Sequence[str]) -> CommandLine:
+    """The command line with its faults; the file is the pair `file`."""
+    words = [re.sub(r"^\+{1,2}(?=(dataset|student)\.)", "", word) for word in argv]
+    words = [_as_pair(word, words[n - 1 : n]) for n, word in enumerate(words)]
+    others = [word for word in words if word.startswith(f"{FILE}=")][1:]
+    line = parse([word for word in words if word not in others], keys=(FILE, *KEYS), options=OPTIONS, dotted=True)
+    line.faults += [f"{word.partition('=')[2]} is a second file: import one after the other" for word in others]
+    for key in line.pairs:
+        group, dot, _ = key.partition(".")
+        if dot and group not in GROUPS and key not in KEYS:
+            line.faults.append(f"unknown key {key!r}: {nearest(key, KEYS)}")
+    if FILE not in line.pairs:
+        line.faults.append("import needs a file: distill import FILE student=NAME dataset=NAME")
+    if "dataset.npz" in line.pairs and "dataset.root" in line.pairs:
+        line.faults.append("dataset.npz and dataset.root name two places: keep one")
+    if line.pairs.get("dataset.download", "true") not in ("true", "false"):
+        line.faults.append(f"dataset.download cannot be {line.pairs['dataset.download']!r}: choose from true, false")
+    folder = line.options.get("--config-dir")
+    if folder is not None and not Path(folder).is_dir():
+        line.faults.append(f"--config-dir {folder!r} is not a folder: name the one with your presets")
+        del line.options["--config-dir"]
+    return line
+
+
+def _as_pair(word: str, before: Sequence[str]) -> str:
+    """A word that names the file as `file=WORD`; a path may hold an equals sign (`KD,T=4/student_best`)."""
+    key, equals, _ = word.partition("=")
+    is_key = bool(equals) and os.sep not in key and not (Path(word).is_file() and key not in KEYS)
+    is_value = list(before) == [CONFIG_DIR.word]
+    return word if word.startswith("-") or is_key or is_value else f"{FILE}={word}"
