@@ -68,10 +68,13 @@ def after(line: str) -> set[str]:
         ("--completion ", {"bash"}),
         ("tran ", set()),
         ("train los", {"loss=", "loss."}),
-        ("train loss=z", {"loss=zscore_kd", "loss=zscore_kd_paper", "loss=zscore_kd_w09"}),
-        ("train -m loss=ce,kd,z", {"loss=ce,kd,zscore_kd", "loss=ce,kd,zscore_kd_paper", "loss=ce,kd,zscore_kd_w09"}),
-        ("train loss=ce,c", set()),  # chosen already
-        ("train experiment=cifar100/resnet56", {"experiment=cifar100/resnet56_resnet20"}),
+        ("train loss=zscore_k", {"loss=zscore_kd", "loss=zscore_kd_paper", "loss=zscore_kd_w09"}),
+        (
+            "train -m loss=ce,kd,zscore_k",
+            {"loss=ce,kd,zscore_kd", "loss=ce,kd,zscore_kd_paper", "loss=ce,kd,zscore_kd_w09"},
+        ),
+        ("train loss=ce,ce", set()),  # chosen already
+        ("train experiment=cifar100/resnet110_resnet2", {"experiment=cifar100/resnet110_resnet20"}),
         ("train experiment=d", {"experiment=demo"}),
         ("train loss@teacher.loss=log", {"loss@teacher.loss=logit_mse"}),
         ("train pre", {"precision="}),
@@ -146,7 +149,7 @@ def test_candidates_of_the_runs_there_are(store: Path, line: str, candidates: se
 def test_presets_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "loss").mkdir()
     (tmp_path / "loss" / "mine.yaml").write_text("_target_: distill.objectives.CrossEntropy\nown_weight: 1.0\n")
-    assert after(f"train --config-dir {tmp_path} loss=mi") == {"loss=mine"}
+    assert after(f"train --config-dir {tmp_path} loss=min") == {"loss=mine"}
     assert after(f"train --config-dir={tmp_path} loss=mine loss.") == {"loss.own_weight="}
 
 
@@ -180,7 +183,7 @@ ask() {  # the line, then the words as bash splits them, the last one being comp
     echo "$COMP_LINE -> ${COMPREPLY[*]}"
 }
 ask "distill tr" distill tr
-ask "distill train experiment=cifar100/resnet56" distill train experiment = cifar100/resnet56
+ask "distill train experiment=cifar100/resnet110_resnet2" distill train experiment = cifar100/resnet110_resnet2
 ask "distill train -m loss=ce,kd_s" distill train -m loss = ce,kd_s
 ask "distill train precision=" distill train precision =
 ask "distill ls runs_dir=$STORE loss=" distill ls runs_dir = "$STORE" loss =
@@ -205,7 +208,7 @@ def test_the_script_in_bash(store: Path, tmp_path: Path) -> None:
     assert done.stdout == textwrap.dedent(f"""\
         complete -F _distill distill
         distill tr -> train
-        distill train experiment=cifar100/resnet56 -> cifar100/resnet56_resnet20
+        distill train experiment=cifar100/resnet110_resnet2 -> cifar100/resnet110_resnet20
         distill train -m loss=ce,kd_s -> ce,kd_soft_only
         distill train precision= -> fp32 bf16 auto
         distill ls runs_dir={store} loss= -> ce kd zscore_kd

@@ -1,4 +1,7 @@
-"""Every file of configs/loss instantiates, gives finite terms and a gradient at the student only."""
+"""What the files of configs/loss say: their headers, the published numbers, how the arms and ablations relate.
+
+Whether each computes what it should is the conformance suite's to say.
+"""
 
 from pathlib import Path
 
@@ -9,7 +12,6 @@ from omegaconf import OmegaConf
 
 from distill.data import Batch
 from distill.models import Output
-from distill.objectives import Objective
 
 FOLDER = Path(__file__).parents[2] / "configs" / "loss"
 NAMES = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
@@ -60,35 +62,7 @@ def outputs():
         index=positions,
         view=torch.full_like(positions, -1),
     )
-    return (
-        Output(logits=student.requires_grad_()),
-        Output(logits=(3 * teacher + 1).requires_grad_()),
-        batch,
-        torch.tensor(0.0),
-    )
-
-
-def test_every_preset_has_its_row():
-    assert set(NAMES) == {"ce", *WEIGHTS}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_preset_gives_finite_terms_and_a_gradient_at_the_student_only(name, outputs):
-    objective = build(name)
-    assert isinstance(objective, Objective)
-    assert objective.needs_teacher == (name != "ce")
-    terms = objective(*outputs)
-    expected = {"ce": ["ce"], "kd_soft_only": ["kd"]}.get(name, ["ce", "kd"])
-    assert list(terms) == expected
-    for term in terms.values():
-        assert term.shape == ()
-        assert term.isfinite()
-        assert term > 0
-    sum(terms.values()).backward()
-    student, teacher = outputs[:2]
-    assert student.logits.grad.isfinite().all()
-    assert student.logits.grad.norm() > 0
-    assert teacher.logits.grad is None
+    return Output(logits=student.requires_grad_()), Output(logits=3 * teacher + 1), batch, torch.tensor(0.0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -113,33 +87,14 @@ def test_ce_has_no_alpha():
     assert node("ce") == {"_target_": "distill.objectives.CrossEntropy", "ce_weight": 1.0}
 
 
+def test_two_weights_go_with_an_alpha():
+    for name in NAMES:
+        loss = OmegaConf.to_container(OmegaConf.create(text(name)), resolve=False)
+        assert ("alpha" in loss) == ({"ce_weight", "kd_weight"} <= set(loss)), name
+
+
 def kd_term(name, outputs):
     return build(name)(*outputs)["kd"].item()
-
-
-def softened_kl(student, teacher, temperature):
-    p, q = ((z.detach().double() / temperature).softmax(-1) for z in (teacher, student))
-    return temperature**2 * (p * (p / q).log()).sum(-1).mean().item()
-
-
-def test_ablations_take_the_parts_their_names_say(outputs):
-    student, teacher = outputs[0].logits, outputs[1].logits
-
-    def over(logits, ddof=1):
-        return logits / logits.std(-1, correction=ddof, keepdim=True)
-
-    expected = {
-        "deviation_only": (over(student), over(teacher)),
-        "teacher_only": (student, over(teacher)),
-        "student_only": (over(student), teacher),
-        "population_deviation": (over(student, 0), over(teacher, 0)),
-        "mean_only": (student, teacher),
-    }
-    terms = {name: kd_term(f"ablation/{name}", outputs) for name in expected}
-    for name, sides in expected.items():
-        assert terms[name] == pytest.approx(9 * softened_kl(*sides, 2.0), rel=1e-4), name
-    assert terms["population_deviation"] != pytest.approx(kd_term("zscore_kd", outputs), rel=1e-3)
-    assert len({round(term, 3) for term in terms.values()}) == len(terms)
 
 
 def test_mean_only_is_a_replicate_of_kd_w9_t2_by_another_computation(outputs):
@@ -147,6 +102,12 @@ def test_mean_only_is_a_replicate_of_kd_w9_t2_by_another_computation(outputs):
     assert replicate.divergence.func is not plain.divergence.func
     assert replicate(*outputs)["kd"].item() == pytest.approx(plain(*outputs)["kd"].item(), rel=1e-5)
     assert "a replicate of loss=kd_w9_t2" in text("ablation/mean_only").replace("\n# ", " ")
+
+
+def test_ablations_differ_from_each_other_and_population_deviation_from_zscore_kd(outputs):
+    terms = {name: kd_term(name, outputs) for name in NAMES if name.startswith("ablation/")}
+    assert len({round(term, 3) for term in terms.values()}) == len(terms)
+    assert terms["ablation/population_deviation"] != pytest.approx(kd_term("zscore_kd", outputs), rel=1e-3)
 
 
 def test_deviation_only_is_zscore_kd_up_to_rounding(outputs):
@@ -162,9 +123,6 @@ def test_soft_ce_has_the_gradient_of_kd(outputs):
 
 
 def test_control_arms_differ_in_one_thing_each(outputs):
-    def value(name):
-        return build(name)(*outputs)["kd"].item()
-
-    assert value("kd_w9_t2") == pytest.approx(10 * value("kd_w09_t2"))
-    assert value("zscore_kd") == pytest.approx(10 * value("zscore_kd_w09"))
-    assert value("zscore_kd") != pytest.approx(value("kd_w9_t2"), rel=0.1)
+    assert kd_term("kd_w9_t2", outputs) == pytest.approx(10 * kd_term("kd_w09_t2", outputs))
+    assert kd_term("zscore_kd", outputs) == pytest.approx(10 * kd_term("zscore_kd_w09", outputs))
+    assert kd_term("zscore_kd", outputs) != pytest.approx(kd_term("kd_w9_t2", outputs), rel=0.1)

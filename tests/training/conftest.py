@@ -148,13 +148,14 @@ def lab(dataset) -> SimpleNamespace:
         batch_size: int = 16,
         **options,
     ) -> Member:
+        objective = CrossEntropy() if objective is None else objective
         return Member(
             name=f"member-{seed}",
             student=student if student is not None else network(seed),
-            objective=CrossEntropy() if objective is None else objective,
+            objective=objective,
             teacher=teacher,
             recipe=recipe or make_recipe(),
-            stream=ImageStream(dataset, batch_size=batch_size, seed=seed, device=CPU),
+            stream=ImageStream(dataset, batch_size=batch_size, seed=seed, device=CPU, strong=objective.strong_view),
             evaluation=EvaluationStream(dataset, batch_size=8, device=CPU),
             split=dataset.split,
             precision=precision,

@@ -1,0 +1,105 @@
+"""The overhaul of feature distillation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from distill.losses.overhaul import halving_sum, partial_l2
+from distill.losses.precision import at_least_float32
+from distill.losses.resize import to_common_size
+from distill.objectives.adapters import connector
+from distill.objectives.checks import refuse, weight_faults
+from distill.objectives.feature_terms import given, label_term, need_taps, outlines
+from distill.objectives.needs import need_preactivations
+from distill.objectives.objective import Objective, Task
+from distill.objectives.taps import pair_taps
+
+if TYPE_CHECKING:
+    from distill.data import Batch
+    from distill.models import Output
+
+
+class NegativeMean(nn.Module):
+    """E[x | x < 0] of each channel over all maps seen in training: the margin of a margin ReLU, (C, 1, 1) and <= 0.
+
+    Sums and counts are buffers in float64. A channel that has never been negative has margin 0.
+    """
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(channels, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros(channels, dtype=torch.float64))
+
+    @torch.no_grad()
+    def forward(self, maps: Tensor) -> Tensor:
+        """Take note of maps (B, C, H, W) while training, and return the margin so far."""
+        if self.training:
+            self.total += maps.clamp(max=0).sum(dim=(0, 2, 3), dtype=self.total.dtype)
+            self.count += (maps < 0).sum(dim=(0, 2, 3))
+        margin = self.total / self.count.clamp(min=1)
+        return margin.to(maps.dtype)[:, None, None]
+
+
+class FeatureOverhaul(Objective):
+    """`ofd`: `ce` + `feature`, feature_weight * sum over stages of 2^(i - L) * partial L2 to the margin-ReLU'd teacher.
+
+    "A Comprehensive Overhaul of Feature Distillation" (Heo et al., ICCV 2019, arXiv 1904.01866), section 3: maps before
+    their ReLU, a 1x1 convolution and BatchNorm as the student's transform, margin ReLU as the teacher's, partial L2
+    distance. The distance is summed over a map and averaged over the batch, stages halve towards the input; both are
+    its CIFAR recipe, to which the weight 0.001 belongs.
+
+    The margin is the mean negative response of a channel. The paper measures it in training or computes it from the
+    scale and shift of a BatchNorm before the ReLU; public code takes the last BatchNorm of a stage even where a
+    shortcut is added behind it, whose sum has another distribution. Here it is measured on the very maps that are
+    compared, which is right for every network: over all batches so far, this one included, the teacher being fixed.
+
+    Stages are paired by `pair_taps`, the stem left out. Of maps of different sizes the larger is averaged down.
+
+    Raises ValueError where the weights are negative or all zero; from `attach` where a network does not give its maps
+    before their ReLU.
+    """
+
+    logits_only = False
+
+    def __init__(self, *, ce_weight: float = 1.0, feature_weight: float = 0.001) -> None:
+        super().__init__()
+        refuse(weight_faults(ce_weight=ce_weight, feature_weight=feature_weight))
+        self.ce_weight, self.feature_weight = ce_weight, feature_weight
+        self.needs_teacher = feature_weight > 0
+
+    def attach(self, student: nn.Module, teacher: nn.Module | None, task: Task) -> None:
+        """One connector and one margin for each pair of stages."""
+        if not self.needs_teacher:
+            return
+        ours, theirs = outlines(student, teacher, task)
+        need_taps(ours, theirs, least=2)
+        students, teachers = _before_relu(ours, theirs)
+        self.pairs = pair_taps(students, teachers)
+        widths = [(students[i].shape[1], teachers[j].shape[1]) for i, j in self.pairs]
+        self.connectors = nn.ModuleList(connector(narrow, wide) for narrow, wide in widths)
+        self.margins = nn.ModuleList(NegativeMean(wide) for _, wide in widths)
+
+    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
+        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        if self.feature_weight > 0:
+            terms["feature"] = self.feature_weight * self._distance(student, given(teacher))
+        return terms
+
+    def _distance(self, student: Output, teacher: Output) -> Tensor:
+        students, teachers = _before_relu(student, teacher)
+        distances = []
+        for (i, j), connect, margin in zip(self.pairs, self.connectors, self.margins, strict=True):
+            ours, theirs = to_common_size(at_least_float32(students[i]), at_least_float32(teachers[j].detach()))
+            distances.append(partial_l2(connect(ours), theirs, margin=margin(theirs)))
+        return halving_sum(distances)
+
+
+def _before_relu(student: Output, teacher: Output) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    return need_preactivations(student, of="the student"), need_preactivations(teacher, of="the teacher")

@@ -1,0 +1,55 @@
+"""Labels plus a teacher written down by hand (Tf-KD_reg): a control without a teacher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from distill.losses.logit import cross_entropy
+from distill.losses.smoothing import virtual_teacher_kd
+from distill.objectives.checks import refuse, temperature_faults, weight_faults
+from distill.objectives.objective import Objective
+
+if TYPE_CHECKING:
+    from distill.data import Batch
+    from distill.models import Output
+
+
+class VirtualTeacher(Objective):
+    """`ce` + `kd`: ce_weight * CE + kd_weight * KL(virtual teacher || student). No teacher is loaded.
+
+    "Revisiting Knowledge Distillation via Label Smoothing Regularization" (Yuan et al., CVPR 2020, arXiv
+    1909.11723), Tf-KD_reg: see `distill.losses.smoothing.virtual_teacher_kd` for what is softened. The paper's
+    other method, Tf-KD_self, is plain KD from a trained network of the student's own kind: `loss=kd` with the
+    same network as teacher and student.
+
+    Raises ValueError where `temperature` <= 0, `correct_probability` is not in 0..1, a weight is negative, both are
+    zero or a number is not finite.
+    """
+
+    needs_teacher = False
+
+    def __init__(self, *, temperature: float, correct_probability: float, ce_weight: float, kd_weight: float) -> None:
+        super().__init__()
+        faults = [*temperature_faults(temperature), *weight_faults(ce_weight=ce_weight, kd_weight=kd_weight)]
+        if not 0 < correct_probability <= 1:
+            faults.append(
+                f"correct_probability must be > 0 and <= 1, got {correct_probability}: "
+                "set loss.correct_probability to a number such as 0.99"
+            )
+        refuse(faults)
+        self.temperature = temperature
+        self.correct_probability = correct_probability
+        self.ce_weight = ce_weight
+        self.kd_weight = kd_weight
+
+    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
+        """The terms `ce` and `kd`, each only where its weight is positive; teacher and progress are not read."""
+        terms = {}
+        if self.ce_weight > 0:
+            terms["ce"] = self.ce_weight * cross_entropy(student.logits, batch.labels)
+        if self.kd_weight > 0:
+            numbers = {"temperature": self.temperature, "correct_probability": self.correct_probability}
+            terms["kd"] = self.kd_weight * virtual_teacher_kd(student.logits, batch.labels, **numbers)
+        return terms

@@ -1,0 +1,5 @@
+"""KD at T = 2, weights 0.1 and 9."""
+
+from kd import reference_with
+
+reference = reference_with(2, 0.1, 9)
