@@ -25,8 +25,8 @@ def run_names(composed: Composed, config: Mapping[str, Any], presets: Presets) -
 
 
 def recipe_name(composed: Composed, recipe: Mapping[str, Any], presets: Presets) -> str:
-    """The name of a recipe node made from the chosen option: a teacher's own."""
-    option = composed.choices.get("recipe", "?")
+    """The name of a teacher's own recipe node: made from the run's option, or from one chosen for the teacher."""
+    option = composed.choices.get("recipe@teacher.recipe") or composed.choices.get("recipe", "?")
     return _name(option, recipe, presets.nodes({"recipe": option})["recipe"])
 
 

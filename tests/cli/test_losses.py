@@ -146,6 +146,8 @@ def test_presets_of_ones_own(own: Path, capsys: Capture) -> None:
     staged = told["staged"]
     assert (staged["terms"], staged["needs"], staged["teacher"]) == (["first_stage/own", "ce"], mine["needs"], True)
     assert staged["defaults"] == {"first_stage.epochs": 30}
+    assert main(["--config-dir", str(own), "loss=staged"]) == FINISHED
+    assert "\t(own) ce\t" in capsys.readouterr().out
     misspelt, refusing = told["notes"]
     assert misspelt.startswith("misspelt: loss.magrin is not a key of own_losses.Margin: did you mean 'margin'?")
     assert refusing.startswith("refusing: temperature must be > 0, got -1")
