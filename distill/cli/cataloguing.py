@@ -151,7 +151,7 @@ def _sheet(found: Catalogue) -> Sheet:
         headers=("loss", "paper", "terms", "needs", "defaults"),
         numeric=(False,) * 5,
         rows=tuple(
-            (loss.name, _short(loss.header.paper), " ".join(loss.observed.terms), _needs(loss), " ".join(_words(loss)))
+            (loss.name, _short(loss.header.paper), _terms(loss), _needs(loss), " ".join(_words(loss)))
             for loss in found.losses
         ),
         notes=found.notes,
@@ -161,6 +161,11 @@ def _sheet(found: Catalogue) -> Sheet:
 
 def _short(paper: str) -> str:
     return re.sub(r"( et al\.| and \S+)(?= \d+$)", "", paper)
+
+
+def _terms(loss: Loss) -> str:
+    """Those of a first stage in brackets, where a line would be too long with its name."""
+    return " ".join(re.sub(rf"^{FIRST_STAGE}/(.*)", r"(\1)", term) for term in loss.observed.terms)
 
 
 def _needs(loss: Loss) -> str:

@@ -23,8 +23,8 @@ distill losses [loss=NAME] [--option ...]     list loss presets with paper, term
 One line for every preset, beginning with its name in `distill train loss=NAME`.
 
   paper      the first work that the preset's header cites; `ours` where the combination is this package's
-  terms      the parts of the loss, as they are logged; their sum is minimised; first_stage/TERM where another run
-             is trained before
+  terms      the parts of the loss, as they are logged; their sum is minimised; in brackets those of a first stage, a
+             run that is trained before
   needs      beside the labels, of the teacher or of both networks: logits, features (maps between stages),
              preactivations (those before their ReLU), final_map, embedding, head (the linear classifier);
              index (positions in the training set), strong (a second, strongly augmented view); `no teacher` where

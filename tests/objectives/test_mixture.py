@@ -15,6 +15,7 @@ from distill.losses.logit import kd
 from distill.models import resnet8, resnet8x4
 from distill.objectives import (
     AttentionTransfer,
+    ClassAttention,
     ClassifierReuse,
     ContrastiveRepresentation,
     CrossEntropy,
@@ -134,12 +135,13 @@ def test_what_the_parts_learn_and_remember_is_the_mixtures(pair):
 
 
 def test_the_others_are_attached_to_the_network_that_one_part_deploys(pair):
-    mixture = Mixture(parts={"at": attention(ce_weight=0.0), "simkd": ClassifierReuse(), "kd": soft_targets()})
+    cat = ClassAttention(ce_weight=0.0, feature_weight=1.0)  # asks its network for the classifier
+    mixture = Mixture(parts={"cat": cat, "simkd": ClassifierReuse(), "kd": soft_targets()})
     network = mixture.attach(*pair, TASK)
     assert isinstance(network, ReusedClassifier)
     assert list(mixture.parameters()) == []
     terms = mixture(*seen(network, pair[1]), batch(), PROGRESS)
-    assert list(terms) == ["at/feature", "simkd/feature", "kd/ce", "kd/kd"]
+    assert list(terms) == ["cat/feature", "simkd/feature", "kd/ce", "kd/kd"]
     torch.stack(list(terms.values())).sum().backward()
     assert network.projector[0].weight.grad.norm() > 0
 

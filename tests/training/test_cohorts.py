@@ -7,7 +7,6 @@ from distill.data import ImageStream
 from distill.losses.logit import zscore_kd
 from distill.teachers import LiveTeacher
 
-
 MEASURED = ("seconds", "peak_memory_bytes")
 
 
