@@ -37,9 +37,9 @@ def cast(value: Any, annotation: Any) -> Any:
     if origin in (tuple, list, collections.abc.Sequence):
         return _sequence(value, origin, typing.get_args(annotation))
     if origin is dict or annotation is dict:
-        if isinstance(value, dict):
-            return value
-        raise Mismatch("a mapping")
+        if not isinstance(value, dict):
+            raise Mismatch("a mapping")
+        return _mapping(value, typing.get_args(annotation))
     if origin is collections.abc.Callable or annotation in (collections.abc.Callable, typing.Callable):
         if isinstance(value, dict) and "_target_" in value:
             return value
@@ -75,6 +75,15 @@ def _first_fit(value: Any, members: tuple[Any, ...]) -> Any:
 def _expressible(annotation: Any) -> bool:
     known = (*_WORDS, None, types.NoneType)
     return annotation in known or typing.get_origin(annotation) is not None
+
+
+def _mapping(value: dict[Any, Any], inner: tuple[Any, ...]) -> dict[Any, Any]:
+    if not inner:
+        return value
+    try:
+        return {key: cast(item, inner[1]) for key, item in value.items()}
+    except Mismatch as mismatch:
+        raise Mismatch(f"a mapping with {mismatch} at every key") from None
 
 
 def _sequence(value: Any, origin: type, inner: tuple[Any, ...]) -> Any:

