@@ -25,7 +25,7 @@ demo: env  ## teacher, baseline, KD and Z-score KD on the bundled digits, then t
 	.venv/bin/distill table dataset=digits
 
 test: env  ## run the tests, offline (ARGS= reaches pytest, as in ARGS="-k wheel -x")
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest -n 2 --dist loadfile $(ARGS)
 
 lint: env  ## check format, lint and types
 	.venv/bin/ruff format --check .

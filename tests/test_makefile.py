@@ -74,7 +74,7 @@ def test_the_second_call_installs_nothing(checkout: Checkout) -> None:
     assert "pip install" in install
     assert "-c .ci/constraints.txt" in install
     assert checkout.make("test").returncode == 0
-    assert checkout.calls() == ["pytest "]
+    assert checkout.calls() == ["pytest -n 2 --dist loadfile"]
 
 
 def test_new_constraints_install_again(checkout: Checkout) -> None:
@@ -103,7 +103,7 @@ def test_arguments_reach_pytest(checkout: Checkout) -> None:
     checkout.make("env")
     checkout.calls()
     checkout.make("test", "ARGS=-k wheel -x")
-    assert checkout.calls() == ["pytest -k wheel -x"]
+    assert checkout.calls() == ["pytest -n 2 --dist loadfile -k wheel -x"]
 
 
 def test_an_old_python_is_refused_in_a_sentence(checkout: Checkout) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from distill.cli.grammar import FINISHED, REFUSED
 from distill.cli.models import HELP, main
+from distill.compose.locate import configs_dir
 
 Capture = pytest.CaptureFixture[str]
 
@@ -53,7 +54,10 @@ def test_every_preset_with_its_exact_figures(capsys: Capture, tmp_path: Path) ->
     told = listed(capsys, "--config-dir", str(mine.parent))
     assert (told["dataset"], told["classes"], told["image_size"]) == ("cifar100", 100, 32)
     found = {model["name"]: (model["parameters"], model["macs"]) for model in told["models"]}
-    assert found == FIGURES | {"my_net": FIGURES["resnet14"]}
+    assert found | FIGURES == found  # the other families' figures are tests/models/test_published_figures.py's
+    assert found["my_net"] == FIGURES["resnet14"]
+    shipped = {path.stem for path in (configs_dir() / "student").glob("*.yaml")} - {"timm", "torchvision"}
+    assert found.keys() == {*shipped, "my_net"}
     names = [model["name"] for model in told["models"]]
     assert names.index("resnet8") < names.index("resnet14") < names.index("resnet110")
     resnet32x4 = told["models"][names.index("resnet32x4")]
