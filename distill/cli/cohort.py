@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from distill.cli.jobs import Outcome, plan_job, run_plans
 from distill.compose.plan import RunPlan
+from distill.compose.source import epochs_asked
 
 
 def launch(configs: Sequence[DictConfig], task: Any, *, size: int) -> list[JobReturn]:
@@ -23,8 +24,10 @@ def launch(configs: Sequence[DictConfig], task: Any, *, size: int) -> list[JobRe
     options = task.keywords
     planned = [plan_job(config, config.hydra, options["config_dir"]) for config in configs]
     outcomes: dict[str, Outcome] = {}
-    for group in cohorts([plan for plan in planned if isinstance(plan, RunPlan)], size=size):
-        for plan, outcome in zip(group, run_plans(group, retry=options["retry"]), strict=True):
+    groups = cohorts([plan for plan in planned if isinstance(plan, RunPlan)], size=size)
+    asked = epochs_asked(groups)
+    for group in groups:
+        for plan, outcome in zip(group, run_plans(group, retry=options["retry"], asked=asked), strict=True):
             outcomes[plan.run_id] = outcome
     returns = []
     for job in planned:

@@ -1,18 +1,18 @@
 """Planned runs from their locks to their results: skip, wait, resume or train, teachers first."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import torch
 
+from distill.cli.stopping import Busy, Interrupted, RunFailed, stop_signals
+from distill.cli.tabling import choose_source
 from distill.cli.teaching import EVALUATION_BATCH, MeasuredTeacher, measured_teacher
 from distill.compose.plan import RunPlan
 from distill.compose.rebuild import weights_of
+from distill.compose.source import epochs_asked, not_from_a_table, teacher_use
 from distill.data import EvaluationStream, ImageStream
 from distill.runs.checkpoint import Loaded
 from distill.runs.directory import RunDirectory
@@ -25,18 +25,7 @@ from distill.training import Member, Watch, fit
 
 Result = Mapping[str, Any]
 CHECKPOINT_SHARE = 0.02  # of a run's time
-
-
-class Busy(RuntimeError):
-    """Another process is at work on the run; the text says who."""
-
-
-class RunFailed(RuntimeError):
-    """The run has failed, now or before; the text says how."""
-
-
-class Interrupted(RuntimeError):
-    """The user asked to stop; the state is saved."""
+SOURCE = "teacher source"  # among the conditions of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -54,14 +43,21 @@ class Cohort:
     retry: bool
     console: Console
     size: int
+    asked: Mapping[str, int]
     members: dict[str, Member] = field(default_factory=dict)
     directories: dict[str, RunDirectory] = field(default_factory=dict)
     endings: dict[str, Result | Exception] = field(default_factory=dict)
     teachers: dict[object, MeasuredTeacher] = field(default_factory=dict)
+    sources: dict[object, str] = field(default_factory=dict)
 
 
 def execute(
-    plans: Sequence[RunPlan], console: Console, *, retry: bool = False, wait: bool = False
+    plans: Sequence[RunPlan],
+    console: Console,
+    *,
+    retry: bool = False,
+    wait: bool = False,
+    asked: Mapping[str, int] | None = None,
 ) -> list[Result | Exception]:
     """How each run ended: its result, at once where it is finished already; else Busy, RunFailed or StorageError.
 
@@ -70,12 +66,13 @@ def execute(
         console: told what happens.
         retry: take up runs that failed before.
         wait: where another process holds a run, wait for it (and take over if it dies) instead of giving up.
+        asked: what the whole command asks of each teacher (`epochs_asked`), where these are not all of its runs.
 
     Raises:
         Interrupted: the user stopped it; every member has saved its state.
     """
     distinct = {plan.run_id: plan for plan in plans}.values()
-    cohort = Cohort(retry, console, len(distinct))
+    cohort = Cohort(retry, console, len(distinct), {**epochs_asked([list(distinct)]), **(asked or {})})
     with ExitStack() as locks:
         # who needs a teacher comes first: it trains that teacher before this process locks it as a run of its own
         for plan in sorted(distinct, key=lambda plan: plan.teacher is None):
@@ -112,19 +109,26 @@ def _admit(plan: RunPlan, cohort: Cohort, locks: ExitStack, *, wait: bool) -> No
     threads = plan.config["engine"]["threads"]
     if threads is not None:
         torch.set_num_threads(threads)
-    teacher = _teacher(plan, cohort)
+    loaded = directory.load()
+    teacher = _teacher(plan, cohort, loaded)
     if cohort.retry:
         directory.clear_failure()
     first = None if plan.first_stage is None else _trained(plan.first_stage, cohort, what="first stage")
-    _begin(plan, directory, teacher, first, cohort)
+    _begin(plan, directory, loaded, teacher, first, cohort)
 
 
 def _begin(
-    plan: RunPlan, directory: RunDirectory, teacher: MeasuredTeacher | None, first: RunRecord | None, cohort: Cohort
+    plan: RunPlan,
+    directory: RunDirectory,
+    loaded: Loaded | None,
+    teacher: MeasuredTeacher | None,
+    first: RunRecord | None,
+    cohort: Cohort,
 ) -> None:
     """Open the run's folder, build the member and put it where its last checkpoint stands."""
     facts = None if teacher is None else teacher.facts
-    conditions = byte_conditions(plan.device, precision=plan.precision)
+    source = {} if facts is None else {SOURCE: facts["source"]}
+    conditions = byte_conditions(plan.device, precision=plan.precision, **source)
     batch_size = plan.recipe.batch_size
     objective = plan.objective()
     stream = ImageStream(
@@ -160,7 +164,6 @@ def _begin(
         },
         provenance=collect(plan.device, precision=plan.precision, engine=engine, teacher=facts),
     )
-    loaded = directory.load()
     if loaded is not None:
         _restore(member, loaded, directory)
         differs = why_bytes_differ(loaded.state.get("conditions", {}), conditions)
@@ -201,14 +204,24 @@ def _train(cohort: Cohort) -> None:
             cohort.endings[run_id] = directory.result or {}
 
 
-def _teacher(plan: RunPlan, cohort: Cohort) -> MeasuredTeacher | None:
-    """The plan's teacher, trained first where no finished run has it; shared by the cohort."""
+def _teacher(plan: RunPlan, cohort: Cohort, loaded: Loaded | None) -> MeasuredTeacher | None:
+    """The plan's teacher, trained first where no finished run has it; shared by the cohort.
+
+    A run that is taken up keeps the source it began with.
+    """
     if plan.teacher is None:
         return None
-    key = (plan.teacher.run_id, plan.config["teacher"]["precision"], plan.objective().logits_only)
+    record = _trained(plan.teacher, cohort, what="teacher") if isinstance(plan.teacher, RunPlan) else plan.teacher
+    use = teacher_use(plan)
+    kept = None if loaded is None else loaded.state.get("conditions", {}).get(SOURCE, "live")
+    choice = (use, not_from_a_table(plan.objective()), plan.config["teacher"]["source"], kept)
+    if choice not in cohort.sources:
+        epochs = cohort.asked.get(use, plan.recipe.epochs)
+        cohort.sources[choice] = choose_source(plan, record, kept=kept, epochs=epochs, note=cohort.console.note)
+    source = cohort.sources[choice]
+    key = (plan.teacher.run_id, plan.config["teacher"]["precision"], plan.objective().logits_only, source)
     if key not in cohort.teachers:
-        record = _trained(plan.teacher, cohort, what="teacher") if isinstance(plan.teacher, RunPlan) else plan.teacher
-        cohort.teachers[key] = measured_teacher(plan, record, note=cohort.console.note)
+        cohort.teachers[key] = measured_teacher(plan, record, source=source, note=cohort.console.note)
     return cohort.teachers[key]
 
 
@@ -217,7 +230,7 @@ def _trained(plan: RunPlan, cohort: Cohort, *, what: str) -> RunRecord:
     if plan.run_id not in cohort.endings:
         if not RunDirectory(plan.directory).is_finished:
             cohort.console.note(f"{what} {plan.directory.name} is needed first")
-        (ending,) = execute([plan], cohort.console, retry=cohort.retry, wait=True)
+        (ending,) = execute([plan], cohort.console, retry=cohort.retry, wait=True, asked=cohort.asked)
         cohort.endings[plan.run_id] = ending
     failure = cohort.endings[plan.run_id]
     if isinstance(failure, Exception):
@@ -232,27 +245,3 @@ def _finished(plan: RunPlan) -> RunRecord:
     if record is None or damage:
         raise StorageError(f"{damage}; restore it, or delete the folder to train the run again")
     return record
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a request, so that state is saved; the second one acts as ever.
-
-    A signal that is ignored (SIGINT in the background of a script) stays ignored.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, ask) for number in heard}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

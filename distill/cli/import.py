@@ -88,8 +88,8 @@ def _import(line: CommandLine) -> int:
     if any("._target_" in key for key in line.pairs):
         import_from_here()
 
-    from distill.cli.execute import Busy
     from distill.cli.importing.run import carry_out  # with torch, for which no help waits
+    from distill.cli.stopping import Busy
 
     try:
         carry_out(line, Path(line.pairs[FILE]))

@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from distill.cli import silence
-from distill.cli.execute import Busy, Console, Interrupted, Result, execute
+from distill.cli.execute import Console, Result, execute
 from distill.cli.grammar import BUSY, FAILED, FINISHED
 from distill.cli.progress import Progress, duration
+from distill.cli.stopping import Busy, Interrupted
 from distill.compose.composed import from_hydra
 from distill.compose.plan import RunPlan
 from distill.compose.preflight import Faults, preflight
@@ -35,10 +36,12 @@ class Outcome:
         return self.accuracy
 
 
-def run_job(config: DictConfig, *, config_dir: Path | None, retry: bool) -> Outcome:
+def run_job(
+    config: DictConfig, *, config_dir: Path | None, retry: bool, asked: Mapping[str, int] | None = None
+) -> Outcome:
     """One job of a sweep, in whatever process the launcher started it. Never raises: the outcome says what failed."""
     planned = plan_job(config, HydraConfig.get(), config_dir)
-    return planned if isinstance(planned, Outcome) else run_plans([planned], retry=retry)[0]
+    return planned if isinstance(planned, Outcome) else run_plans([planned], retry=retry, asked=asked)[0]
 
 
 def plan_job(config: DictConfig, hydra: Any, config_dir: Path | None) -> RunPlan | Outcome:
@@ -52,11 +55,14 @@ def plan_job(config: DictConfig, hydra: Any, config_dir: Path | None) -> RunPlan
         return Outcome(name, "", FAILED, f"{name}: {faults.sentences[0]}")
 
 
-def run_plans(plans: Sequence[RunPlan], *, retry: bool) -> list[Outcome]:
-    """Execute runs side by side and say how each ended, on the screen and as an outcome."""
+def run_plans(plans: Sequence[RunPlan], *, retry: bool, asked: Mapping[str, int] | None = None) -> list[Outcome]:
+    """Execute runs side by side and say how each ended, on the screen and as an outcome.
+
+    `asked` is what the whole command asks of its teachers.
+    """
     done_before = {plan.run_id for plan in plans if (plan.directory / "result.json").is_file()}
     try:
-        endings = execute(plans, Console(partial(print, flush=True), Progress()), retry=retry)
+        endings = execute(plans, Console(partial(print, flush=True), Progress()), retry=retry, asked=asked)
     except Interrupted as error:
         print(error, file=sys.stderr)
         raise SystemExit(FAILED) from None  # the user wants the whole command to stop

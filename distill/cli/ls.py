@@ -1,14 +1,31 @@
 """`distill ls`: one run a line."""
 
+import sys
 from collections.abc import Sequence
 
-from distill.cli.grammar import FINISHED, FORMAT, OUT, UsageError, deliver, parse, refuse, select, wants_help
+from distill.cli.grammar import (
+    FAILED,
+    FINISHED,
+    FORMAT,
+    OUT,
+    Option,
+    UsageError,
+    deliver,
+    parse,
+    refuse,
+    select,
+    wants_help,
+)
+from distill.runs.files import StorageError
+from distill.runs.occupied import remove_table, size_of, tables
+from distill.runs.store import RunRecord
 from distill.tables.filters import FILTERS
-from distill.tables.listing import as_data, entries, sheet
+from distill.tables.listing import as_data, entries, sheet, sized
 from distill.tables.output import Views
 
 KEYS = (*FILTERS, "runs_dir")
-OPTIONS = (FORMAT, OUT)
+SIZE, PRUNE = Option("--size"), Option("--prune")
+OPTIONS = (FORMAT, OUT, SIZE, PRUNE)
 
 HELP = """\
 distill ls [key=value ...] [--option ...]     list runs: one a line, finished or not
@@ -25,13 +42,19 @@ which runs (a list means any of them)
 how it looks
   --format terminal|markdown|latex|csv|json      (default: terminal; plain lines when piped)
   --out FILE           write there instead; FILE.md .tex .csv .json choose their format
+  --size               what each run takes of the disk, the tables of its logits included
+
+and what can go
+  --prune              instead of listing them, remove the tables that lie with these runs; they are built
+                       again where one is needed, and runs and weights stay
 
 examples
   distill ls
   distill ls dataset=digits loss=kd
   distill ls | grep unfinished
+  distill ls --prune student=resnet32x4
 
-exit codes: 0 done, also when there is nothing to list; 2 refused
+exit codes: 0 done, also when there is nothing to list; 1 a table could not be removed; 2 refused
 """
 
 
@@ -48,18 +71,44 @@ def main(argv: list[str]) -> int:
 
 def _list(argv: Sequence[str]) -> int:
     line = parse(argv, keys=KEYS, options=OPTIONS, dotted=True)
+    prunes = PRUNE.word in line.options
+    if prunes and len(line.options) > 1:
+        line.faults.append(f"{PRUNE.word} lists nothing: give it without other options")
     selection = select(line)
     if not selection.chosen:
         print(selection.nothing())
         return FINISHED
+    if prunes:
+        return _prune(selection.chosen)
     listed = entries(selection.chosen)
+    if SIZE.word in line.options:
+        listed = sized(listed)
     deliver(
         Views(
             sheet=lambda everything: sheet(listed),
             records=lambda: as_data(listed),
             document=lambda: {"runs": as_data(listed)},
-            notes=list,
+            notes=lambda: sheet(listed).notes,
         ),
         line,
     )
     return FINISHED
+
+
+def _prune(records: Sequence[RunRecord]) -> int:
+    """Remove every table of the runs, say which, and how much room that made."""
+    freed, code = 0, FINISHED
+    for folder in (folder for record in records for folder in tables(record.path)):
+        try:
+            took = remove_table(folder)
+        except StorageError as error:
+            print(error, file=sys.stderr)
+            code = FAILED
+            continue
+        if took is None:
+            print(f"kept {folder}: it is being built")
+            continue
+        freed += took
+        print(f"removed {folder}, {size_of(took)}")
+    print(f"{size_of(freed)} freed" if freed else "no table to remove")
+    return code

@@ -10,12 +10,14 @@ from typing import Any
 
 from torch import nn
 
+from distill.cli.tabling import ready_rows, table_file
 from distill.compose.plan import RunPlan
 from distill.compose.rebuild import load_into, rebuild_network
+from distill.compose.source import teacher_precision
 from distill.data import EvaluationStream
 from distill.runs.files import StorageError, read_json, write_json
 from distill.runs.store import RunRecord
-from distill.teachers import LiveTeacher
+from distill.teachers import LiveTeacher, TableTeacher, Teacher
 from distill.training import Evaluation, evaluate
 
 EVALUATIONS = "evaluations.json"  # accuracies by (weights, data, precision), beside the weights they belong to
@@ -26,7 +28,7 @@ EVALUATION_BATCH = 256
 class MeasuredTeacher:
     """A teacher ready to answer, and what is recorded about it in its students' results."""
 
-    network: LiveTeacher
+    network: Teacher
     facts: Mapping[str, object]
 
 
@@ -35,24 +37,31 @@ def agrees(measured: Evaluation, recorded: float) -> bool:
     return abs(measured.accuracy - recorded) <= max(0.1, 200.0 / measured.count) + 1e-9
 
 
-def measured_teacher(plan: RunPlan, record: RunRecord, *, note: Callable[[str], None]) -> MeasuredTeacher:
-    """The frozen network of the finished run `record` as `plan`'s teacher.
+def measured_teacher(plan: RunPlan, record: RunRecord, *, source: str, note: Callable[[str], None]) -> MeasuredTeacher:
+    """The frozen network of the finished run `record` as `plan`'s teacher, run `live` or read from its `table`.
 
     Raises:
-        StorageError: its weights are damaged, or its accuracy is not the one on record.
+        StorageError: its weights are damaged, its accuracy is not the one on record, or its table cannot be stored.
+        RunFailed, Interrupted: its table could not be finished.
     """
     assert record.result is not None
     if isinstance(plan.teacher, RunPlan):
-        network, precision = plan.teacher.network(), plan.teacher.precision
+        network = plan.teacher.network()
         load_into(network, record)
     else:
-        network, precision = rebuild_network(record), plan.config["teacher"]["precision"] or plan.precision
+        network = rebuild_network(record)
+    precision = teacher_precision(plan)
     network = network.to(plan.device)
     accuracy = _known_accuracy(plan, record, network, precision, note)
     weights = record.result["weights_sha256"]
-    teacher = LiveTeacher(network, weights=weights, precision=precision, taps=not plan.objective().logits_only)
-    facts = {"run_id": record.run_id, "weights_sha256": weights, "accuracy": accuracy, "source": "live"}
-    return MeasuredTeacher(teacher, facts)
+    facts = {"run_id": record.run_id, "weights_sha256": weights, "accuracy": accuracy, "source": source}
+    if source == "live":
+        live = LiveTeacher(network, weights=weights, precision=precision, taps=not plan.objective().logits_only)
+        return MeasuredTeacher(live, facts)
+    file = table_file(plan, record)
+    rows = ready_rows(file, network, plan, note=note)
+    table = TableTeacher(rows, spec=file.spec, network=network, device=plan.device)
+    return MeasuredTeacher(table, {**facts, "table": file.spec.key})
 
 
 def _known_accuracy(

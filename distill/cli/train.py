@@ -60,6 +60,7 @@ def train(command: Command) -> int:
 
     from distill.cli.jobs import run_job, run_plans, summarise  # with torch, which --help must not wait for
     from distill.compose.preflight import Faults
+    from distill.compose.source import epochs_asked
     from distill.compose.sweep import prepare
 
     try:
@@ -82,7 +83,8 @@ def train(command: Command) -> int:
         return run_plans(sweep.jobs, retry=command.retry)[0].code
     if all((job.directory / RESULT).is_file() for job in sweep.jobs):  # typed again: nothing to launch
         return summarise(run_plans(sweep.jobs, retry=command.retry))
-    run = partial(run_job, config_dir=command.config_dir, retry=command.retry)
+    asked = epochs_asked([job] for job in sweep.jobs)
+    run = partial(run_job, config_dir=command.config_dir, retry=command.retry, asked=asked)
     try:
         returned = presets.hydra.multirun("train", run, sweep.overrides, with_log_configuration=False)
     except BrokenPipeError:

@@ -26,6 +26,7 @@ Values
   runs_dir=DIR (or DISTILL_RUNS)  dataset.npz=FILE  dataset.root=DIR  dataset.limit=N  dataset.holdout=N
   engine.device=auto|cpu|cuda:0   teacher.seed=0  teacher.precision=fp32  teacher.recipe.epochs=240
   engine.threads=N                teacher.run=ID|PATH (take a finished run as teacher)
+  teacher.source=live|table|auto  run the teacher on every batch, or read its logits from a table built once
   student=timm student.name=NAME  student._target_=package.Class (your own network)
 
 Options

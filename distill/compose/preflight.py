@@ -14,6 +14,7 @@ from distill.compose.names import recipe_name, run_names
 from distill.compose.plan import RunPlan, plan_run
 from distill.compose.presets import Presets
 from distill.compose.schema import Root
+from distill.compose.source import other_source, source_faults
 from distill.compose.stages import FirstStage, first_stage_config, join_stages, split_stages
 from distill.compose.weights import reduce_alpha
 from distill.runs.layout import FIRST_STAGE
@@ -60,6 +61,9 @@ def preflight(
         first_objective, stage.get("loss")
     )
     teacher_node: Mapping[str, Any] = config.get("teacher") or {}
+    if needs_teacher and "teacher" not in uncertain:
+        option = composed.choices.get("loss", "?")
+        faults += source_faults(teacher_node, (objective, first_objective), option=option)
     teacher_recipe = parts.try_recipe(teacher_node.get("recipe"), "teacher.recipe", faults)
     teacher_loss = parts.try_objective(teacher_node.get("loss"), "teacher.loss", faults)
     if teacher_loss is not None and teacher_loss.needs_teacher:
@@ -107,7 +111,11 @@ def preflight(
         teacher_names = {**names, "student": names["teacher"], "teacher": "none", "loss": "ce", "recipe": own_recipe}
         teacher = plan_run(teacher_config, teacher_names, recipe=teacher_recipe, teacher=None, **common)
     first = _first_stage(config, stage, names, teacher, **common) if stage else None
-    return plan_run(config, names, recipe=recipe, teacher=teacher, first_stage=first, **common)
+    plan = plan_run(config, names, recipe=recipe, teacher=teacher, first_stage=first, **common)
+    conflict = other_source(plan)
+    if conflict:
+        raise Faults([conflict])
+    return plan
 
 
 def _first_stage(

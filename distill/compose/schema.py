@@ -5,6 +5,7 @@ from typing import Any, Literal, NewType
 
 NAN = float("nan")
 Precision = Literal["fp32", "bf16", "auto"]
+Source = Literal["live", "table", "auto"]
 # a node with a `_target_`, typed by the signature of what that names
 Target = NewType("Target", dict[str, Any])
 
@@ -39,6 +40,7 @@ class TeacherNode:
 
     seed: int
     precision: Precision | None
+    source: Source
     run: str | None
     loss: Target
     recipe: Target

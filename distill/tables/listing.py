@@ -1,19 +1,22 @@
 """One run a line: what it is, how far it came, and its last accuracy."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from distill.runs.files import StorageError
 from distill.runs.layout import METRICS
 from distill.runs.lines import read_lines
 from distill.runs.lock import RunLock
+from distill.runs.occupied import occupied, size_of
 from distill.runs.store import RunRecord
 from distill.tables.ordering import natural
 from distill.tables.sheet import Sheet
 from distill.tables.words import without_places
 
 SPLITS = ("test", "holdout")
+HEADERS = ("id", "status", "dataset", "student", "teacher", "loss", "seed", "precision", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Entry:
     accuracy: float | None
     split: str | None
     path: str
+    bytes: int | None  # on the disk, where it was asked for
 
 
 def entries(records: Iterable[RunRecord]) -> list[Entry]:
@@ -42,21 +46,27 @@ def entries(records: Iterable[RunRecord]) -> list[Entry]:
     return sorted(map(_entry, records), key=_position)
 
 
+def sized(listed: Iterable[Entry]) -> list[Entry]:
+    """The same with the bytes that each run takes, the tables that lie with it included."""
+    return [replace(entry, bytes=occupied(Path(entry.path))) for entry in listed]
+
+
 def sheet(listed: Sequence[Entry]) -> Sheet:
-    """The listing as text cells."""
+    """The listing as text cells; with sizes where they are known."""
+    sizes = [entry.bytes for entry in listed if entry.bytes is not None]
     return Sheet(
         title="",
-        headers=("id", "status", "dataset", "student", "teacher", "loss", "seed", "precision", "accuracy"),
-        numeric=(*[False] * 6, True, False, True),
+        headers=(*HEADERS, "size") if sizes else HEADERS,
+        numeric=(*[False] * 6, True, False, True, *[True][: len(sizes)]),
         rows=tuple(_cells(entry) for entry in listed),
-        notes=(),
+        notes=(f"{size_of(sum(sizes))} together",) if sizes else (),
         divisible=False,
     )
 
 
 def as_data(listed: Sequence[Entry]) -> list[dict[str, Any]]:
     """The listing for CSV and JSON."""
-    return [asdict(entry) for entry in listed]
+    return [{key: value for key, value in asdict(entry).items() if (key, value) != ("bytes", None)} for entry in listed]
 
 
 def _position(entry: Entry) -> tuple[object, ...]:
@@ -77,6 +87,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         "?" if entry.seed is None else str(entry.seed),
         entry.precision,
         f"{accuracy} on holdout" if entry.split == "holdout" else accuracy,
+        *([] if entry.bytes is None else [size_of(entry.bytes)]),
     )
 
 
@@ -97,6 +108,7 @@ def _entry(record: RunRecord) -> Entry:
         accuracy=accuracy,
         split=split,
         path=str(record.path),
+        bytes=None,
     )
 
 

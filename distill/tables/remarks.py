@@ -1,5 +1,6 @@
 """What is said above and below a table."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from distill.tables.grouping import Row
@@ -38,7 +39,7 @@ def notes(table: Table) -> list[str]:
     found = [line.compared.difference for line in table.lines if line.compared.difference]
     legend = [_LEGEND] if any(each.welch or each.paired for each in found) else []
     hidden = [f"{table.not_shown} not shown"] if table.hidden else []
-    return [*legend, *_baselines(table), *_replicates(table), *hidden]
+    return [*legend, *_baselines(table), *_sources(table), *_replicates(table), *hidden]
 
 
 def _baselines(table: Table) -> list[str]:
@@ -53,6 +54,20 @@ def _baselines(table: Table) -> list[str]:
         for several in rivals
     ]
     return [*left_out, *dict.fromkeys(ambiguous)]
+
+
+def _sources(table: Table) -> list[str]:
+    """Rows that are compared with each other, but asked their teachers in different forms."""
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for line in table.lines:
+        if line.row.teacher and line.row.teacher.source:
+            found[student(line.row), line.row.context].add(line.row.teacher.source)
+    mixed = {name for (name, _), sources in found.items() if len(sources) > 1}
+    return [
+        f"the rows of {name} mix sources: some asked their teacher live, some read a table of its logits, exact"
+        " to its tolerance only; teacher.source=live or table under another runs_dir makes them alike"
+        for name in sorted(mixed)
+    ]
 
 
 def _replicates(table: Table) -> list[str]:

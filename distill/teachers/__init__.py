@@ -2,5 +2,6 @@
 
 from distill.teachers.live import LiveTeacher
 from distill.teachers.protocol import Teacher
+from distill.teachers.table import TableTeacher
 
-__all__ = ["LiveTeacher", "Teacher"]
+__all__ = ["LiveTeacher", "TableTeacher", "Teacher"]

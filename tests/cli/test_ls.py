@@ -129,3 +129,45 @@ def test_it_imports_nothing_heavy(store: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_sizes_are_a_column_and_a_sum(store: Path, capsys: Capture) -> None:
+    teacher = next(store.glob("resnet20-ce-*"))
+    table = teacher / "tables" / "0123"
+    table.mkdir(parents=True)
+    (table / "rows.bin").write_bytes(bytes(2_500_000))
+    assert main(["--size"]) == FINISHED
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.endswith("\taccuracy\tsize")
+    (line,) = [line for line in lines if "\tresnet20\tnone\t" in line]
+    assert line.endswith("\t97.00\t2.5 MB")
+    assert sum(line.endswith(" kB") for line in lines) == 6
+    assert main(["--size", "--format", "json"]) == FINISHED
+    sizes = [run["bytes"] for run in json.loads(capsys.readouterr().out)["runs"]]
+    assert max(sizes) == sum(path.stat().st_size for path in teacher.rglob("*") if path.is_file())
+    assert main(["--size", "--format", "markdown"]) == FINISHED
+    assert "2.5 MB together" in capsys.readouterr().out
+
+
+def test_prune_removes_the_tables_of_the_runs_chosen_and_nothing_else(store: Path, capsys: Capture) -> None:
+    tables = []
+    for run in sorted(store.iterdir()):
+        tables.append(run / "tables" / "0123")
+        tables[-1].mkdir(parents=True)
+        (tables[-1] / "rows.bin").write_bytes(bytes(10_000))
+    others = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file() and path.name != "rows.bin"}
+    assert main(["--prune", "student=resnet20"]) == FINISHED
+    (gone,) = [table for table in tables if not table.exists()]
+    assert capsys.readouterr().out == f"removed {gone}, 10 kB\n10 kB freed\n"
+    assert not gone.parent.exists()
+    assert gone.parent.parent.name.startswith("resnet20-ce-")
+    assert main(["--prune", "student=resnet20"]) == FINISHED
+    assert capsys.readouterr().out == "no table to remove\n"
+
+    with (tables[-1] / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert main(["--prune"]) == FINISHED
+    assert f"kept {tables[-1]}: it is being built" in capsys.readouterr().out
+    assert [table for table in tables if table.exists()] == [tables[-1]]
+    assert {path: path.stat().st_mtime_ns for path in others} == others
+    assert main(["--prune", "--size"]) == REFUSED

@@ -27,7 +27,7 @@ KEYS = {
 }
 OPTIONS = {
     ("student=resnet9",): ["student=resnet9 does not exist: did you mean 'resnet8'?"],
-    ("teacher=resnet33",): ["teacher=resnet33 does not exist: did you mean 'resnet32'?"],
+    ("teacher=resnet20x",): ["teacher=resnet20x does not exist: did you mean 'resnet20'?"],
     ("loss=zscre_kd",): ["loss=zscre_kd does not exist: did you mean 'zscore_kd'?"],
     ("loss=ablation/mean_olny",): ["loss=ablation/mean_olny does not exist: did you mean 'ablation/mean_only'?"],
     ("recipe=cifer",): ["recipe=cifer does not exist: did you mean 'cifar'?"],

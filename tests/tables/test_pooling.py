@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distill.runs.store import scan
-from distill.tables.remarks import heading
+from distill.tables.remarks import heading, notes
 from distill.tables.table import Table, build
 
 FILES = runpy.run_path(str(Path(__file__).with_name("store_files.py")))
@@ -148,3 +148,13 @@ def test_runs_that_are_not_finished_are_counted(runs_dir: Path) -> None:
     broken = add_run(runs_dir, seed=4)
     next(runs_dir.glob(f"*{broken}")).joinpath("result.json").write_text('{"split": "test"}')
     assert table_of(runs_dir).not_shown == "1 failed, 1 unfinished, 1 damaged"
+
+
+def test_rows_that_mix_sources_are_flagged(runs_dir: Path) -> None:
+    add_run(runs_dir, seed=1)
+    add_run(runs_dir, loss="ce")
+    add_run(runs_dir, seed=1, dataset="cifar100", teacher=TEACHER | {"source": "table"})
+    assert not any("mix sources" in note for note in notes(table_of(runs_dir)))
+    add_run(runs_dir, loss="zscore_kd", teacher=TEACHER | {"source": "table"})
+    (flag,) = [note for note in notes(table_of(runs_dir)) if "mix sources" in note]
+    assert flag.startswith("the rows of resnet8 mix sources: some asked their teacher live, some read a table")

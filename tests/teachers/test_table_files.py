@@ -169,6 +169,16 @@ def test_a_damaged_header_vouches_for_nothing(made: Made, text: bytes) -> None:
     assert file.open()[1] == []
 
 
+@pytest.mark.parametrize("crcs", [[1], [0] * 6, None, "12345", [None] * 5])
+def test_a_header_without_a_checksum_for_each_chunk_vouches_for_nothing(made: Made, crcs: object) -> None:
+    file = made()
+    header = json.loads((file.folder / HEADER).read_text())
+    if crcs == [1]:
+        crcs = header["crc32"][:1]
+    (file.folder / HEADER).write_text(json.dumps(header | {"crc32": crcs}))
+    assert file.open() == (None, ALL)
+
+
 def test_rows_that_are_gone_are_built_again(made: Made) -> None:
     file = made()
     (file.folder / ROWS).unlink()

@@ -6,19 +6,21 @@ from dataclasses import replace
 import pytest
 import torch
 from linear_teacher import CPU, Linear, one_epoch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.data import ImageDataset, synthetic
 from distill.losses.logit import kd, zscore_kd
+from distill.models import resnet8
 from distill.teachers import LiveTeacher, TableTeacher
 from distill.teachers.row_code import encode
 from distill.teachers.table_build import answers
 from distill.teachers.table_spec import TableSpec
+from distill.training import seeded
 
 Loss = Callable[..., Tensor]
 
 
-def table_of(network: Linear, dataset: ImageDataset) -> TableTeacher:
+def table_of(network: nn.Module, dataset: ImageDataset) -> TableTeacher:
     """A table in memory."""
     spec = TableSpec.of(dataset, weights="w", precision="fp32", device="cpu")
     row = torch.arange(spec.rows)
@@ -78,6 +80,16 @@ def test_it_answers_by_image_and_view_with_logits_alone(dataset: ImageDataset, l
         assert (output.features, output.embedding, output.strong) == ((), None, None)
 
 
+def test_the_teacher_is_asked_in_eval_mode(dataset: ImageDataset) -> None:
+    with seeded(1, "teacher"):
+        network = resnet8(num_classes=5).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    table = table_of(network, dataset)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    for batch in one_epoch(dataset, batch_size=5):
+        torch.testing.assert_close(table(batch).logits, network.eval()(batch.images).logits, rtol=1e-3, atol=1e-4)
+
+
 def test_it_refuses_what_it_cannot_know(dataset: ImageDataset, linear: Linear) -> None:
     table, batch = table_of(linear, dataset), one_epoch(dataset)[0]
     with pytest.raises(ValueError, match="strong view"):
@@ -109,3 +121,23 @@ def test_rows_of_another_shape_are_refused(dataset: ImageDataset, linear: Linear
     spec = TableSpec.of(dataset, weights="w", precision="fp32", device="cpu")
     with pytest.raises(ValueError, match=r"rows must be 216 \(images x views\), got 9"):
         TableTeacher(torch.zeros(9, 10, dtype=torch.int16), spec=spec, network=linear, device=CPU)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("share", [0.0, 0.5], ids=["on the host", "resident"])
+def test_on_a_gpu_it_answers_as_on_the_cpu(
+    dataset: ImageDataset, linear: Linear, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.teachers.table.SHARE", share)
+    expected, device = table_of(linear, dataset), torch.device("cuda")
+    spec = TableSpec.of(dataset, weights="w", precision="fp32", device="cpu")
+    table = TableTeacher(expected._rows, spec=spec, network=linear, device=device)
+    assert table._rows.is_cuda is (share > 0)
+    batch = one_epoch(dataset)[0]
+    view = batch.view.clone()
+    view[3] = -1
+    moved = replace(batch, index=batch.index.to(device), view=view.to(device))
+    logits = table(moved).logits.cpu()
+    assert logits[3].isnan().all()
+    kept = torch.arange(12) != 3
+    torch.testing.assert_close(logits[kept], expected(batch).logits[kept])

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from distill.cli.execute import Busy
 from distill.cli.grammar import UsageError
 from distill.cli.importing.folder import locked, now, write_records
 from distill.cli.importing.measured import counted, measure
 from distill.cli.importing.parts import at_hand, located
+from distill.cli.stopping import Busy
 from distill.cli.teaching import agrees
 from distill.compose.identity import short_names
 from distill.compose.plan import data_identity

@@ -1,0 +1,43 @@
+"""How runs end other than by finishing."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Busy(RuntimeError):
+    """Another process is at work on the run; the text says who."""
+
+
+class RunFailed(RuntimeError):
+    """The run has failed, now or before; the text says how."""
+
+
+class Interrupted(RuntimeError):
+    """The user asked to stop; the state is saved."""
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT or SIGTERM into a request, so that state is saved; the second one acts as ever.
+
+    A signal that is ignored (SIGINT in the background of a script) stays ignored.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in heard}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

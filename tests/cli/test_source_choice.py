@@ -1,0 +1,129 @@
+"""Which source a run's teacher has, and what is said of the choice."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from distill.cli import tabling
+from distill.cli.stopping import RunFailed
+from distill.cli.tabling import choose_source, table_file
+from distill.data import ImageDataset, synthetic
+from distill.objectives import CrossEntropy, Objective
+from distill.runs.files import StorageError
+from distill.runs.lock import RunLock
+from distill.teachers.table_build import build
+
+
+class Taps(Objective):
+    """Reads more than logits."""
+
+    logits_only = False
+
+
+class Case:
+    """12 images in 18 views; `source(...)` is the choice for one run."""
+
+    def __init__(self, folder: Path, dataset: ImageDataset) -> None:
+        self.dataset, self.notes = dataset, []
+        self.record = SimpleNamespace(path=folder / "resnet20-s0", result={"weights_sha256": "w"})
+        self.record.path.mkdir()
+
+    def plan(self, pinned: str = "auto", objective: Objective | None = None) -> SimpleNamespace:
+        return SimpleNamespace(
+            config={"teacher": {"source": pinned, "precision": None}},
+            precision="fp32",
+            dataset=self.dataset,
+            device=torch.device("cpu"),
+            objective=lambda: objective or CrossEntropy(ce_weight=1.0),
+            names={"loss": "kd"},
+            teacher=self.record,
+            directory=Path("runs/student"),
+        )
+
+    def source(self, *, epochs: int = 1, kept: str | None = None, **plan) -> str:
+        self.notes.clear()
+        return choose_source(self.plan(**plan), self.record, kept=kept, epochs=epochs, note=self.notes.append)
+
+    def build(self, chunks: list[int] | None = None) -> None:
+        file = table_file(self.plan(), self.record)
+        build(file, file.open()[1] if chunks is None else chunks, lambda i, v: torch.zeros(len(i), 5), batch_size=99)
+
+
+@pytest.fixture
+def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    monkeypatch.setattr(tabling.TableFile.__init__, "__kwdefaults__", {"chunk_rows": 54})  # three images
+    return Case(tmp_path, synthetic(classes=5, train_size=12, test_size=5, image_size=8, pad=1))
+
+
+@pytest.mark.parametrize(("epochs", "source"), [(1, "live"), (18, "live"), (19, "table")])
+def test_auto_takes_what_costs_fewer_forwards_and_says_why(case: Case, epochs: int, source: str) -> None:
+    assert case.source(epochs=epochs) == source
+    assert case.notes == [
+        f"teacher resnet20-s0: source {source}, {12 * epochs:,} forwards asked for ({epochs} epochs x 12 images) "
+        "and 216 to build the table (18 views): it pays from 18 epochs on"
+    ]
+
+
+def test_a_table_that_is_there_costs_nothing(case: Case) -> None:
+    case.build()
+    assert case.source(epochs=1) == "table"
+    assert "which is there already" in case.notes[0]
+
+
+def test_of_a_part_of_a_table_the_rest_is_weighed(case: Case) -> None:
+    case.build([0, 2, 3])
+    assert case.source(epochs=4) == "live"
+    assert "54 to build the table" in case.notes[0]
+    assert case.source(epochs=5) == "table"
+
+
+def test_without_room_or_leave_to_write_auto_is_live(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+        assert case.source(epochs=99) == "live"
+        assert "kB" in case.notes[0]
+        with pytest.raises(StorageError, match=r"free some, or set teacher\.source=live"):
+            tabling.ready_rows(table_file(case.plan(), case.record), None, case.plan(), note=case.notes.append)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert case.source(epochs=99) == "live"
+    assert "cannot be written to" in case.notes[0]
+
+
+def test_what_reads_more_than_logits_is_live_with_a_line(case: Case) -> None:
+    case.build()
+    assert case.source(epochs=999, objective=Taps()) == "live"
+    reason = "since no table can serve kd: it reads more of the teacher than its logits"
+    assert case.notes == [f"teacher resnet20-s0: source live, {reason}"]
+
+
+@pytest.mark.parametrize("pinned", ["live", "table"])
+def test_a_pinned_source_is_taken_without_a_word(case: Case, pinned: str) -> None:
+    assert case.source(pinned=pinned) == case.source(pinned=pinned, epochs=999) == pinned
+    assert case.notes == []
+
+
+def test_a_run_keeps_the_source_it_began_with(case: Case) -> None:
+    assert case.source(epochs=999, kept="live") == "live"
+    assert case.source(epochs=1, kept="table") == "table"
+    assert case.source(pinned="table", kept="table") == "table"
+    with pytest.raises(RunFailed, match=r"runs/student began with teacher\.source=live: .* another runs_dir"):
+        case.source(pinned="table", kept="live")
+
+
+def test_a_table_that_another_process_builds_is_waited_for(case: Case) -> None:
+    file = table_file(case.plan(), case.record)
+    with RunLock(file.folder) as lock, ThreadPoolExecutor(1) as pool:
+        assert lock.acquire()
+        rows = pool.submit(tabling.ready_rows, file, None, case.plan(), note=case.notes.append)
+        while not case.notes:
+            time.sleep(0.01)
+        case.build()
+        lock.release()
+        assert rows.result(timeout=60).shape == (216, 10)  # the one who waited had no network to build with
+    (note,) = case.notes
+    assert note.startswith(f"waiting for the table in {file.folder}: process ")
