@@ -13,7 +13,8 @@ from distill.cli import tabling
 from distill.cli.stopping import RunFailed
 from distill.cli.tabling import choose_source, table_file
 from distill.data import ImageDataset, synthetic
-from distill.objectives import CrossEntropy, Objective
+from distill.losses.logit import kd
+from distill.objectives import CrossEntropy, Objective, SoftTargets
 from distill.runs.files import StorageError
 from distill.runs.lock import RunLock
 from distill.teachers.table_build import build
@@ -39,7 +40,7 @@ class Case:
             precision="fp32",
             dataset=self.dataset,
             device=torch.device("cpu"),
-            objective=lambda: objective or CrossEntropy(ce_weight=1.0),
+            objective=lambda: objective or SoftTargets(divergence=kd, temperature=4.0, ce_weight=0.1, kd_weight=0.9),
             names={"loss": "kd"},
             teacher=self.record,
             directory=Path("runs/student"),
@@ -67,6 +68,12 @@ def test_auto_takes_what_costs_fewer_forwards_and_says_why(case: Case, epochs: i
         f"teacher resnet20-s0: source {source}, {12 * epochs:,} forwards asked for ({epochs} epochs x 12 images) "
         "and 216 to build the table (18 views): it pays from 18 epochs on"
     ]
+
+
+def test_no_table_is_built_for_what_reads_no_teacher(case: Case) -> None:
+    """The second stage of a method whose first stage had the teacher."""
+    assert case.source(epochs=99, objective=CrossEntropy()) == "live"
+    assert "it reads no teacher" in case.notes[0]
 
 
 def test_a_table_that_is_there_costs_nothing(case: Case) -> None:

@@ -35,8 +35,8 @@ OPTIONS = {
     ("experiment=cifar100/resnet20_resnet9",): [".* did you mean 'cifar100/resnet20_resnet8'?"],
     ("sweep=temprature",): ["sweep=temprature does not exist: did you mean 'temperature'?"],
     ("hydra/launcher=cohrt",): ["hydra/launcher=cohrt does not exist: did you mean 'cohort'?"],
-    ("loss=",): ["loss= does not exist: there are .*ce, kd,"],
-    ("teacher=null",): ["teacher=null does not exist: there are none,"],
+    ("loss=",): ["loss= does not exist: there are .* ce, crd,"],
+    ("teacher=null",): ["teacher=null does not exist: there are .* none,"],
     ("recipe@teacher.recipe=cifer",): ["recipe=cifer does not exist: did you mean 'cifar'?"],
     # of a node whose preset is not the one asked for, nothing more is said
     ("student=tim", "student.name=resnet18"): ["student=tim does not exist: did you mean 'timm'?"],
