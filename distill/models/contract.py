@@ -13,8 +13,8 @@ class Output:
     logits          (B, K)
     features        the taps (B, C, H, W) that the network's literature distils, first to last
     preactivations  one entry a feature: the map whose ReLU the feature is, or, where the network distils raw maps
-                    (`Network.features_are_activated` is False), the normalised map that the next block activates;
-                    None where there is neither
+                    (`Network.features_are_activated` is False), the normalised map that the next block activates, or
+                    the raw map itself where no block activates it; None where there is neither
     final_map       (B, C, H, W), the last map before pooling
     embedding       (B, D), what the classifier reads
     strong          the output on the strong view, filled by `fit` for objectives with two views

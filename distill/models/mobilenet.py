@@ -61,9 +61,11 @@ class MobileNetV2(Network):
     """MobileNetV2 for small images (B, 3, H, W).
 
     Taps: f0 the stem after its ReLU, f1 to f4 linear bottlenecks at the ends of groups 1, 2, 4 and 6; at 32x32 they
-    are 16, 16, 8, 4 and 2 pixels wide. There are no preactivations: no ReLU follows a bottleneck before the next
-    expansion, and the literature gives none for the stem. `final_map` is what the last 1x1 convolution makes of f4.
+    are 16, 16, 8, 4 and 2 pixels wide. No ReLU follows a bottleneck, so that it is its own preactivation; the
+    literature gives none for the stem. `final_map` is what the last 1x1 convolution makes of f4.
     """
+
+    features_are_activated = False
 
     def __init__(self, *, num_classes: int = 100) -> None:
         check_num_classes(num_classes)
@@ -92,7 +94,7 @@ class MobileNetV2(Network):
         for i, blocks in enumerate(self.blocks):
             x = blocks(x)
             if seen is not None and i in TAPPED:
-                seen.append((x, None))
+                seen.append((x, x))
         return pool_and_classify(self.conv2(x), self.head, seen)
 
 

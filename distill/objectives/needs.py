@@ -18,11 +18,16 @@ def need_features(output: Output, *, of: str, least: int = 1) -> tuple[Tensor, .
 
 
 def need_preactivations(output: Output, *, of: str) -> tuple[Tensor, ...]:
-    """The maps before the last ReLU of every tap; ValueError where any of them is missing."""
-    found = [p for p in output.preactivations if p is not None]
-    if not found or len(found) < len(output.features):
-        raise _lack(of, "a preactivation of every feature map", got=len(found))
-    return tuple(found)
+    """The maps before the last ReLU of every tap, one a tap; ValueError where a stage's is missing.
+
+    No method compares the stem, tap 0: where its preactivation is missing, the tap itself keeps its place.
+    """
+    stages = output.preactivations[1:]
+    found = [p for p in stages if p is not None]
+    if not found or len(found) < len(stages):
+        raise _lack(of, "a preactivation of every feature map behind the stem", got=len(found))
+    stem = output.preactivations[0]
+    return (output.features[0] if stem is None else stem, *found)
 
 
 def need_final_map(output: Output, *, of: str) -> Tensor:

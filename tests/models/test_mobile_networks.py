@@ -51,7 +51,8 @@ def test_mobilenet_is_the_definition(by_hand: Hand) -> None:
         torch.testing.assert_close(got, expected)
         assert bool((got < 0).any()), "a bottleneck is linear"
     assert not bool((output.features[0] < 0).any())
-    assert output.preactivations == (None,) * 5
+    assert output.preactivations[0] is None
+    assert all(p is f for p, f in zip(output.preactivations[1:], output.features[1:], strict=True))
     torch.testing.assert_close(output.final_map, final)
     torch.testing.assert_close(output.embedding, pooled)
     torch.testing.assert_close(output.logits, layers.linear(pooled, "classifier.0"))
