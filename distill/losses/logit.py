@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.losses.precision import at_least_float32
+from distill.losses.softened import log_softened
 from distill.losses.transform import center, identity, scale, standardize
 
 __all__ = [
@@ -42,8 +43,8 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float | T
     softmax is Eq. 1, the gradient Eq. 2; T^2 (section 2) is inside, so the gradient's scale hardly depends on
     T. Eq. 4 is the limit: for T -> infinity the value is the mean squared distance of centred logits / 2K.
     """
-    log_student = _log_softmax(student_logits, temperature)  # (B, K)
-    log_teacher = _log_softmax(teacher_logits, temperature)
+    log_student = log_softened(student_logits, temperature)  # (B, K)
+    log_teacher = log_softened(teacher_logits, temperature)
     divergence = functional.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
     return divergence * temperature * temperature
 
@@ -82,8 +83,8 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, *, temper
     The form in which Hinton et al. (2015, arXiv 1503.02531) state the objective (section 2, gradient Eq. 2),
     T^2 inside. It exceeds `kd` by T^2 times the teacher's entropy, so for the student both have one gradient.
     """
-    log_student = _log_softmax(student_logits, temperature)  # (B, K)
-    teacher = _log_softmax(teacher_logits, temperature).exp()
+    log_student = log_softened(student_logits, temperature)  # (B, K)
+    teacher = log_softened(teacher_logits, temperature).exp()
     return -(teacher * log_student).sum(dim=-1).mean() * temperature * temperature
 
 
@@ -94,7 +95,3 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     paper's factor 1/2 is not inside. Neither centred nor softened, no temperature. Per-sample terms.
     """
     return (at_least_float32(student_logits) - at_least_float32(teacher_logits)).square().sum(dim=-1).mean()
-
-
-def _log_softmax(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    return functional.log_softmax(at_least_float32(logits) / temperature, dim=-1)
