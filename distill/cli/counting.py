@@ -132,7 +132,7 @@ def _counted(name: str, node: Mapping[str, Any], classes: int, image_size: int) 
     except Refused as error:
         raise UsageError([f"{name}: {fault}" for fault in error.faults]) from error
     # whatever a network of somebody else's says to images of this size, or to tensors without content
-    except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError([f"{name} does not take images of {image_size} x {image_size} pixels: {reason}"]) from error
     return Counted(name, counted.parameters, counted.macs, network.embedding_dim, counted.feature_shapes)
@@ -143,7 +143,7 @@ def _without_values(node: Mapping[str, Any], classes: int) -> Network:
     try:
         with torch.device("meta"):
             return cast(Network, build_network(node, num_classes=classes, seed=0))
-    except (Refused, RuntimeError, NotImplementedError):
+    except (Refused, RuntimeError):
         return cast(Network, build_network(node, num_classes=classes, seed=0))
 
 

@@ -62,6 +62,11 @@ class CommandLine:
         return Path(self.options["--out"]) if "--out" in self.options else None
 
     @property
+    def config_dir(self) -> Path | None:
+        """The folder of `--config-dir`."""
+        return Path(self.options["--config-dir"]) if "--config-dir" in self.options else None
+
+    @property
     def form(self) -> str | None:
         """The format of `--format`."""
         return self.options.get("--format")
@@ -117,8 +122,11 @@ def parse(
 
 
 def _wrong_paths(line: CommandLine, *, out: Path | None) -> list[str]:
-    """What is wrong with the folder of runs and with `out`, a file to write."""
+    """What is wrong with the folders of runs and presets and with `out`, a file to write."""
     faults = []
+    if line.config_dir is not None and not line.config_dir.is_dir():
+        folder = line.options[CONFIG_DIR.word]
+        faults.append(f"--config-dir {folder!r} is not a folder: name the one with your presets")
     if line.runs_dir.exists() and not line.runs_dir.is_dir():
         faults.append(f"runs_dir must be a folder, {line.runs_dir} is a file: set runs_dir=DIR")
     if out is not None and out.is_dir():

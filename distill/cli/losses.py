@@ -1,7 +1,6 @@
 """`distill losses`: every loss preset with its paper, terms, needs and numbers."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from distill.cli import import_from_here
 from distill.cli.grammar import (
@@ -9,7 +8,6 @@ from distill.cli.grammar import (
     FINISHED,
     FORMAT,
     OUT,
-    CommandLine,
     UsageError,
     deliver,
     parse,
@@ -66,23 +64,13 @@ def main(argv: list[str]) -> int:
         return refuse(error)
 
 
-def read(argv: Sequence[str]) -> CommandLine:
-    """The command line with its faults."""
-    line = parse(argv, keys=KEYS, options=OPTIONS)
-    folder = line.options.get("--config-dir")
-    if folder is not None and not Path(folder).is_dir():
-        line.faults.append(f"--config-dir {folder!r} is not a folder: name the one with your presets")
-    return line
-
-
 def _losses(argv: Sequence[str]) -> int:
-    line = read(argv)
+    line = parse(argv, keys=KEYS, options=OPTIONS)
     line.check()
     import_from_here()
 
     from distill.cli.cataloguing import catalogue, views  # with torch, for which no refusal waits
 
-    folder = line.options.get("--config-dir")
     asked = line.pairs["loss"].split(",") if "loss" in line.pairs else []
-    deliver(views(catalogue(asked, config_dir=Path(folder) if folder else None)), line)
+    deliver(views(catalogue(asked, config_dir=line.config_dir)), line)
     return FINISHED

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from distill.cli import import_from_here
 from distill.cli.grammar import (
@@ -70,9 +69,8 @@ def _models(argv: Sequence[str]) -> int:
 
     from distill.cli.counting import count, views  # with torch, for which no refusal waits
 
-    folder = line.options.get("--config-dir")
     pairs = {key: value for key, value in line.pairs.items() if key != "runs_dir"}
-    deliver(views(count(pairs, config_dir=Path(folder) if folder else None)), line)
+    deliver(views(count(pairs, config_dir=line.config_dir)), line)
     return FINISHED
 
 
@@ -86,7 +84,4 @@ def read(argv: Sequence[str]) -> CommandLine:
             line.faults.append(f"unknown key {key!r}: {nearest(group, ('dataset', 'student'))}")
         if group == "student" and dot and "student" not in line.pairs:
             line.faults.append(f"{key} belongs to one network: name that too, student=NAME {key}={line.pairs[key]}")
-    folder = line.options.get("--config-dir")
-    if folder is not None and not Path(folder).is_dir():
-        line.faults.append(f"--config-dir {folder!r} is not a folder: name the one with your presets")
     return line

@@ -14,7 +14,7 @@ def usable_device(name: str, *, key: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{key}={name} cannot be used here ({reason}): set {key}=cpu or auto") from error
     return device

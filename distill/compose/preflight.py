@@ -1,6 +1,6 @@
 """Everything that can be wrong with a job is found here, before any work; what passes becomes a plan."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from distill.compose.schema import Root
 from distill.compose.source import other_source, source_faults
 from distill.compose.stages import FirstStage, first_stage_config, join_stages, split_stages
 from distill.compose.weights import reduce_alpha
+from distill.objectives import Objective
 from distill.runs.layout import FIRST_STAGE
 from distill.runs.store import RunRecord
 from distill.training import resolve_precision
@@ -54,7 +55,7 @@ def preflight(
     uncertain |= composed.uncertain
     config, stage = _checked(composed, uncertain, faults)
     device = parts.try_device(config.get("engine"), faults)
-    recipe = parts.try_recipe(config.get("recipe"), "recipe", faults)
+    parts.try_recipe(config.get("recipe"), "recipe", faults)
     objective = parts.try_objective(config.get("loss"), "loss", faults)
     first_objective = parts.try_objective(stage.get("loss"), f"loss.{FIRST_STAGE}.loss", faults)
     needs_teacher = parts.wants_teacher(objective, config.get("loss")) or parts.wants_teacher(
@@ -63,15 +64,11 @@ def preflight(
     teacher_node: Mapping[str, Any] = config.get("teacher") or {}
     if needs_teacher and "teacher" not in uncertain:
         option = composed.choices.get("loss", "?")
-        faults += source_faults(teacher_node, (objective, first_objective), option=option)
-    teacher_recipe = parts.try_recipe(teacher_node.get("recipe"), "teacher.recipe", faults)
+        _check_teacher(teacher_node, (objective, first_objective), option=option, faults=faults)
+    parts.try_recipe(teacher_node.get("recipe"), "teacher.recipe", faults)
     teacher_loss = parts.try_objective(teacher_node.get("loss"), "teacher.loss", faults)
     if teacher_loss is not None and teacher_loss.needs_teacher:
         faults.append("teacher.loss must not need a teacher itself: set loss@teacher.loss=ce")
-    if needs_teacher and not ("teacher" in uncertain or teacher_node.get("network") or teacher_node.get("run")):
-        faults.append(
-            f"loss={composed.choices.get('loss', '?')} needs a teacher: choose teacher=NAME or teacher.run=ID"
-        )
     dataset = parts.try_dataset(config.get("dataset"), faults, may_download=may_download)
     shape = parts.shape_of(config.get("dataset"), dataset, faults)
     if shape is not None:
@@ -93,29 +90,56 @@ def preflight(
         raise DataAbsent
 
     assert device is not None
-    assert recipe is not None
-    config["precision"] = resolve_precision(config["precision"], device)
-    runs_dir = Path(config.pop("runs_dir"))
-    config["loss"] = join_stages(config["loss"], stage)
+    common = {"runs_dir": Path(config.pop("runs_dir")), "dataset": dataset, "device": device}
+    return _identified(config, stage, composed, presets, finished=finished, taught=needs_teacher, **common)
+
+
+def _identified(
+    config: dict[str, Any],
+    stage: Mapping[str, Any],
+    composed: Composed,
+    presets: Presets,
+    *,
+    finished: RunRecord | None,
+    taught: bool,
+    **common: Any,
+) -> RunPlan:
+    """The plan of a configuration without faults; its teacher is the `finished` run, or has a plan of its own."""
+    device = common["device"]
+    config |= {"precision": resolve_precision(config["precision"], device), "loss": join_stages(config["loss"], stage)}
     names = run_names(composed, config, presets)
-    common: dict[str, Any] = {"runs_dir": runs_dir, "dataset": dataset, "device": device}
     teacher: RunPlan | RunRecord | None = finished
-    if not needs_teacher:
+    if not taught:
         names["teacher"], config["teacher"] = "none", None
     elif finished is not None:
         names["teacher"] = str(finished.names.get("student", finished.run_id))
     else:
-        assert teacher_recipe is not None
-        teacher_config = _teacher_config(config, device)
-        own_recipe = recipe_name(composed, teacher_config["recipe"], presets)
-        teacher_names = {**names, "student": names["teacher"], "teacher": "none", "loss": "ce", "recipe": own_recipe}
-        teacher = plan_run(teacher_config, teacher_names, recipe=teacher_recipe, teacher=None, **common)
+        teacher = _teacher(config, names, composed, presets, **common)
     first = _first_stage(config, stage, names, teacher, **common) if stage else None
-    plan = plan_run(config, names, recipe=recipe, teacher=teacher, first_stage=first, **common)
+    plan = plan_run(config, names, recipe=build_recipe(config["recipe"]), teacher=teacher, first_stage=first, **common)
     conflict = other_source(plan)
     if conflict:
         raise Faults([conflict])
     return plan
+
+
+def _check_teacher(
+    node: Mapping[str, Any], objectives: Sequence[Objective | None], *, option: str, faults: list[str]
+) -> None:
+    """What is wrong with the teacher of a loss that needs one, before anything is known of the data."""
+    faults += source_faults(node, objectives, option=option)
+    if not (node.get("network") or node.get("run")):
+        faults.append(f"loss={option} needs a teacher: choose teacher=NAME or teacher.run=ID")
+
+
+def _teacher(
+    config: Mapping[str, Any], names: Mapping[str, str], composed: Composed, presets: Presets, **common: Any
+) -> RunPlan:
+    """The plan of the teacher's own run."""
+    own = _teacher_config(config, common["device"])
+    recipe = recipe_name(composed, own["recipe"], presets)
+    own_names = {**names, "student": names["teacher"], "teacher": "none", "loss": "ce", "recipe": recipe}
+    return plan_run(own, own_names, recipe=build_recipe(own["recipe"]), teacher=None, **common)
 
 
 def _first_stage(

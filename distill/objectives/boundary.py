@@ -11,11 +11,10 @@ from distill.losses.boundary import activation_boundary
 from distill.losses.overhaul import halving_sum
 from distill.objectives.adapters import connector
 from distill.objectives.checks import refuse, weight_faults
-from distill.objectives.feature_terms import given, label_term, need_taps, outlines
+from distill.objectives.feature_terms import given, label_term, outlines
 from distill.objectives.learned import apply
-from distill.objectives.needs import need_preactivations
 from distill.objectives.objective import Objective, Task
-from distill.objectives.taps import pair_taps
+from distill.objectives.taps import paired_preactivations
 
 if TYPE_CHECKING:
     from distill.data import Batch
@@ -50,25 +49,17 @@ class ActivationBoundary(Objective):
         """One connector for each pair of stages."""
         if not self.needs_teacher:
             return
-        ours, theirs = outlines(student, teacher, task)
-        need_taps(ours, theirs, least=2)
-        students, teachers = _before_relu(ours, theirs)
-        self.pairs = pair_taps(students, teachers)
-        widths = [(students[i].shape[1], teachers[j].shape[1]) for i, j in self.pairs]
-        self.connectors = nn.ModuleList(connector(narrow, wide) for narrow, wide in widths)
+        pairs = paired_preactivations(*outlines(student, teacher, task))
+        self.connectors = nn.ModuleList(connector(ours.shape[1], theirs.shape[1]) for ours, theirs in pairs)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
-            students, teachers = _before_relu(student, given(teacher))
+            pairs = paired_preactivations(student, given(teacher))
             distances = [
-                activation_boundary(apply(connect, students[i]), teachers[j].detach(), margin=self.margin)
-                for (i, j), connect in zip(self.pairs, self.connectors, strict=True)
+                activation_boundary(apply(connect, ours), theirs, margin=self.margin)
+                for (ours, theirs), connect in zip(pairs, self.connectors, strict=True)
             ]
             terms["feature"] = self.feature_weight * halving_sum(distances)
         return terms
-
-
-def _before_relu(student: Output, teacher: Output) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    return need_preactivations(student, of="the student"), need_preactivations(teacher, of="the teacher")

@@ -12,10 +12,9 @@ from distill.losses.precision import at_least_float32
 from distill.losses.resize import to_common_size
 from distill.objectives.adapters import connector
 from distill.objectives.checks import refuse, weight_faults
-from distill.objectives.feature_terms import given, label_term, need_taps, outlines
-from distill.objectives.needs import need_preactivations
+from distill.objectives.feature_terms import given, label_term, outlines
 from distill.objectives.objective import Objective, Task
-from distill.objectives.taps import pair_taps
+from distill.objectives.taps import paired_preactivations
 
 if TYPE_CHECKING:
     from distill.data import Batch
@@ -77,11 +76,8 @@ class FeatureOverhaul(Objective):
         """One connector and one margin for each pair of stages."""
         if not self.needs_teacher:
             return
-        ours, theirs = outlines(student, teacher, task)
-        need_taps(ours, theirs, least=2)
-        students, teachers = _before_relu(ours, theirs)
-        self.pairs = pair_taps(students, teachers)
-        widths = [(students[i].shape[1], teachers[j].shape[1]) for i, j in self.pairs]
+        pairs = paired_preactivations(*outlines(student, teacher, task))
+        widths = [(ours.shape[1], theirs.shape[1]) for ours, theirs in pairs]
         self.connectors = nn.ModuleList(connector(narrow, wide) for narrow, wide in widths)
         self.margins = nn.ModuleList(NegativeMean(wide) for _, wide in widths)
 
@@ -93,13 +89,9 @@ class FeatureOverhaul(Objective):
         return terms
 
     def _distance(self, student: Output, teacher: Output) -> Tensor:
-        students, teachers = _before_relu(student, teacher)
         distances = []
-        for (i, j), connect, margin in zip(self.pairs, self.connectors, self.margins, strict=True):
-            ours, theirs = to_common_size(at_least_float32(students[i]), at_least_float32(teachers[j].detach()))
+        pairs = paired_preactivations(student, teacher)
+        for (before, target), connect, margin in zip(pairs, self.connectors, self.margins, strict=True):
+            ours, theirs = to_common_size(at_least_float32(before), at_least_float32(target))
             distances.append(partial_l2(connect(ours), theirs, margin=margin(theirs)))
         return halving_sum(distances)
-
-
-def _before_relu(student: Output, teacher: Output) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    return need_preactivations(student, of="the student"), need_preactivations(teacher, of="the teacher")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from distill.objectives.feature_terms import given, need_taps
+from distill.objectives.needs import need_preactivations
 
 if TYPE_CHECKING:
     from distill.models import Output
@@ -40,6 +41,14 @@ def pair_taps(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> tuple[Pai
 def paired(student: Output, teacher: Output | None) -> list[tuple[Tensor, Tensor]]:
     """The maps of `pair_taps`, student's first; the teacher's are cut from its graph."""
     ours, theirs = need_taps(student, given(teacher), least=2)
+    return [(ours[i], theirs[j].detach()) for i, j in pair_taps(ours, theirs)]
+
+
+def paired_preactivations(student: Output, teacher: Output) -> list[tuple[Tensor, Tensor]]:
+    """The maps before their ReLU in the pairs of `pair_taps`, student's first; the teacher's are cut from its graph."""
+    need_taps(student, teacher, least=2)
+    ours = need_preactivations(student, of="the student")
+    theirs = need_preactivations(teacher, of="the teacher")
     return [(ours[i], theirs[j].detach()) for i, j in pair_taps(ours, theirs)]
 
 

@@ -1,9 +1,8 @@
 """A member of a cohort: one student with all that trains and records it."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,26 +15,11 @@ from distill.training.evaluation import Evaluation, evaluate
 from distill.training.finite import NonFinite, first_non_finite
 from distill.training.memory import forget_peak, peak_memory
 from distill.training.meters import Meters
+from distill.training.optimizer_state import flattened, unflattened
 from distill.training.precision import autocast
 from distill.training.randomness import OwnRandomness, seeded
 from distill.training.recipe import Recipe
-
-
-class Recorder(Protocol):
-    """Where a member leaves its numbers: a run directory, or a list in a test."""
-
-    def log_epoch(self, metrics: Mapping[str, Any]) -> None: ...
-    def log_timing(self, timing: Mapping[str, Any]) -> None: ...
-    def save(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, object]) -> None: ...
-    def finish(self, result: Mapping[str, Any], *, weights: Mapping[str, torch.Tensor]) -> object: ...
-    def fail(self, failure: Mapping[str, Any]) -> None: ...
-
-
-class Checkpoints(Protocol):
-    """When to save, so that saving stays cheap."""
-
-    def due(self) -> bool: ...
-    def saving(self) -> AbstractContextManager[None]: ...
+from distill.training.recorder import Checkpoints, Recorder
 
 
 class Member:
@@ -200,14 +184,8 @@ class Member:
         tensors |= {f"objective/{k}": v for k, v in self.objective.state_dict().items()}
         tensors |= {f"randomness/{k}": v for k, v in self.randomness.state.items()}
         tensors |= {f"meters/{k}": v for k, v in self.meters.tensors().items()}
-        optimizer = self.optimizer.state_dict()
-        plain: dict[str, dict[str, Any]] = {}
-        for index, entries in optimizer["state"].items():
-            for key, value in entries.items():
-                if isinstance(value, torch.Tensor):
-                    tensors[f"optimizer/{index}/{key}"] = value
-                else:
-                    plain.setdefault(str(index), {})[key] = value
+        moments, optimizer = flattened(self.optimizer)
+        tensors |= {f"optimizer/{k}": v for k, v in moments.items()}
         return tensors, {
             "epoch": self.epoch,
             "step": self.step,
@@ -219,7 +197,7 @@ class Member:
             "last": self.last,
             "best": self.best,
             "conditions": self._conditions,
-            "optimizer": {"state": plain, "param_groups": optimizer["param_groups"]},
+            "optimizer": optimizer,
         }
 
     def restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
@@ -232,12 +210,7 @@ class Member:
         self.student.load_state_dict(part("student"))
         self.objective.load_state_dict(part("objective"))
         self.randomness.state = part("randomness")
-        per_parameter: dict[int, dict[str, Any]] = {int(i): dict(v) for i, v in state["optimizer"]["state"].items()}
-        for key, value in part("optimizer").items():
-            index, name = key.split("/", 1)
-            per_parameter.setdefault(int(index), {})[name] = value
-        groups = state["optimizer"]["param_groups"]
-        self.optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+        self.optimizer.load_state_dict(unflattened(part("optimizer"), state["optimizer"]))
         self.meters.restore(part("meters"), state["terms"], state["count"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]

@@ -95,8 +95,9 @@ def meet(student: nn.Module, teacher: nn.Module) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", FAMILIES + OTHERS)
 def test_every_family(name: str, outlines: None) -> None:
-    for student, teacher in ((name, "resnet8"), ("resnet8", name)):
-        meet(network(student), network(teacher))
+    told = [meet(network(student), network(teacher)) for student, teacher in ((name, "resnet8"), ("resnet8", name))]
+    if name == "resnet8":  # the same network on both sides has all that any method needs
+        assert not any(reason for each in told for reason in each.values())
 
 
 @pytest.mark.slow

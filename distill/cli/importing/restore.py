@@ -71,13 +71,7 @@ def restore(
         except StorageError as error:
             raise UsageError([f"{path}: {error}"]) from error
         recorded = record.result["last"]["accuracy"]
-        if found is not None and not agrees(found, recorded):
-            raise UsageError(
-                [
-                    f"{path} has {found.accuracy:.2f} % where its run recorded {recorded:.2f} %: these are not the "
-                    "weights of that run; put them into a folder of their own to import them without it"
-                ]
-            )
+        _check_agreement(path, found, recorded)
         for name in (METRICS, TIMING):
             if (path.parent / name).is_file():
                 files.write_bytes(target / name, (path.parent / name).read_bytes())
@@ -91,6 +85,17 @@ def restore(
     if digest != record.result["weights_sha256"] and found is None:
         say(f"its weights are not the bytes that the run recorded: {recorded:.2f} % is the record's, not measured")
     say(f"{target}: finished; use it as teacher.run={record.run_id}, or name it as it was trained")
+
+
+def _check_agreement(path: Path, found: Evaluation | None, recorded: float) -> None:
+    """UsageError where the weights were measured and have not the accuracy on record."""
+    if found is not None and not agrees(found, recorded):
+        raise UsageError(
+            [
+                f"{path} has {found.accuracy:.2f} % where its run recorded {recorded:.2f} %: these are not the "
+                "weights of that run; put them into a folder of their own to import them without it"
+            ]
+        )
 
 
 def _measured(
