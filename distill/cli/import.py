@@ -116,10 +116,8 @@ def read(argv: Sequence[str]) -> CommandLine:
         line.faults.append("dataset.npz and dataset.root name two places: keep one")
     if line.pairs.get("dataset.download", "true") not in ("true", "false"):
         line.faults.append(f"dataset.download cannot be {line.pairs['dataset.download']!r}: choose from true, false")
-    folder = line.options.get("--config-dir")
-    if folder is not None and not Path(folder).is_dir():
-        line.faults.append(f"--config-dir {folder!r} is not a folder: name the one with your presets")
-        del line.options["--config-dir"]
+    if line.config_dir is not None and not line.config_dir.is_dir():
+        del line.options[CONFIG_DIR.word]  # named as a fault already; what follows composes without it
     return line
 
 
