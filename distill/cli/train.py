@@ -1,7 +1,7 @@
 """`distill train`: compose, check everything, then train what is not finished."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,13 @@ from distill.cli.grammar import CONFIG_DIR, FAILED, FINISHED, REFUSED, Option, n
 from distill.cli.train_help import print_help
 from distill.runs.files import explain
 from distill.runs.layout import RESULT
+from distill.runs.store import read_run
 
 if TYPE_CHECKING:
     from distill.compose.plan import RunPlan
+    from distill.compose.presets import Presets
+    from distill.compose.selection import Selection
+    from distill.compose.sweep import Sweep
 
 OPTIONS = (
     Option("--multirun"),
@@ -58,9 +62,7 @@ def train(command: Command) -> int:
     """Check every job of the command, then run them; returns the exit code."""
     import_from_here()
 
-    from distill.cli.jobs import run_job, run_plans, summarise  # with torch, which --help must not wait for
-    from distill.compose.preflight import Faults
-    from distill.compose.source import epochs_asked
+    from distill.compose.preflight import Faults  # with torch, which --help must not wait for
     from distill.compose.sweep import prepare
 
     try:
@@ -79,6 +81,17 @@ def train(command: Command) -> int:
         for job in sweep.jobs:
             show(job)
         return FINISHED
+    code = _run(presets, sweep, command)
+    if sweep.selection is None:
+        return code
+    return max([code, *_train_chosen(sweep, sweep.selection, command)])
+
+
+def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
+    """Run the checked jobs of a command; returns its exit code."""
+    from distill.cli.jobs import run_job, run_plans, summarise
+    from distill.compose.source import epochs_asked
+
     if not sweep.multirun:
         return run_plans(sweep.jobs, retry=command.retry)[0].code
     if all((job.directory / RESULT).is_file() for job in sweep.jobs):  # typed again: nothing to launch
@@ -93,6 +106,34 @@ def train(command: Command) -> int:
         print(explain(Path(error.filename or sweep.jobs[0].runs_dir), error), file=sys.stderr)
         return FAILED
     return summarise([job.return_value for batch in returned for job in batch])
+
+
+def _train_chosen(sweep: "Sweep", selection: "Selection", command: Command) -> Iterator[int]:
+    """Choose the best cell of each method on the held-out images and train it on all; yields their exit codes."""
+    from distill.compose.selection import best_of_each_method
+    from distill.compose.sweep import prepare
+
+    finished = {position: read_run(job.directory) for position, job in enumerate(sweep.jobs)}
+    accuracies = {
+        position: float(record.result["last"]["accuracy"])
+        for position, record in finished.items()
+        if record is not None and record.status == "finished" and record.result is not None
+    }
+    chosen = best_of_each_method(selection.cells, accuracies)
+    for each in chosen:
+        values = " ".join(text.lstrip("+") for text in (*each.cell.method, *each.cell.values))
+        print(
+            f"chosen: {values}, {each.accuracy:.2f} % on {selection.holdout:,} held-out images, "
+            f"the best of {each.tried} configurations; now on all images, {selection.seeds} seeds",
+            flush=True,
+        )
+        presets, final = prepare(
+            selection.overrides(each.cell), multirun=True, config_dir=command.config_dir, faults=[], may_download=False
+        )
+        yield _run(presets, final, command)
+    for method in sorted({cell.method for cell in selection.cells} - {each.cell.method for each in chosen}):
+        print(f"nothing to choose from for {' '.join(method) or 'this sweep'}: no configuration finished")
+        yield FAILED
 
 
 def read_command(argv: Sequence[str]) -> Command:
@@ -123,8 +164,6 @@ def read_command(argv: Sequence[str]) -> Command:
 
 def show(plan: "RunPlan") -> None:
     """Print a job's resolved configuration, its id and whether it is finished."""
-    from distill.runs.store import read_run
-
     print(yaml.safe_dump(plain(plan.config), sort_keys=False), end="")
     record = read_run(plan.directory)
     print(f"# run id: {plan.run_id}")

@@ -39,15 +39,15 @@ def check_typed(node: Mapping[str, Any], schema: type, path: str, faults: list[s
         if key not in hints or (value == MISSING and key in optional):
             continue
         where, hint = _join(path, key), hints[key]
-        is_target = hint is Target or (Target in get_args(hint) and value is not None)
-        if not (is_target or dataclasses.is_dataclass(hint)):
+        node_type = next((each for each in (hint, *get_args(hint)) if _has_keys(each)), None)
+        if node_type is None or (value is None and node_type is not hint):
             checked[key] = check_value(value, hint, where, faults)
         elif not isinstance(value, Mapping):
             faults.append(f"{where} must be a node with keys of its own, got {value!r}: set {where}.KEY=VALUE")
-        elif is_target:
+        elif node_type is Target:
             checked[key] = check_target(value, where, faults)
         else:
-            checked[key] = check_typed(value, hint, where, faults)
+            checked[key] = check_typed(value, node_type, where, faults)
     return checked
 
 
@@ -103,6 +103,11 @@ def check_value(value: Any, annotation: Any, path: str, faults: list[str]) -> An
     except Mismatch as expected:
         faults.append(f"{path} must be {expected}, got {value!r}")
         return value
+
+
+def _has_keys(hint: Any) -> bool:
+    """Whether values of this type are nodes: it is a dataclass, or typed by a `_target_`."""
+    return hint is Target or dataclasses.is_dataclass(hint)
 
 
 def _is_node(value: Any) -> bool:

@@ -48,10 +48,20 @@ class TeacherNode:
 
 
 @dataclass
+class SelectNode:
+    """How a sweep tunes: `holdout` is the share of the training images kept out while the grid is run, `seeds` how many
+    runs (seeds 1, 2, ...) the best cell of each method is then given on all images."""
+
+    holdout: float
+    seeds: int
+
+
+@dataclass
 class SweepNode:
-    """The overrides a `sweep` preset adds: `params: {loss.temperature: "1,2,4"}`."""
+    """The overrides a `sweep` preset adds: `params: {loss.temperature: "1,2,4"}`; with `select` it tunes them."""
 
     params: dict[str, Any] = field(default_factory=dict)
+    select: SelectNode | None = None
 
 
 @dataclass

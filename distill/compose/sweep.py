@@ -1,22 +1,30 @@
 """From a command's overrides to the checked plans of all its jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distill.compose.composed import Composed
 from distill.compose.plan import RunPlan
 from distill.compose.preflight import DataAbsent, Faults, preflight
 from distill.compose.presets import FILLED, Presets
+from distill.compose.selection import Selection, cells_of, checked_seeds, held_out
+
+HOLDOUT = "dataset.holdout"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """All jobs of one command, and the overrides with which Hydra's sweeper makes the same jobs again."""
+    """All jobs of one command, and the overrides with which Hydra's sweeper makes the same jobs again.
+
+    With a `selection` they are trained without its held-out images, and it says what follows.
+    """
 
     jobs: list[RunPlan]
     overrides: list[str]
     multirun: bool
+    selection: Selection | None = None
 
 
 def prepare(
@@ -74,7 +82,36 @@ def prepare(
         raise Faults(found)
     if absent:
         plans = [preflight(job, presets) for job in composed]
-    return presets, Sweep(plans, [presets.text(o) for o in parsed], multirun)
+    texts = [presets.text(o) for o in parsed]
+    select = (base.config.get("sweep") or {}).get("select") if multirun else None
+    if select is None:
+        return presets, Sweep(plans, texts, multirun)
+    return presets, _tuned(select, plans, jobs, texts, presets)
+
+
+def _tuned(
+    select: Mapping[str, Any], plans: list[RunPlan], jobs: list[list[str]], texts: list[str], presets: Presets
+) -> Sweep:
+    """The same jobs without the images on which the best are chosen; all have passed with them already."""
+    typed = any(text.lstrip("+").startswith(f"{HOLDOUT}=") for text in texts)
+    holdouts = {plan.dataset.holdout for plan in plans}
+    try:
+        images = min(len(plan.dataset.train_labels) for plan in plans)
+        seeds = checked_seeds(int(select["seeds"]))
+        holdout = min(holdouts) if typed else held_out(float(select["holdout"]), images)
+    except ValueError as error:
+        raise Faults([str(error)]) from error
+    if typed and (len(holdouts) > 1 or not holdout):
+        raise Faults(
+            [f"a sweep that tunes needs one {HOLDOUT} > 0: leave it out, or add sweep.select=null to tune on nothing"]
+        )
+    if not typed:
+        texts = [*texts, f"++{HOLDOUT}={holdout}"]
+        plans = [preflight(presets.compose([*job, f"++{HOLDOUT}={holdout}"]), presets) for job in jobs]
+    fixed, cells = cells_of(jobs, presets)
+    fixed = tuple(text for text in fixed if not text.lstrip("+").startswith(f"{HOLDOUT}="))
+    final = (*fixed, f"++{HOLDOUT}=0", "++sweep.select=null")
+    return Sweep(plans, texts, True, Selection(holdout, seeds, final, cells))
 
 
 def _launcher_faults(job: Composed, base: Composed) -> list[str]:
