@@ -1,7 +1,7 @@
 """`distill train`: compose, check everything, then train what is not finished."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from distill.cli import import_from_here
-from distill.cli.grammar import CONFIG_DIR, FAILED, FINISHED, REFUSED, Option, nearest
+from distill.cli.grammar import BUSY, CONFIG_DIR, FAILED, FINISHED, REFUSED, Option, nearest
 from distill.cli.train_help import print_help
-from distill.runs.files import explain
+from distill.runs.files import StorageError, explain
 from distill.runs.layout import RESULT
 from distill.runs.store import read_run
 
 if TYPE_CHECKING:
     from distill.compose.plan import RunPlan
     from distill.compose.presets import Presets
-    from distill.compose.selection import Selection
+    from distill.compose.search import Search
+    from distill.compose.selection import Chosen, Selection
     from distill.compose.sweep import Sweep
 
 OPTIONS = (
@@ -81,10 +82,12 @@ def train(command: Command) -> int:
         for job in sweep.jobs:
             show(job)
         return FINISHED
-    code = _run(presets, sweep, command)
     if sweep.selection is None:
-        return code
-    return max([code, *_train_chosen(sweep, sweep.selection, command)])
+        return _run(presets, sweep, command)
+    if sweep.search is None:
+        code = _run(presets, sweep, command)
+        return max([code, *_train_chosen(_best(sweep, sweep.selection), sweep.selection, command)])
+    return _search(presets, sweep, sweep.search, sweep.selection, command)
 
 
 def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
@@ -108,10 +111,22 @@ def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
     return summarise([job.return_value for batch in returned for job in batch])
 
 
-def _train_chosen(sweep: "Sweep", selection: "Selection", command: Command) -> Iterator[int]:
-    """Choose the best cell of each method on the held-out images and train it on all; yields their exit codes."""
+def _search(presets: "Presets", sweep: "Sweep", search: "Search", selection: "Selection", command: Command) -> int:
+    """Let Optuna tune each method, and train what it found on all images; returns the exit code."""
+    from distill.cli.optimise import optimise
+    from distill.cli.stopping import Busy, Interrupted
+
+    found = optimise(search, selection.cells, sweep.jobs, presets, retry=command.retry)
+    try:
+        return max([FINISHED, *_train_chosen(found, selection, command)])
+    except (Busy, Interrupted, StorageError) as error:
+        print(error, file=sys.stderr)
+        return BUSY if isinstance(error, Busy) else FAILED
+
+
+def _best(sweep: "Sweep", selection: "Selection") -> "list[Chosen]":
+    """The best cell of each method, by what its finished runs say of the held-out images."""
     from distill.compose.selection import best_of_each_method
-    from distill.compose.sweep import prepare
 
     finished = {position: read_run(job.directory) for position, job in enumerate(sweep.jobs)}
     accuracies = {
@@ -119,11 +134,18 @@ def _train_chosen(sweep: "Sweep", selection: "Selection", command: Command) -> I
         for position, record in finished.items()
         if record is not None and record.status == "finished" and record.result is not None
     }
-    chosen = best_of_each_method(selection.cells, accuracies)
-    for each in chosen:
-        values = " ".join(text.lstrip("+") for text in (*each.cell.method, *each.cell.values))
+    return best_of_each_method(selection.cells, accuracies)
+
+
+def _train_chosen(found: "Iterable[Chosen]", selection: "Selection", command: Command) -> Iterator[int]:
+    """Train the chosen cells on all images; yields exit codes, a failure for every method of which none was found."""
+    from distill.compose.sweep import prepare
+
+    left = {cell.method for cell in selection.cells}
+    for each in found:
+        left.discard(each.cell.method)
         print(
-            f"chosen: {values}, {each.accuracy:.2f} % on {selection.holdout:,} held-out images, "
+            f"chosen: {each.cell.title}, {each.accuracy:.2f} % on {selection.holdout:,} held-out images, "
             f"the best of {each.tried} configurations; now on all images, {selection.seeds} seeds",
             flush=True,
         )
@@ -131,7 +153,7 @@ def _train_chosen(sweep: "Sweep", selection: "Selection", command: Command) -> I
             selection.overrides(each.cell), multirun=True, config_dir=command.config_dir, faults=[], may_download=False
         )
         yield _run(presets, final, command)
-    for method in sorted({cell.method for cell in selection.cells} - {each.cell.method for each in chosen}):
+    for method in sorted(left):
         print(f"nothing to choose from for {' '.join(method) or 'this sweep'}: no configuration finished")
         yield FAILED
 

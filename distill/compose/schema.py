@@ -57,11 +57,22 @@ class SelectNode:
 
 
 @dataclass
+class SearchNode:
+    """What Optuna may propose, `trials` times a method: `space: {loss.temperature: {low: 1.0, high: 8.0}}`."""
+
+    trials: int
+    space: dict[str, Any]
+    seed: int = 0
+
+
+@dataclass
 class SweepNode:
-    """The overrides a `sweep` preset adds: `params: {loss.temperature: "1,2,4"}`; with `select` it tunes them."""
+    """The overrides a `sweep` preset adds: `params: {loss.temperature: "1,2,4"}`; with `select` it tunes them, by
+    `search` instead of a grid where there is one."""
 
     params: dict[str, Any] = field(default_factory=dict)
     select: SelectNode | None = None
+    search: SearchNode | None = None
 
 
 @dataclass

@@ -21,6 +21,11 @@ class Cell:
     values: tuple[str, ...]
     jobs: tuple[int, ...]
 
+    @property
+    def title(self) -> str:
+        """`loss=kd loss.temperature=4`; a sweep of one method without values has no words."""
+        return " ".join(text.lstrip("+") for text in (*self.method, *self.values)) or "the search"
+
 
 @dataclass(frozen=True)
 class Selection:

@@ -1,7 +1,8 @@
 """From a command's overrides to the checked plans of all its jobs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from distill.compose.composed import Composed
 from distill.compose.plan import RunPlan
 from distill.compose.preflight import DataAbsent, Faults, preflight
 from distill.compose.presets import FILLED, Presets
+from distill.compose.search import Search, corners, read_space
 from distill.compose.selection import Selection, cells_of, checked_seeds, held_out
 
 HOLDOUT = "dataset.holdout"
@@ -18,13 +20,15 @@ HOLDOUT = "dataset.holdout"
 class Sweep:
     """All jobs of one command, and the overrides with which Hydra's sweeper makes the same jobs again.
 
-    With a `selection` they are trained without its held-out images, and it says what follows.
+    With a `selection` they are trained without its held-out images, and it says what follows; with a `search` they
+    are what its trials change, and are not trained as they are.
     """
 
     jobs: list[RunPlan]
     overrides: list[str]
     multirun: bool
     selection: Selection | None = None
+    search: Search | None = None
 
 
 def prepare(
@@ -83,10 +87,13 @@ def prepare(
     if absent:
         plans = [preflight(job, presets) for job in composed]
     texts = [presets.text(o) for o in parsed]
-    select = (base.config.get("sweep") or {}).get("select") if multirun else None
-    if select is None:
-        return presets, Sweep(plans, texts, multirun)
-    return presets, _tuned(select, plans, jobs, texts, presets)
+    node = (base.config.get("sweep") or {}) if multirun else {}
+    if node.get("select"):
+        sweep = _tuned(node["select"], plans, jobs, texts, presets)
+        return presets, _searched(node["search"], sweep, jobs, base, presets) if node.get("search") else sweep
+    if node.get("search"):
+        raise Faults(["sweep.search has nothing to judge its trials by: set sweep.select={holdout: 0.1, seeds: 4}"])
+    return presets, Sweep(plans, texts, multirun)
 
 
 def _tuned(
@@ -110,8 +117,37 @@ def _tuned(
         plans = [preflight(presets.compose([*job, f"++{HOLDOUT}={holdout}"]), presets) for job in jobs]
     fixed, cells = cells_of(jobs, presets)
     fixed = tuple(text for text in fixed if not text.lstrip("+").startswith(f"{HOLDOUT}="))
-    final = (*fixed, f"++{HOLDOUT}=0", "++sweep.select=null")
+    final = (*fixed, f"++{HOLDOUT}=0", "++sweep.select=null", "++sweep.search=null")
     return Sweep(plans, texts, True, Selection(holdout, seeds, final, cells))
+
+
+def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base: Composed, presets: Presets) -> Sweep:
+    """A sweep whose cells are searched; the ends of the space are composed and checked like any job."""
+    assert sweep.selection is not None
+    faults = []
+    if node["trials"] < 1:
+        faults.append(f"sweep.search.trials must be >= 1, got {node['trials']}: set sweep.search.trials=20")
+    if any(cell.values or len(cell.jobs) > 1 for cell in sweep.selection.cells):
+        faults.append(
+            "a search proposes values itself and takes one seed: sweep over groups only, e.g. loss=kd,zscore_kd"
+        )
+    if not str(base.launching.get("launcher", {}).get("_target_", "BasicLauncher")).endswith("BasicLauncher"):
+        faults.append("a search runs its trials one after the other: leave hydra/launcher out")
+    if find_spec("optuna") is None:
+        faults.append("sweep.search needs the package optuna: pip install 'distill[optuna]'")
+    try:
+        space = read_space(node["space"])
+    except ValueError as error:
+        raise Faults([*faults, *str(error).splitlines()]) from error
+    bases = tuple((*job, f"++{HOLDOUT}={sweep.selection.holdout}") for job in jobs)
+    for corner in (corner for job in bases for corner in corners(job, space)):
+        try:
+            preflight(presets.compose(corner), presets)
+        except Faults as error:
+            faults += error.sentences
+    if faults:
+        raise Faults(faults)
+    return replace(sweep, search=Search(node["trials"], node["seed"], space, bases))
 
 
 def _launcher_faults(job: Composed, base: Composed) -> list[str]:

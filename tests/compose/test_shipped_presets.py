@@ -111,6 +111,7 @@ SWEEPS = {
     ],
     "methods": [{"loss": loss} for loss in options("loss") if "/" not in loss and not loss.endswith("_paper")],
     "demo": [{"loss": loss, "seed": seed} for loss in ("ce", "kd", "zscore_kd") for seed in "123"],
+    "optuna": [{}],  # proposes the values itself
 }
 
 

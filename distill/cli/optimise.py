@@ -1,0 +1,146 @@
+"""`sweep=optuna`: Optuna proposes values, the held-out images judge them, poor trials end early."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from distill.cli.execute import Console, execute
+from distill.cli.progress import Progress
+from distill.cli.stopping import Busy, RunFailed
+from distill.compose.plan import RunPlan
+from distill.compose.preflight import preflight
+from distill.compose.presets import Presets
+from distill.compose.search import Choice, Interval, Search, override
+from distill.compose.selection import Cell, Chosen
+from distill.runs.lock import RunLock
+from distill.training import Evaluation, Member
+
+if TYPE_CHECKING:
+    import optuna
+
+FOLDER = ".optuna"  # below runs_dir
+WARM_UP = 0.2  # of a run's epochs: before that its accuracy says little about its end
+UNJUDGED = 5  # trials that run to their end before any is ended early
+
+
+class Reporting(Progress):
+    """The progress line, and the trial that is told of every epoch of its student; ends the run where it is poor."""
+
+    def __init__(self, trial: "optuna.Trial", run: str) -> None:
+        super().__init__()
+        self._trial, self._run = trial, run
+
+    def epoch(self, member: Member, measured: Evaluation) -> None:
+        super().epoch(member, measured)
+        if member.name != self._run or not member.active:  # a teacher that is trained first is no trial
+            return
+        self._trial.report(measured.accuracy, member.epoch - 1)
+        if self._trial.should_prune():
+            import optuna
+
+            raise optuna.TrialPruned
+
+
+def optimise(
+    search: Search, cells: Sequence[Cell], plans: Sequence[RunPlan], presets: Presets, *, retry: bool
+) -> Iterator[Chosen]:
+    """The best values found for each method; a search typed again goes on with the trials that it lacks.
+
+    Args:
+        search: how many trials, in which space, upon which overrides.
+        cells: the methods, in the order of `search.bases`.
+        plans: their jobs as they are without proposals.
+        presets: compose the proposals.
+        retry: take up runs that failed before.
+
+    Raises:
+        Busy: another process is at work on the same search.
+        StorageError: the search cannot be stored.
+        Interrupted: the user stopped it; the trial at hand goes on when the command is typed again.
+    """
+    for cell, base, plan in zip(cells, search.bases, plans, strict=True):
+        name = _name(search, plan)
+        with RunLock(plan.runs_dir / FOLDER / name) as lock:
+            if not lock.acquire():
+                raise Busy(f"the search {name} is held by {lock.holder()}: wait for it, or stop it first")
+            study = _study(search, plan, name)
+            for _ in range(search.trials - _done(study)):
+                _one_trial(study, search, list(base), presets, retry=retry)
+        states = [trial.state.name for trial in study.trials]
+        finished, pruned = states.count("COMPLETE"), states.count("PRUNED")
+        print(f"{cell.title}: {finished} trials finished, {pruned} ended early", flush=True)
+        if finished:
+            best = study.best_trial
+            values = tuple(override(each.key, best.params[each.key]) for each in search.space)
+            yield Chosen(Cell(cell.method, values, cell.jobs), float(best.value or 0.0), finished + pruned)
+
+
+def _one_trial(study: "optuna.Study", search: Search, base: list[str], presets: Presets, *, retry: bool) -> None:
+    import optuna
+
+    trial = study.ask()
+    proposed = [override(each.key, _suggested(trial, each)) for each in search.space]
+    print(f"trial {trial.number}: {' '.join(text.lstrip('+') for text in proposed)}", flush=True)
+    plan = preflight(presets.compose([*base, *proposed]), presets)
+    try:
+        console = Console(partial(print, flush=True), Reporting(trial, plan.directory.name))
+        (ending,) = execute([plan], console, retry=retry)
+        if isinstance(ending, RunFailed):
+            print(ending, flush=True)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        elif isinstance(ending, Exception):
+            raise ending
+        else:
+            study.tell(trial, ending["last"]["accuracy"])
+    except optuna.TrialPruned:
+        print(f"trial {trial.number} ended early: it is behind the median of those before it", flush=True)
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+
+
+def _name(search: Search, plan: RunPlan) -> str:
+    """A search is known by the run that its proposals change, and by its space."""
+    space = hashlib.sha256(repr(search.space).encode()).hexdigest()[:6]
+    return f"{plan.directory.name}-{space}"
+
+
+def _study(search: Search, plan: RunPlan, name: str) -> "optuna.Study":
+    """The study of a method, from its own journal; a trial that was cut off is proposed again."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(logging.WARNING)
+    storage = JournalStorage(JournalFileBackend(str(plan.runs_dir / FOLDER / name / "journal")))
+    warm_up = round(WARM_UP * plan.recipe.epochs)
+    known = set(optuna.study.get_all_study_names(storage))
+    done = optuna.load_study(study_name=name, storage=storage).trials if name in known else []
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        load_if_exists=True,
+        direction="maximize",
+        # a seed per number of trials: a search that is taken up does not propose its first values again
+        sampler=optuna.samplers.TPESampler(seed=search.seed + len(done)),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=UNJUDGED, n_warmup_steps=warm_up),
+    )
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return study
+
+
+def _done(study: "optuna.Study") -> int:
+    """The trials that count: finished, ended early, or failed by themselves; not those that were cut off."""
+    states = [trial.state.name for trial in study.trials]
+    cut_off = sum("fixed_params" in trial.system_attrs for trial in study.trials)
+    return sum(state in ("COMPLETE", "PRUNED", "FAIL") for state in states) - cut_off
+
+
+def _suggested(trial: "optuna.Trial", dimension: Interval | Choice) -> Any:
+    if isinstance(dimension, Choice):
+        return trial.suggest_categorical(dimension.key, dimension.ends)
+    if dimension.whole:
+        return trial.suggest_int(dimension.key, int(dimension.low), int(dimension.high), log=dimension.log)
+    return trial.suggest_float(dimension.key, dimension.low, dimension.high, log=dimension.log)

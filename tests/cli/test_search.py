@@ -1,0 +1,138 @@
+"""`sweep=optuna`: proposals, early ends, taking up, and what follows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.cli import main
+from distill.cli.stopping import Interrupted
+from distill.compose.search import Choice, Interval, corners, override, read_space
+from distill.runs.store import scan
+
+optuna = pytest.importorskip("optuna", reason="the extra is not installed: pip install 'distill[optuna]'")
+optimise = pytest.importorskip("distill.cli.optimise")
+
+LINE = (
+    "train sweep=optuna loss=kd sweep.search.trials=3 sweep.select.seeds=2 dataset=synthetic dataset.image_size=16 "
+    "dataset.train_size=60 dataset.test_size=20 teacher=resnet8 teacher.source=live teacher.recipe.epochs=1 "
+    "recipe.epochs=1 engine.device=cpu"
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def students(*, holdout: bool) -> list[Any]:
+    found = [run for run in scan(Path("runs")) if run.names["teacher"] != "none"]
+    return [run for run in found if bool(run.identity["data"]["holdout"]) == holdout]
+
+
+def trials() -> list[Any]:
+    (journal,) = Path("runs/.optuna").glob("*/journal")
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    (name,) = optuna.study.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage).trials
+
+
+def test_the_best_proposal_is_trained_on_all_images(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(LINE.split()) == 0
+    tried, final = students(holdout=True), students(holdout=False)
+    assert len(tried) == 3
+    assert [run.identity["seed"] for run in final] == [1, 2]
+    best = max(trials(), key=lambda trial: trial.value)
+    assert best.value == max(run.result["last"]["accuracy"] for run in tried)
+    for run in final:
+        for key, value in best.params.items():
+            assert run.config["loss"][key.removeprefix("loss.")] == pytest.approx(value, rel=1e-3)
+    assert "the best of 3 configurations; now on all images, 2 seeds" in capsys.readouterr().out
+
+
+def test_a_search_typed_again_is_done_and_one_that_asks_for_more_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(LINE.split()) == 0
+    before = [trial.params for trial in trials()]
+    capsys.readouterr()
+    assert main(LINE.split()) == 0
+    assert "trial " not in capsys.readouterr().out
+    assert main([*LINE.split(), "sweep.search.trials=4"]) == 0
+    after = [trial.params for trial in trials()]
+    assert after[:3] == before
+    assert len(after) == 4
+    assert after[3] not in before, "the sampler must not begin anew"
+
+
+def test_a_trial_that_is_cut_off_is_proposed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed, or stopped by the user: the trial is neither lost nor counted twice."""
+    execute = optimise.execute
+    calls = []
+
+    def cut_off(plans: Any, *rest: Any, **options: Any) -> Any:
+        calls.append(plans[0].run_id)
+        if len(calls) == 2:
+            raise Interrupted("stopped")
+        return execute(plans, *rest, **options)
+
+    monkeypatch.setattr(optimise, "execute", cut_off)
+    assert main(LINE.split()) == 1
+    assert main(LINE.split()) == 0
+    assert calls[2] == calls[1], "it goes on with the run that was cut off"
+    assert len(set(calls)) == 3
+    assert len(students(holdout=True)) == 3
+
+
+def test_a_poor_trial_ends_early(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Hopeless(optuna.pruners.BasePruner):
+        def prune(self, study: Any, trial: Any) -> bool:
+            assert trial.intermediate_values.keys() == {1}
+            return trial.number == 1
+
+    monkeypatch.setattr(optuna.pruners, "MedianPruner", lambda **_: Hopeless())
+    assert main([*LINE.split(), "recipe.epochs=2"]) == 0
+    states = [trial.state.name for trial in trials()]
+    assert states == ["COMPLETE", "PRUNED", "COMPLETE"]
+    told = capsys.readouterr().out
+    assert "loss=kd: 2 trials finished, 1 ended early" in told.replace("the search: ", "loss=kd: ")
+    assert sorted(run.status for run in students(holdout=True)) == ["finished", "finished", "unfinished"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["sweep.search.trials=0"], "sweep.search.trials must be >= 1, got 0"),
+        (["sweep.search.space={loss.temprature:[1,2]}"], "loss.temprature is not a key of"),
+        (["sweep.search.space={loss.temperature:{low:0.0,high:8.0}}"], "temperature must be > 0, got 0.0"),
+        (["sweep.search.space={loss.temperature:{low:8.0,high:1.0}}"], "sweep.search.space.loss.temperature must have"),
+        (["sweep.select=null"], "sweep.search has nothing to judge its trials by"),
+        (["hydra/launcher=cohort"], "a search runs its trials one after the other"),
+        (["seed=1,2"], "a search proposes values itself and takes one seed"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(
+    capsys: pytest.CaptureFixture[str], overrides: list[str], sentence: str
+) -> None:
+    assert main([*LINE.split(), *overrides]) == 2
+    assert capsys.readouterr().err.startswith(sentence)
+    assert not Path("runs").exists()
+
+
+def test_a_space_is_read_whole() -> None:
+    space = read_space({"a": {"low": 1, "high": 8}, "b": {"low": 0.5, "high": 2.0, "log": True}, "c": ["x", "y", "z"]})
+    assert space == (Interval("a", 1, 8, False), Interval("b", 0.5, 2.0, True), Choice("c", ("x", "y", "z")))
+    assert [each.whole for each in space[:2]] == [True, False]
+    assert corners(["base"], space) == [
+        ["base", "++a=1", "++b=0.5", "++c=x"],
+        ["base", "++a=8", "++b=2", "++c=y"],
+        ["base", "++a=8", "++b=2", "++c=z"],
+    ]
+    with pytest.raises(ValueError, match=r"space\.a must have numbers with 0 < low < high(.|\n)*space\.b must be"):
+        read_space({"a": {"low": 0, "high": 1, "log": True}, "b": 3})
+    with pytest.raises(ValueError, match=r"space\.a lists no value: add some, or leave the key out"):
+        read_space({"a": []})
+
+
+def test_numbers_are_proposed_in_four_digits() -> None:
+    assert override("loss.temperature", 4.84217) == "++loss.temperature=4.842"
+    assert override("recipe.epochs", 12345) == "++recipe.epochs=12345"
