@@ -24,9 +24,10 @@ ALLOWED: dict[str, set[str] | None] = {
     "runs": {"data", "models", "losses", "objectives", "teachers", "training", "runs"},
     "imports": {"runs", "imports"},
     "tables": {"runs", "tables"},
-    "report": {"runs", "tables", "report"},
+    "report": {"losses", "runs", "tables", "report"},  # losses: the toy case shows what students train with
     "compose": None,
     "exports": {"compose", "data", "models", "runs", "tables", "training", "exports"},
+    "bench": {"data", "models", "losses", "objectives", "teachers", "training", "runs", "compose", "bench"},
     "cli": None,
     "__main__": {"cli"},
 }
@@ -34,7 +35,7 @@ CONFIGURED = {"compose", "cli"}  # the only ones that may know Hydra
 # `distill ls` and `distill table` answer at once: no torch below these and distill.tables.
 QUICK = {f"distill.{name}" for name in ("cli", "cli.ls", "cli.table", "runs.store", "runs.identity", "runs.lock")}
 # Neither does `import distill` wait for it, nor an export that is refused.
-QUICK |= {"distill", "distill.cli.export", "distill.cli.chosen"}
+QUICK |= {"distill", "distill.cli.export", "distill.cli.chosen", "distill.cli.report"}
 METHOD_WORDS = {"method", "objective", "loss", "loss_name", "distiller", "preset"}
 
 

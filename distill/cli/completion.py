@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from distill.cli import VERBS, complete_config, complete_runs
+from distill.cli import VERBS, complete_config, complete_runs, published
 from distill.cli.grammar import FINISHED, REFUSED, Option, default_runs_dir, nearest
 
 FILES, FOLDERS = ":files", ":folders"
 SHELLS = ("bash",)
 HELP = Option("--help")
-RUNS = ("run", "teacher.run")
+PUBLISHED = ("table", "fill")  # verbs that work on a published table
+RUNS = ("run", "teacher.run", "against")
 PLACES = {"dataset.npz": FILES, "dataset.root": FOLDERS, "runs_dir": FOLDERS}
-PLACES |= {"--out": FILES}
+PLACES |= {"--out": FILES, "--json": FILES}
 
 SCRIPT = r"""# Completion of distill for bash. To have it in every shell, put this line into ~/.bashrc:
 #   eval "$(distill --completion bash)"
@@ -131,13 +132,34 @@ def _keys(verb: str, words: Sequence[str], typed: str) -> list[str]:
     """Keys with what follows them: `=`, or `.` where they hold others."""
     if verb == "train":
         return complete_config.keys(words, typed, config_dir=_config_dir(words))
-    own = [f"{key}=" for key in importlib.import_module(f"distill.cli.{verb}").KEYS]
+    own = [f"{key}=" for key in _own_keys(verb, words)]
     if verb in ("models", "import"):
         inside = complete_config.keys(words, typed, config_dir=_config_dir(words))
         known = [*own, *(key for key in inside if key.startswith(("dataset.", "student.")) and key not in own)]
         wants_file = verb == "import" and all("=" in word or word.startswith("-") for word in words)
         return [FILES] if wants_file and not (typed and any(key.startswith(typed) for key in known)) else known
-    return own if verb in ("evaluate", "export", "losses") else own + complete_runs.keys(_runs_dir(words), typed)
+    if verb == "fill":
+        inside = complete_config.keys(_for_every_run(words), typed, config_dir=_config_dir(words))
+        return own + [key for key in inside if "." in key and key not in own]
+    if verb in ("evaluate", "export", "losses", "report", "bench") and not _takes_filters(verb, words):
+        return own
+    return own + complete_runs.keys(_runs_dir(words), typed)
+
+
+def _for_every_run(words: Sequence[str]) -> list[str]:
+    """Of the words of `fill` those that its runs are told."""
+    own = importlib.import_module("distill.cli.fill").OWN
+    return [word for word in words if word.partition("=")[0] not in own]
+
+
+def _takes_filters(verb: str, words: Sequence[str]) -> bool:
+    return verb == "export" and "--results" in words
+
+
+def _own_keys(verb: str, words: Sequence[str]) -> Sequence[str]:
+    module = importlib.import_module(f"distill.cli.{verb}")
+    keys: Sequence[str] = module.FILTER_KEYS if _takes_filters(verb, words) else module.KEYS
+    return keys
 
 
 def _values(verb: str, key: str, words: Sequence[str]) -> Sequence[str]:
@@ -145,14 +167,21 @@ def _values(verb: str, key: str, words: Sequence[str]) -> Sequence[str]:
         return [PLACES[key]]
     if key in RUNS:
         return complete_runs.ids(_runs_dir(words))
-    if verb == "evaluate":
-        evaluate = importlib.import_module("distill.cli.evaluate")
-        choices: dict[str, Sequence[str]] = {**evaluate.CHOICES, "engine.device": evaluate.DEVICES}
+    if verb in ("evaluate", "report"):
+        module = importlib.import_module(f"distill.cli.{verb}")
+        choices: dict[str, Sequence[str]] = {**module.CHOICES, "engine.device": module.DEVICES}
         return choices.get(key, ())
-    if verb == "export":
+    if verb == "bench" and key in importlib.import_module("distill.cli.bench").CHOICES:
+        return list(importlib.import_module("distill.cli.bench").CHOICES[key])
+    if verb == "export" and not _takes_filters(verb, words):
         return importlib.import_module("distill.cli.export").CHOICES.get(key, ())
-    if verb in ("train", "models", "losses", "import"):
+    if verb in ("train", "models", "losses", "import", "bench"):
         return complete_config.values(words, key, config_dir=_config_dir(words))
+    if verb in PUBLISHED and key in published.KEYS:
+        chosen = next((word.partition("=")[2] for word in words if word.startswith("table=")), None)
+        return published.choices(key, chosen, config_dir=_config_dir(words))
+    if verb == "fill":
+        return complete_config.values(_for_every_run(words), key, config_dir=_config_dir(words))
     return complete_runs.values(_runs_dir(words), key)
 
 

@@ -26,6 +26,7 @@ from distill.compose.composed import Composed, first_line, from_hydra
 from distill.compose.locate import configs_dir
 
 ROOT = "train"
+PUBLISHED = "table"  # configs/table: published numbers as plain data, no group
 # what presets fill: nothing can be said about these while an option is wrong
 FILLED = frozenset({"dataset", "student", "teacher", "loss", "recipe", "pair"})
 
@@ -48,7 +49,7 @@ class Presets:
         self.hydra = Hydra.create_main_hydra2(task_name="distill", config_search_path=path)
         self._loader = self.hydra.config_loader
         self._nodes = _NODES.setdefault(config_dir and config_dir.resolve(), {})
-        self._group_names = frozenset(self._loader.list_groups("")) - {"hydra"}
+        self._group_names = frozenset(self._loader.list_groups("")) - {"hydra", PUBLISHED}
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
@@ -200,6 +201,12 @@ class Presets:
         group = override.key_or_group
         if not group:
             return [f"{override.input_line!r} is not KEY=VALUE: the key is missing"]
+        if group == PUBLISHED:
+            value = override.input_line.partition("=")[2] if override.input_line else "NAME"
+            return [
+                f"table={value} is no part of a run: `distill table table={value}` shows that published table, "
+                f"`distill fill table={value}` trains its cells"
+            ]
         if group not in self._group_names or override.type == OverrideType.DEL:
             return []
         if override.is_sweep_override():

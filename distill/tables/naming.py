@@ -30,7 +30,7 @@ class Named:
 def name_rows(rows: Sequence[Row]) -> list[Named]:
     """Name every row so that whatever differs between rows is said: no two rows read the same."""
     qualifiers = _qualifiers(rows)
-    teachers = _teacher_names(rows)
+    teachers = teacher_names(rows)
     named = [
         Named(row, method=_join(row.preset, words), teacher=teacher)
         for row, words, teacher in zip(rows, qualifiers, teachers, strict=True)
@@ -80,6 +80,15 @@ def _qualifiers(rows: Sequence[Row]) -> list[list[str]]:
         [[f"holdout {row.first.holdout}"] if _varies(rows, holdout) and holdout(row) else [] for row in rows],
         [[precision(row)] if _varies(rows, precision) else [] for row in rows],
         _differing(rows, section="numerics", scope=lambda row: None),
+    ]
+    return [[word for words in of_row for word in words] for of_row in zip(*described, strict=True)]
+
+
+def unlike(rows: Sequence[Row]) -> list[list[str]]:
+    """What tells rows of one method apart, beside seeds and teachers: the precision, and leaves of their identities."""
+    described = [
+        [[precision(row)] if _varies(rows, precision) else [] for row in rows],
+        *(_differing(rows, section=each, scope=lambda row: None) for each in ("student", "recipe", "data", "numerics")),
     ]
     return [[word for words in of_row for word in words] for of_row in zip(*described, strict=True)]
 
@@ -175,8 +184,8 @@ def shorten(digest: str, digests: Iterable[str]) -> str:
     return digest[:size]
 
 
-def _teacher_names(rows: Sequence[Row]) -> list[str]:
-    """`resnet20`, with the head of its weights' digest and its source where these differ among rows."""
+def teacher_names(rows: Sequence[Row]) -> list[str]:
+    """Each row's teacher: `resnet20`, with the head of its weights' digest and its source where rows differ in them."""
     teachers = [(dataset(row), row.teacher) for row in rows]
     sources = {teacher.source for _, teacher in teachers if teacher}
     names = []

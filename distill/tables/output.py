@@ -8,22 +8,25 @@ from typing import Any, TextIO
 
 from distill.runs.files import write_text
 from distill.tables import writers
+from distill.tables.html import page
 from distill.tables.sheet import Sheet
 
-SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
+SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
 
 
 @dataclass(frozen=True)
 class Views:
     """One content in every shape a writer may ask for, made only when asked.
 
-    `sheet(everything)` gives text cells; where `everything`, what a title would say has columns of its own.
+    `sheet(everything)` gives text cells; where `everything`, what a title would say has columns of its own. `pages`
+    are the sheets of a format that is read as a page (markdown, latex, html), one below the other, if not that sheet.
     """
 
     sheet: Callable[[bool], Sheet]
     records: Callable[[], Sequence[Mapping[str, Any]]]
     document: Callable[[], Mapping[str, Any]]
     notes: Callable[[], Sequence[str]]
+    pages: Callable[[str], Sequence[Sheet]] | None = None
 
 
 def render(views: Views, *, form: str, width: int | None = None) -> str:
@@ -36,7 +39,10 @@ def render(views: Views, *, form: str, width: int | None = None) -> str:
         return writers.plain(views.sheet(True))
     if form == "terminal":
         return writers.terminal(views.sheet(False), width=width)
-    return {"markdown": writers.markdown, "latex": writers.latex}[form](views.sheet(False))
+    sheets = views.pages(form) if views.pages else [views.sheet(False)]
+    if form == "html":
+        return page(sheets)
+    return "\n".join({"markdown": writers.markdown, "latex": writers.latex}[form](each) for each in sheets)
 
 
 def deliver(views: Views, *, form: str | None, out: Path | None, stream: TextIO, aside: TextIO) -> None:

@@ -5,11 +5,12 @@ from typing import Any
 
 from distill.tables.comparison import Difference
 from distill.tables.leaves import leaves
-from distill.tables.naming import dataset, holdout, precision, recipe, student
+from distill.tables.naming import Named, dataset, holdout, precision, recipe, student
 from distill.tables.remarks import notes
 from distill.tables.replicates import replicate_of
 from distill.tables.statistics import Summary
 from distill.tables.table import Line, Table
+from distill.tables.teachers import OverTeachers
 
 
 def document(table: Table) -> dict[str, Any]:
@@ -17,6 +18,7 @@ def document(table: Table) -> dict[str, Any]:
     return {
         "baseline": table.baseline,
         "rows": [_record(line) for line in table.lines],
+        "over_teachers": [_over(named, each) for named, each in table.over],
         "not_shown": table.hidden,
         "notes": notes(table),
     }
@@ -51,6 +53,19 @@ def _record(line: Line) -> dict[str, Any]:
         "seconds": row.seconds,
         "seconds_per_epoch": row.seconds_per_epoch,
         "peak_memory_bytes": row.peak_memory,
+    }
+
+
+def _over(named: Named, over: OverTeachers) -> dict[str, Any]:
+    return {
+        "method": named.method,
+        "student": student(named.row),
+        "teachers": over.last,
+        "mean": over.means.mean,
+        "between": over.means.deviation,
+        "within": over.within,
+        "low": over.means.mean - over.half,
+        "high": over.means.mean + over.half,
     }
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from distill.tables.grouping import Row
 from distill.tables.naming import dataset, holdout, precision, recipe, student
+from distill.tables.numbers import accuracy, over_teachers_text
 from distill.tables.replicates import replicate_of
-from distill.tables.statistics import Summary
 from distill.tables.table import Table
 
 _LEGEND = (
@@ -39,7 +39,16 @@ def notes(table: Table) -> list[str]:
     found = [line.compared.difference for line in table.lines if line.compared.difference]
     legend = [_LEGEND] if any(each.welch or each.paired for each in found) else []
     hidden = [f"{table.not_shown} not shown"] if table.hidden else []
-    return [*legend, *_baselines(table), *_sources(table), *_replicates(table), *hidden]
+    return [*legend, *_over_teachers(table), *_baselines(table), *_sources(table), *_replicates(table), *hidden]
+
+
+def _over_teachers(table: Table) -> list[str]:
+    lines = [
+        f"{named.method} on {student(named.row)} over {each.means.n} teachers: {over_teachers_text(each)}"
+        for named, each in table.over
+    ]
+    told = "the mean of the teachers' means with its 95 % interval, and the deviations between and within teachers"
+    return [f"over m teachers: {told}", *lines] if lines else []
 
 
 def _baselines(table: Table) -> list[str]:
@@ -73,11 +82,3 @@ def _sources(table: Table) -> list[str]:
 def _replicates(table: Table) -> list[str]:
     equal = [each for line in table.lines if (each := replicate_of(line.row))]
     return list(dict.fromkeys(f"{each.preset} is a replicate of {each.of}: {each.reason}" for each in equal))
-
-
-def accuracy(summary: Summary | None) -> str:
-    """`93.50 ± 0.56` percent, `93.50 (n=1)` for a single run."""
-    if summary is None:
-        return "-"
-    spread = "(n=1)" if summary.deviation is None else f"± {summary.deviation:.2f}"
-    return f"{summary.mean:.2f} {spread}"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from distill.tables.grouping import Row
 from distill.tables.naming import dataset, holdout, precision, recipe, student
-from distill.tables.remarks import accuracy, heading, notes
-from distill.tables.statistics import Interval
+from distill.tables.numbers import accuracy, paired_text, welch_text
+from distill.tables.remarks import heading, notes
 from distill.tables.table import Line, Table
 
 
@@ -96,27 +96,15 @@ def _number(value: float | None, *, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _points(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}"  # adding 0.0 turns -0.0 into 0.0
-
-
-def _range(interval: Interval) -> str:
-    return f"[{_points(interval.low)}, {_points(interval.high)}]"
-
-
 def _difference(line: Line) -> str:
     found = line.compared.difference
     if found is None:
         return "baseline" if line.compared.is_baseline else "-"
-    return _points(found.points) if found.welch is None else f"{_points(found.points)} {_range(found.welch)}"
+    return welch_text(found.points, found.welch)
 
 
 def _paired(line: Line) -> str:
     found = line.compared.difference
-    if found is None or found.paired is None:
+    if found is None:
         return "-"
-    pairs, interval = found.paired.pairs, found.paired.interval
-    text = _range(interval)
-    if {pairs} != {line.row.last.n, found.baseline.row.last.n}:  # then it is another difference than Welch's
-        text = f"{_points(interval.difference)} {text} {pairs} seeds"
-    return text if found.paired.correlation is None else f"{text} r={found.paired.correlation:+.2f}"
+    return paired_text(found.paired, counts={line.row.last.n, found.baseline.row.last.n})

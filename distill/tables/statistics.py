@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 CONFIDENCE = 0.95
 NO_CHANCE = 1e-9  # percentage points: a smaller standard error is rounding
@@ -20,12 +21,16 @@ class Summary:
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference of means with its 95 % confidence interval on `degrees` of freedom."""
+    """A difference of means with its 95 % confidence interval on `degrees` of freedom.
+
+    `p` is the two-sided probability of a difference at least as large where there is none.
+    """
 
     difference: float
     low: float
     high: float
     degrees: float
+    p: float
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,11 @@ def welch(values: Sequence[float], baseline: Sequence[float]) -> Interval | None
         return None
     # Welch-Satterthwaite equation for the degrees of freedom
     degrees = (a + b) ** 2 / (a**2 / (ours.n - 1) + b**2 / (theirs.n - 1))
-    return _interval(ours.mean - theirs.mean, error=error, degrees=degrees)
+    return interval(ours.mean - theirs.mean, error=error, degrees=degrees)
 
 
-def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Paired | None:
-    """Interval of the mean difference over the seeds both have (the keys).
+def paired(values: Mapping[Any, float], baseline: Mapping[Any, float]) -> Paired | None:
+    """Interval of the mean difference over the seeds both have (the keys), or over teachers.
 
     None with fewer than two of them, and where all differences are equal. Two points always lie on a line:
     the correlation is given from three pairs on, where both sides vary.
@@ -77,8 +82,8 @@ def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Paired
     error = (differences.deviation or 0.0) / math.sqrt(differences.n)
     if error < NO_CHANCE:
         return None
-    interval = _interval(differences.mean, error=error, degrees=float(differences.n - 1))
-    return Paired(interval=interval, pairs=len(seeds), correlation=correlation(ours, theirs))
+    found = interval(differences.mean, error=error, degrees=float(differences.n - 1))
+    return Paired(interval=found, pairs=len(seeds), correlation=correlation(ours, theirs))
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -88,8 +93,30 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> float | None
     return statistics.correlation(first, second)
 
 
-def _interval(difference: float, *, error: float, degrees: float) -> Interval:
-    from scipy.special import stdtrit  # a quantile of Student's t; scipy.stats would cost a second to import
+def interval(difference: float, *, error: float, degrees: float) -> Interval:
+    """Student's t interval of a difference with that standard error."""
+    from scipy.special import stdtr  # Student's t; scipy.stats would cost a second to import
 
-    half = float(stdtrit(degrees, 0.5 + CONFIDENCE / 2)) * error
-    return Interval(difference, difference - half, difference + half, degrees=degrees)
+    half = half_width(error=error, degrees=degrees)
+    p = 2 * float(stdtr(degrees, -abs(difference) / error))
+    return Interval(difference, difference - half, difference + half, degrees=degrees, p=p)
+
+
+def half_width(*, error: float, degrees: float) -> float:
+    """Half of a 95 % interval: the quantile of Student's t times the standard error."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2)) * error
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values adjusted for all of them being looked at (Holm 1979), in their order.
+
+    The k-th smallest of m is multiplied by m - k + 1, and none is smaller than one before it, nor greater than 1.
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, least = [0.0] * len(p_values), 0.0
+    for rank, position in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p_values[position]))
+        adjusted[position] = least
+    return adjusted

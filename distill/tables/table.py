@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from distill.runs.layout import FIRST_STAGE
 from distill.runs.store import RunRecord
@@ -11,6 +12,7 @@ from distill.tables.grouping import Row, group
 from distill.tables.naming import Named, dataset, name_rows, student
 from distill.tables.ordering import natural
 from distill.tables.reading import Finished, once, read
+from distill.tables.teachers import OverTeachers, over_teachers
 
 HIDDEN = ("failed", "unfinished", "running", "damaged")
 
@@ -39,6 +41,12 @@ class Table:
     baseline: str | None
     unseen: tuple[Named, ...]
     hidden: dict[str, int]
+
+    @cached_property
+    def over(self) -> list[tuple[Named, OverTeachers]]:
+        """The lines that differ in nothing but their teacher's training, taken together, by the first one's name."""
+        names = {id(line.row): line.named for line in self.lines}
+        return [(names[id(each.rows[0])], each) for each in over_teachers(line.row for line in self.lines)]
 
     @property
     def not_shown(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from distill.tables.sheet import Sheet
 
 GAP = "  "
+SHORT_NOTE = 150  # characters: longer ones would push a LaTeX table off its page
 
 
 def terminal(sheet: Sheet, *, width: int | None = None) -> str:
@@ -78,13 +79,14 @@ def _latex(text: str) -> str:
 def latex(sheet: Sheet) -> str:
     """A tabular for the booktabs package; title and notes are lines of the table, so that none gets lost."""
     columns = len(sheet.headers)
-    spanning = "\\multicolumn{%d}{@{}l}{%s} \\\\"
+    spanning, wrapped = "\\multicolumn{%d}{@{}l}{%s} \\\\", "\\multicolumn{%d}{@{}p{\\linewidth}@{}}{%s} \\\\"
     alignment = "".join("r" if numeric else "l" for numeric in sheet.numeric)
     lines = [f"\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}"]
     lines += [spanning % (columns, _latex(sheet.title))] if sheet.title else []
     lines += ["\\toprule", _latex_row(sheet.headers), "\\midrule"]
     lines += [*map(_latex_row, sheet.rows), "\\bottomrule"]
-    lines += [spanning % (columns, f"\\footnotesize {_latex(note)}") for note in sheet.notes]
+    below = [(wrapped if len(note) > SHORT_NOTE else spanning, note) for note in sheet.notes]
+    lines += [form % (columns, f"\\footnotesize {_latex(note)}") for form, note in below]
     return "\n".join([*lines, "\\end{tabular}"]) + "\n"
 
 

@@ -1,0 +1,26 @@
+"""A published table with our runs in every shape that `distill table` writes."""
+
+from collections.abc import Sequence
+
+from distill.tables.output import Views
+from distill.tables.published import data, long, wide
+from distill.tables.published.remarks import notes
+from distill.tables.published.view import View
+from distill.tables.sheet import Sheet
+
+
+def layouts(view: View) -> Views:
+    """A terminal and a pipe get one cell a row; a page gets the paper's layout first, then details and commands."""
+    return Views(
+        sheet=lambda everything: long.sheet(view, everything=everything),
+        records=lambda: data.flat(view),
+        document=lambda: data.document(view),
+        notes=lambda: notes(view),
+        pages=lambda form: _pages(view, form),
+    )
+
+
+def _pages(view: View, form: str) -> Sequence[Sheet]:
+    below = [long.details(view)]
+    below += [long.commands(view)] if form != "latex" else []  # no part of a paper, and wider than one
+    return [wide.sheet(view), *(sheet for sheet in below if sheet is not None)]

@@ -1,0 +1,121 @@
+"""Which finished runs fill a cell, and which never do."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.runs.store import scan
+from distill.tables.published import Measured, load, measure
+
+STORE = runpy.run_path(str(Path(__file__).with_name("published_store.py")))
+add, add_all = STORE["add"], STORE["add_all"]
+SAME = load("cifar100_same")
+
+
+def measured(runs_dir: Path, name: str = "cifar100_same") -> Measured:
+    """The table with the runs of a store."""
+    return measure(load(name), scan(runs_dir))
+
+
+def filled(found: Measured) -> dict[tuple[str, str], list[int]]:
+    """The number of runs of each line of each cell that has any."""
+    return {key: [len(line.runs) for line in lines] for key, lines in found.lines.items() if lines}
+
+
+def test_a_run_fills_the_cell_that_its_values_say_whatever_it_was_called(runs_dir: Path) -> None:
+    add(runs_dir, 71.0, loss="zscore_kd", seed=1)
+    add(runs_dir, 71.2, loss="zscore_kd", seed=2, named="zscore_kd_paper")
+    add(runs_dir, 71.4, loss="kd", seed=1, temperature=2.0, kd_weight=9.0)  # is kd_w9_t2, of no cell
+    add(runs_dir, 70.0, loss="kd", seed=1)
+    add(runs_dir, 69.0, loss="ce", seed=1)
+    pair = "resnet56_resnet20"
+    # resnet20 alone is the student of another pair too
+    assert filled(measured(runs_dir)) == {
+        ("zscore_kd", pair): [2],
+        ("kd", pair): [1],
+        ("ce", pair): [1],
+        ("ce", "resnet110_resnet20"): [1],
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"epochs": 10}, "recipe.epochs=10, teacher.recipe.epochs=10"),
+        ({"teacher_epochs": 10}, "teacher.recipe.epochs=10"),
+        ({"teacher": "resnet32"}, "teacher.network._target_=distill.models.resnet32"),
+        ({"holdout": 500}, "dataset.holdout=500"),
+        ({"given_as": "deadbeef"}, "teacher.run"),
+    ],
+)
+def test_a_run_that_differs_fills_no_cell_and_is_told(runs_dir: Path, change: dict[str, Any], told: str) -> None:
+    add(runs_dir, 70.0, loss="kd", **change)
+    found = measured(runs_dir)
+    assert filled(found) == {}
+    assert found.elsewhere == {told: 1}
+
+
+@pytest.mark.parametrize("change", [{"temperature": 3.0}, {"kd_weight": 1.0}, {"student": "resnet32"}])
+def test_a_run_of_another_method_or_student_is_no_matter_of_the_cell(runs_dir: Path, change: dict[str, Any]) -> None:
+    add(runs_dir, 70.0, loss="kd", **change)
+    found = measured(runs_dir)
+    assert ("kd", "resnet56_resnet20") not in filled(found)
+    assert "loss" not in " ".join(found.elsewhere)
+
+
+def test_unlike_rows_are_apart_in_their_cell_and_named(runs_dir: Path) -> None:
+    add_all(runs_dir, [70.0, 70.2], loss="kd")
+    add_all(runs_dir, [70.4], loss="kd", precision="bf16")
+    lines = measured(runs_dir).lines["kd", "resnet56_resnet20"]
+    assert [(line.words, len(line.runs)) for line in lines] == [(("bf16",), 1), (("fp32",), 2)]
+
+
+def test_a_teacher_given_as_a_run_must_be_the_network_and_has_a_line_of_its_own(runs_dir: Path) -> None:
+    right = add(runs_dir, 72.3, loss="ce", student="resnet56", seed=5)
+    wrong = add(runs_dir, 71.3, loss="ce", student="resnet32", seed=5)
+    add(runs_dir, 70.0, loss="kd")
+    add(runs_dir, 70.5, loss="kd", given_as=right, weights="c3d4")
+    add(runs_dir, 69.5, loss="kd", given_as=wrong, weights="e5f6")
+    lines = measured(runs_dir).lines["kd", "resnet56_resnet20"]
+    assert [line.teacher for line in lines] == ["resnet56 a1b2", "resnet56 c3d4"]
+    assert all(line.over is None for line in lines)  # nothing says that the two were trained alike
+
+
+def test_seeds_of_a_teacher_have_one_more_line_together(runs_dir: Path) -> None:
+    for seed, weights in enumerate(("a1b2", "c3d4", "e5f6")):
+        add_all(runs_dir, [70.0 + seed, 70.2 + seed], loss="kd", teacher_seed=seed, weights=weights)
+    *single, over = measured(runs_dir).lines["kd", "resnet56_resnet20"]
+    assert [line.over for line in single] == [None] * 3
+    assert (over.teacher, len(over.runs), len(over.rows)) == ("over 3 teachers", 6, 3)
+    assert list(over.sample.last.values()) == pytest.approx([70.1, 71.1, 72.1])
+
+
+def test_the_ablations_cells_are_told_apart_by_their_weight(runs_dir: Path) -> None:
+    pair = {"student": "resnet8x4", "teacher": "resnet32x4"}
+    add(runs_dir, 73.0, loss="kd_w9_t2", **pair)
+    add(runs_dir, 74.0, loss="kd_w9_t2", kd_weight=3.0, **pair)
+    add(runs_dir, 76.0, loss="zscore_kd", kd_weight=0.9, **pair)
+    assert filled(measured(runs_dir, "ablation")) == {
+        ("weight_9", "plain"): [1],
+        ("weight_3", "plain"): [1],
+        ("weight_0.9", "zscore"): [1],
+    }
+
+
+def test_which_seeds_are_missing(runs_dir: Path) -> None:
+    for seed in (1, 3):
+        add(runs_dir, 70.0, loss="kd", seed=seed)
+    add(runs_dir, 70.0, loss="kd", seed=2, precision="bf16")
+    found = measured(runs_dir)
+    cell = found.table.cells["kd", "resnet56_resnet20"]
+    assert found.missing(cell, [1, 2, 3, 4]) == [2, 4]
+    assert found.missing(found.table.cells["dkd", "resnet56_resnet20"], [1, 2]) == [1, 2]
+
+
+def test_a_damaged_run_and_one_without_a_configuration_are_passed_over(runs_dir: Path) -> None:
+    add(runs_dir, 70.0, loss="kd")
+    (path,) = runs_dir.iterdir()
+    (path / "result.json").write_text('{"split": "test"}')
+    assert filled(measured(runs_dir)) == {}

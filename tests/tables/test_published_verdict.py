@@ -1,0 +1,146 @@
+"""Verdicts and their intervals against scipy.stats and numpy, which the package itself never imports for them."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from distill.tables.published import Cell
+from distill.tables.published.verdict import Sample, Verdict, judge
+from distill.tables.statistics import holm, welch
+
+CELL = Cell(
+    row="kd",
+    column="pair",
+    value=71.0,
+    top5=None,
+    epochs="last",
+    runs=5,
+    deviation=None,
+    temperature=None,
+    weights={},
+    overrides=(),
+    untrainable=None,
+    notes=(),
+)
+OURS = [71.1, 70.9, 71.2, 71.0]
+
+
+def judged(last: list[float], *, best: list[float] | None = None, **cell: Any) -> Verdict:
+    """The verdict on seeds 1, 2, ..."""
+    gained = dict(enumerate(best, start=1)) if best is not None else None
+    changed = replace(CELL, **cell)
+    found = judge(Sample(dict(enumerate(last, start=1)), gained), changed, published_runs=changed.runs)
+    assert found is not None
+    return found
+
+
+def expected(values: list[float], published: float, runs: int, *, n: int | None = None) -> tuple[float, float]:
+    """d +- t(n - 1) s sqrt(1/n + 1/p), by numpy and scipy.stats; `n` runs in place of those there are."""
+    n = n or len(values)
+    half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) * math.sqrt(1 / n + 1 / runs)
+    difference = float(np.mean(values)) - published
+    return difference - half, difference + half
+
+
+def test_the_interval_holds_the_noise_of_both_sides() -> None:
+    found = judged(OURS)
+    assert (found.low, found.high) == pytest.approx(expected(OURS, 71.0, 5))
+    assert found.difference == pytest.approx(0.05)
+    assert (found.word, found.runs, found.why) == ("reproduced", None, "")
+
+
+def test_an_unknown_number_of_published_runs_is_one() -> None:
+    found = judged(OURS, runs=None)
+    assert (found.low, found.high) == pytest.approx(expected(OURS, 71.0, 1))
+
+
+def test_with_a_published_deviation_it_is_welchs() -> None:
+    theirs = [70.0, 71.0, 72.5]
+    found = judged(OURS, value=float(np.mean(theirs)), runs=3, deviation=float(np.std(theirs, ddof=1)))
+    interval = stats.ttest_ind(OURS, theirs, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    a, b = np.var(OURS, ddof=1) / 4, 0.3**2  # one published run has no degrees of freedom to give
+    half = stats.t.ppf(0.975, (a + b) ** 2 / (a**2 / 3)) * math.sqrt(a + b)
+    single = judged(OURS, deviation=0.3, runs=1)
+    assert (single.low, single.high) == pytest.approx((0.05 - half, 0.05 + half))
+
+
+@pytest.mark.parametrize(
+    ("published", "word"),
+    [
+        (71.0, "reproduced"),
+        (71.2, "reproduced"),
+        (71.5, "cannot tell"),
+        (70.6, "cannot tell"),
+        (71.9, "not reproduced"),
+        (70.2, "not reproduced"),
+    ],
+)
+def test_words(published: float, word: str) -> None:
+    low, high = expected(OURS, published, 5)
+    inside, outside = low >= -0.5 and high <= 0.5, low > 0.5 or high < -0.5
+    assert word == ("reproduced" if inside else "not reproduced" if outside else "cannot tell")
+    assert judged(OURS, value=published).word == word
+
+
+def test_the_rule_of_the_published_cell_chooses_the_epoch() -> None:
+    best = [value + 0.9 for value in OURS]
+    assert judged(OURS, best=best).word == "reproduced"
+    assert judged(OURS, best=best, epochs="best on test").word == "not reproduced"
+    unknown = judged(OURS, best=best, epochs="unknown")
+    assert (unknown.low, unknown.high) == pytest.approx((expected(OURS, 71.0, 5)[0], expected(best, 71.0, 5)[1]))
+    assert (unknown.word, unknown.difference) == ("cannot tell", None)
+    agreed = judged(OURS, best=[value + 0.05 for value in OURS], epochs="unknown")
+    assert agreed.word == "reproduced"
+    assert judged(OURS, best=best, value=69.0, epochs="unknown").word == "not reproduced"
+
+
+def test_the_number_of_runs_that_would_tell_is_the_least_that_does() -> None:
+    ours = [71.4, 71.0, 71.6, 71.2]
+    found = judged(ours, value=71.2, runs=5)
+    assert found.word == "cannot tell"
+    assert found.runs is not None
+
+    def decided(n: int) -> bool:
+        low, high = expected(ours, 71.2, 5, n=n)
+        return (low >= -0.5 and high <= 0.5) or low > 0.5 or high < -0.5
+
+    assert decided(found.runs)
+    assert not any(decided(n) for n in range(4, found.runs))
+
+
+def test_no_number_of_runs_tells_against_a_published_number_that_is_noise_itself() -> None:
+    found = judged([71.4, 71.0, 71.6, 71.2], value=71.3, runs=1)
+    assert (found.word, found.runs, found.why) == ("cannot tell", None, "no number of runs would tell")
+
+
+def test_one_run_equal_seeds_and_no_best_epoch_tell_nothing() -> None:
+    one = judged([75.0])
+    assert (one.word, one.difference, one.low, one.runs) == ("cannot tell", 4.0, None, 2)
+    assert judged([75.0, 75.0]).why == "equal seeds measure no chance"
+    assert judged(OURS, epochs="best on test").why == "no best epoch was recorded"
+    assert judge(Sample({1: 71.0}, None), replace(CELL, value=None), published_runs=None) is None
+
+
+def test_holm_is_the_step_down_of_bonferroni() -> None:
+    p = [0.01, 0.04, 0.03, 0.005]
+    # by hand, in order of size: 4 x .005, 3 x .01, 2 x .03, then .04, which may not fall below .06
+    assert holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+    rng = np.random.default_rng(1)
+    many = rng.uniform(size=30)
+    order = np.argsort(many)
+    steps = np.minimum(np.maximum.accumulate(many[order] * (30 - np.arange(30))), 1.0)
+    assert np.asarray(holm(list(many)))[order] == pytest.approx(steps)
+
+
+def test_the_p_value_is_that_of_welchs_test() -> None:
+    theirs = [70.2, 70.8, 70.4]
+    found = welch(OURS, theirs)
+    assert found is not None
+    assert found.p == pytest.approx(stats.ttest_ind(OURS, theirs, equal_var=False).pvalue)
