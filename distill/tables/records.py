@@ -11,6 +11,7 @@ from distill.tables.replicates import replicate_of
 from distill.tables.statistics import Summary
 from distill.tables.table import Line, Table
 from distill.tables.teachers import OverTeachers
+from distill.tables.tuning import Tuning
 
 
 def document(table: Table) -> dict[str, Any]:
@@ -19,6 +20,7 @@ def document(table: Table) -> dict[str, Any]:
         "baseline": table.baseline,
         "rows": [_record(line) for line in table.lines],
         "over_teachers": [_over(named, each) for named, each in table.over],
+        "tuned": [_tuning(each) for each in table.tunings],
         "not_shown": table.hidden,
         "notes": notes(table),
     }
@@ -66,6 +68,18 @@ def _over(named: Named, over: OverTeachers) -> dict[str, Any]:
         "within": over.within,
         "low": over.means.mean - over.half,
         "high": over.means.mean + over.half,
+    }
+
+
+def _tuning(tuning: Tuning) -> dict[str, Any]:
+    return {
+        "method": tuning.method,
+        "student": tuning.student,
+        "holdout": tuning.images,
+        "tried": [
+            {"method": named.method, "runs": [run.run_id for run in named.row.runs], "accuracy": named.row.last.mean}
+            for named in tuning.tried
+        ],
     }
 
 

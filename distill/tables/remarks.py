@@ -8,6 +8,7 @@ from distill.tables.naming import dataset, holdout, precision, recipe, student
 from distill.tables.numbers import accuracy, over_teachers_text
 from distill.tables.replicates import replicate_of
 from distill.tables.table import Table
+from distill.tables.tuning import tuning_notes
 
 _LEGEND = (
     "± is the deviation over seeds; [ ] is the 95 % interval of the difference in percentage points: Welch's,"
@@ -39,7 +40,8 @@ def notes(table: Table) -> list[str]:
     found = [line.compared.difference for line in table.lines if line.compared.difference]
     legend = [_LEGEND] if any(each.welch or each.paired for each in found) else []
     hidden = [f"{table.not_shown} not shown"] if table.hidden else []
-    return [*legend, *_over_teachers(table), *_baselines(table), *_sources(table), *_replicates(table), *hidden]
+    said = [*_over_teachers(table), *_baselines(table), *_sources(table), *_replicates(table)]
+    return [*legend, *said, *tuning_notes(table.tunings), *hidden]
 
 
 def _over_teachers(table: Table) -> list[str]:

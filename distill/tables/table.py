@@ -13,6 +13,7 @@ from distill.tables.naming import Named, dataset, name_rows, student
 from distill.tables.ordering import natural
 from distill.tables.reading import Finished, once, read
 from distill.tables.teachers import OverTeachers, over_teachers
+from distill.tables.tuning import Tuning, apart
 
 HIDDEN = ("failed", "unfinished", "running", "damaged")
 
@@ -34,13 +35,15 @@ class Line:
 class Table:
     """The lines in their order and what they are compared with: None where no row has a baseline.
 
-    `unseen` are baselines that are no lines themselves; `hidden` counts the runs in no line, by status.
+    `unseen` are baselines that are no lines themselves; `hidden` counts the runs in no line, by status; `tunings` holds
+    what was tried for the lines on held-out images.
     """
 
     lines: tuple[Line, ...]
     baseline: str | None
     unseen: tuple[Named, ...]
     hidden: dict[str, int]
+    tunings: tuple[Tuning, ...]
 
     @cached_property
     def over(self) -> list[tuple[Named, OverTeachers]]:
@@ -68,7 +71,7 @@ def build(records: Sequence[RunRecord], *, candidates: Sequence[RunRecord], base
     left out. Without `baseline`, rows are compared with `ce` where they can be. Raises `UnknownBaseline`.
     """
     runs = {record.path: read(record) for record in candidates}
-    rows = group(once(runs[record.path] for record in records))
+    rows, tunings = apart(group(once(runs[record.path] for record in records)))
     others = name_rows(group(once(runs.values())))
     if baseline and others and not any(baseline in other.called for other in others):
         raise UnknownBaseline(baseline, sorted({other.row.preset for other in others}, key=natural))
@@ -82,6 +85,7 @@ def build(records: Sequence[RunRecord], *, candidates: Sequence[RunRecord], base
         baseline=preset if shown else None,
         unseen=tuple(unseen(compared, rows)),
         hidden={state: states[state] for state in HIDDEN if states[state]},
+        tunings=tuple(tunings),
     )
 
 
