@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format clean
+.PHONY: help env demo test bench lint format clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1\t/' \
@@ -26,6 +26,9 @@ demo: env  ## teacher, baseline, KD and Z-score KD on the bundled digits, then t
 
 test: env  ## run the tests, offline (ARGS= reaches pytest, as in ARGS="-k wheel -x")
 	.venv/bin/pytest -n 2 --dist loadfile $(ARGS)
+
+bench: env  ## what training costs against the field's own loop (ARGS="experiment=cifar100/NAME rows=step", about ten minutes)
+	.venv/bin/distill bench $(ARGS)
 
 lint: env  ## check format, lint and types
 	.venv/bin/ruff format --check .

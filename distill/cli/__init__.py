@@ -12,11 +12,14 @@ VERBS = {
     "train": "train students, baselines and teachers from composed configurations",
     "evaluate": "measure a finished run's accuracy again",
     "table": "compare finished runs",
+    "fill": "train the missing cells of a published table",
     "ls": "list runs",
+    "report": "write figures and a page of a student, held against others",
     "models": "list networks with parameters, MACs and feature shapes",
     "losses": "list loss presets with paper, terms, needs and numbers",
-    "import": "make a finished run of weights from elsewhere",
-    "export": "write a finished run as safetensors, ONNX, torch.export",
+    "bench": "measure what training costs, as a ratio to the field's loop",
+    "import": "make a finished run of weights from elsewhere; take in a folder of runs",
+    "export": "write a finished run as safetensors, ONNX, torch.export; or runs as small files",
 }
 
 HELP = """distill: knowledge distillation in which only the loss differs

@@ -1,32 +1,37 @@
 """The cohort launcher: runs of a sweep that agree on data, precision, batch size and epochs share a process."""
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
+from distill.cli.cohort_size import MOST, fitting_size
 from distill.cli.jobs import Outcome, plan_job, run_plans
 from distill.compose.plan import RunPlan
 from distill.compose.source import epochs_asked
 
 
-def launch(configs: Sequence[DictConfig], task: Any, *, size: int) -> list[JobReturn]:
+def launch(configs: Sequence[DictConfig], task: Any, *, size: int | None) -> list[JobReturn]:
     """Train the composed jobs in cohorts of at most `size`; their outcomes come in the order of `configs`.
 
     Args:
         configs: jobs with their `hydra` node, as the sweeper composes them.
         task: the sweep's task function, whose keywords `config_dir` and `retry` apply here too.
-        size: members trained side by side at most.
+        size: members trained side by side at most; None: as many as the memory allows, and not above `MOST`.
     """
-    if size < 1:
+    if size is not None and size < 1:
         raise ValueError(f"hydra.launcher.size must be >= 1, got {size}")
     options = task.keywords
     planned = [plan_job(config, config.hydra, options["config_dir"]) for config in configs]
     outcomes: dict[str, Outcome] = {}
-    groups = cohorts([plan for plan in planned if isinstance(plan, RunPlan)], size=size)
-    asked = epochs_asked(groups)
-    for group in groups:
+    plans = [plan for plan in planned if isinstance(plan, RunPlan)]
+    # free memory may be another when the command is typed again; where teachers come from must not change with it
+    asked = epochs_asked(cohorts(plans, size=size or MOST))
+    if size is None:
+        size = fitting_size(plans, note=partial(print, flush=True))
+    for group in cohorts(plans, size=size):
         for plan, outcome in zip(group, run_plans(group, retry=options["retry"], asked=asked), strict=True):
             outcomes[plan.run_id] = outcome
     returns = []
@@ -47,4 +52,5 @@ def cohorts(plans: Sequence[RunPlan], *, size: int) -> list[list[RunPlan]]:
 
 def _common(plan: RunPlan) -> Hashable:
     data = tuple((key, repr(value)) for key, value in sorted(plan.identity["data"].items()))
-    return (data, plan.precision, plan.recipe.batch_size, plan.recipe.epochs, str(plan.device))
+    engine = tuple((key, repr(value)) for key, value in sorted(plan.config["engine"].items()))  # one carries out all
+    return (data, plan.precision, plan.recipe.batch_size, plan.recipe.epochs, str(plan.device), engine)

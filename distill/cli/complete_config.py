@@ -64,8 +64,9 @@ def _literals(key: str) -> list[str]:
     hint: Any = Root
     for part in key.split("."):
         hint = get_type_hints(hint).get(part) if is_dataclass(hint) else None
-    kinds = [kind for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal]
-    return [str(value) for kind in kinds for value in get_args(kind)]
+    kinds = (hint, *get_args(hint))
+    words = [str(value) for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
+    return [*words, "true", "false"] if words and bool in kinds else words
 
 
 @cache

@@ -18,7 +18,7 @@ from distill.cli.grammar import FINISHED, REFUSED, Option, default_runs_dir, nea
 FILES, FOLDERS = ":files", ":folders"
 SHELLS = ("bash",)
 HELP = Option("--help")
-PUBLISHED = ("table", "fill")  # verbs that work on a published table
+PUBLISHED = ("table", "fill", "report")  # verbs that work on a published table
 RUNS = ("run", "teacher.run", "against")
 PLACES = {"dataset.npz": FILES, "dataset.root": FOLDERS, "runs_dir": FOLDERS}
 PLACES |= {"--out": FILES, "--json": FILES}

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from distill.cli.carrying import CannotCarryOut, carrying, way
+from distill.cli.resuming import resume
 from distill.cli.stopping import Busy, Interrupted, RunFailed, stop_signals
 from distill.cli.tabling import choose_source
 from distill.cli.teaching import EVALUATION_BATCH, MeasuredTeacher, measured_teacher
@@ -18,14 +20,14 @@ from distill.runs.checkpoint import Loaded
 from distill.runs.directory import RunDirectory
 from distill.runs.files import StorageError
 from distill.runs.lock import RunLock
-from distill.runs.provenance import byte_conditions, collect, why_bytes_differ
+from distill.runs.provenance import byte_conditions, collect
 from distill.runs.schedule import CheckpointSchedule
 from distill.runs.store import RunRecord, lacks, read_run
-from distill.training import Member, Watch, fit
+from distill.training import Member, Watch, determinism, fit
 
 Result = Mapping[str, Any]
 CHECKPOINT_SHARE = 0.02  # of a run's time
-SOURCE = "teacher source"  # among the conditions of a checkpoint
+SOURCE, FOLDED = "teacher source", "teacher folded"  # among the conditions of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ class Cohort:
     endings: dict[str, Result | Exception] = field(default_factory=dict)
     teachers: dict[object, MeasuredTeacher] = field(default_factory=dict)
     sources: dict[object, str] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+
+    def note_once(self, sentence: str) -> None:
+        """Say what holds for all runs of the cohort."""
+        if sentence not in self.told:
+            self.told.add(sentence)
+            self.console.note(sentence)
 
 
 def execute(
@@ -73,7 +82,8 @@ def execute(
     """
     distinct = {plan.run_id: plan for plan in plans}.values()
     cohort = Cohort(retry, console, len(distinct), {**epochs_asked([list(distinct)]), **(asked or {})})
-    with ExitStack() as locks:
+    engine, device = plans[0].config["engine"], plans[0].device  # one of all: it makes no other run
+    with ExitStack() as locks, determinism(engine["deterministic"], device):
         # who needs a teacher comes first: it trains that teacher before this process locks it as a run of its own
         for plan in sorted(distinct, key=lambda plan: plan.teacher is None):
             try:
@@ -82,7 +92,7 @@ def execute(
             except (Busy, RunFailed, StorageError) as error:
                 cohort.endings[plan.run_id] = error
         if cohort.members:
-            _train(cohort)
+            _train(cohort, engine, device)
     return [cohort.endings[plan.run_id] for plan in plans]
 
 
@@ -127,8 +137,7 @@ def _begin(
 ) -> None:
     """Open the run's folder, build the member and put it where its last checkpoint stands."""
     facts = None if teacher is None else teacher.facts
-    source = {} if facts is None else {SOURCE: facts["source"]}
-    conditions = byte_conditions(plan.device, precision=plan.precision, **source)
+    source = {} if facts is None else {SOURCE: facts["source"], FOLDED: facts.get("folded", False)}
     batch_size = plan.recipe.batch_size
     objective = plan.objective()
     stream = ImageStream(
@@ -151,10 +160,13 @@ def _begin(
             share=CHECKPOINT_SHARE / cohort.size,  # all members together
         ),
         facts={"classes": plan.dataset.num_classes, "image_size": plan.dataset.image_size, "teacher": facts},
-        conditions=conditions,
         first_stage=None if first is None else weights_of(first),
     )
-    engine = dict(plan.config["engine"])
+    engine = plan.config["engine"]
+    step = way(engine, plan.device, member)
+    member.conditions |= byte_conditions(plan.device, precision=plan.precision, **source, **step)
+    for note in plan.notes:
+        cohort.note_once(note)
     directory.start(
         config={
             "run_id": plan.run_id,
@@ -162,42 +174,29 @@ def _begin(
             "config": dict(plan.config),
             "identity": dict(plan.identity),
         },
-        provenance=collect(plan.device, precision=plan.precision, engine=engine, teacher=facts),
+        provenance=collect(plan.device, precision=plan.precision, engine=dict(engine), step=step, teacher=facts),
     )
     if loaded is not None:
-        _restore(member, loaded, directory)
-        differs = why_bytes_differ(loaded.state.get("conditions", {}), conditions)
-        for note in (
-            loaded.note,
-            differs,
-            f"{member.name} resumes at epoch {member.epoch}, step {member.step}",
-        ):
-            if note:
-                cohort.console.note(note)
+        resume(member, loaded, directory, cohort.console.note)
     directory.rewind(member.epoch - 1)
     cohort.members[plan.run_id], cohort.directories[plan.run_id] = member, directory
 
 
-def _restore(member: Member, loaded: Loaded, directory: RunDirectory) -> None:
+def _train(cohort: Cohort, engine: Mapping[str, Any], device: torch.device) -> None:
+    members, fault = list(cohort.members.values()), None
     try:
-        member.restore(loaded.tensors, loaded.state)
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise StorageError(
-            f"the checkpoint of {directory.path} is of another version of distill ({reason}): "
-            "delete this folder to start the run again"
-        ) from error
-
-
-def _train(cohort: Cohort) -> None:
-    with stop_signals() as stop_requested:
-        fit(list(cohort.members.values()), watch=cohort.console.watch, stop_requested=stop_requested)
+        with stop_signals() as stop_requested, carrying(members, engine, device, cohort.console.note) as way_of_steps:
+            fit(members, watch=cohort.console.watch, stop_requested=stop_requested, engine=way_of_steps)
+    except CannotCarryOut as error:
+        fault = error
     for run_id, member in cohort.members.items():
         directory = cohort.directories[run_id]
         if isinstance(member.error, StorageError):
             cohort.endings[run_id] = member.error
         elif member.error is not None:
             cohort.endings[run_id] = RunFailed(f"{directory.path}: {member.error}")
+        elif member.active and fault is not None:
+            cohort.endings[run_id] = RunFailed(f"{directory.path}: {fault}")
         elif member.active:
             raise Interrupted(f"stopped at epoch {member.epoch}, step {member.step}: type the command again to go on")
         else:

@@ -15,15 +15,19 @@ from distill.cli.grammar import (
     nearest,
     parse,
     refuse,
+    select,
     wants_help,
 )
 from distill.exports.folder import check_place
 from distill.exports.forms import EXTRA, FORMS
+from distill.exports.results import Kept, keep, with_teachers
 from distill.runs.files import StorageError
-from distill.tables.filters import Selection
+from distill.runs.occupied import size_of
+from distill.tables.filters import FILTERS, Selection
 
 HELP = """\
 distill export run=ID|PATH [key=value ...] [--option ...]     write a finished run as safetensors, ONNX, torch.export
+distill export --results [key=value ...] [--out DIR]          write finished runs as small files, for a git repository
 
 Writes a folder: the network in each form, README.md (a model card with the lines that load it), export.json, and
 the run's config.yaml and result.json, so that `distill import` restores the run. Each model is read back and
@@ -47,10 +51,16 @@ where the data lie, if elsewhere than when it was trained
 a network of your own is built only when you name it
   student._target_=package.Class
 
+--results, runs as records
+  config, metrics, timing, provenance and result of the finished runs that pass the filters (as in `distill table`),
+  and of their teachers, into --out DIR (default: results), a folder each; no weights, no folders of this machine.
+  `distill table runs_dir=DIR` makes the same table of them, `distill import DIR` takes them into a store.
+
 examples
   distill export run=3f2a
   distill export run=runs/resnet8-kd-s1-3f2ab1c09d7e dataset.npz=cifar100.npz --format onnx --out resnet8
   distill export run=3f2a --format safetensors --dtype fp16
+  distill export --results dataset=cifar100 student=resnet8 --out results/resnet8
 
 exit codes: 0 done, also when there are no runs; 1 damaged, or a model that failed its check; 2 refused
 """
@@ -61,7 +71,9 @@ ALL = "all"
 FORM = Option("--format", metavar="|".join((*FORMS, ALL)), choices=(*FORMS, ALL))
 DTYPE = Option("--dtype", metavar="fp32|fp16", choices=("fp32", "fp16"))
 OUT = Option("--out", metavar="DIR")
-OPTIONS = (FORM, DTYPE, OUT)
+RESULTS = Option("--results")
+OPTIONS = (FORM, DTYPE, OUT, RESULTS)
+FILTER_KEYS = (*FILTERS, "runs_dir")  # of --results
 CHOICES = {"dataset.download": ("true", "false")}
 WEIGHTS = "safetensors"
 
@@ -72,7 +84,7 @@ def main(argv: list[str]) -> int:
         print(HELP, end="")
         return FINISHED
     try:
-        return _export(argv)
+        return _export_results(argv) if RESULTS.word in argv else _export(argv)
     except UsageError as error:
         return refuse(error)
     except StorageError as error:
@@ -81,7 +93,7 @@ def main(argv: list[str]) -> int:
 
 
 def _export(argv: Sequence[str]) -> int:
-    line = _read(argv)
+    line = read(argv)
     forms, left_out = _forms(line)
     line.check()
     record = chosen_run(line)
@@ -109,7 +121,39 @@ def _export(argv: Sequence[str]) -> int:
     return FAILED if exported.failures else FINISHED
 
 
-def _read(argv: Sequence[str]) -> CommandLine:
+def _export_results(argv: Sequence[str]) -> int:
+    line = read(argv)
+    selection = select(line)
+    if not selection.chosen:
+        print(selection.nothing())
+        return FINISHED
+    folder = line.out or Path("results")
+    chosen = with_teachers(selection.chosen, selection.records)
+    try:
+        kept = keep(chosen, folder)
+    except ValueError as error:
+        raise UsageError([str(error)]) from error
+    print("\n".join(_about(kept, folder)))
+    for sentence in kept.damaged:
+        print(sentence, file=sys.stderr)
+    return FAILED if kept.damaged else FINISHED
+
+
+def _about(kept: Kept, folder: Path) -> list[str]:
+    there = f", {len(kept.same)} there already" if kept.same else ""
+    lines = [f"{len(kept.written)} runs written to {folder}{there}; {size_of(kept.size)} in all, without weights"]
+    others = ", ".join(f"{count} {status}" for status, count in kept.left_out.items())
+    return [*lines, f"left out: {others}"] if others else lines
+
+
+def read(argv: Sequence[str]) -> CommandLine:
+    """The command line with its faults; with `--results` it takes filters, else a run."""
+    if RESULTS.word in argv:
+        filters = [word for word in argv if not word.startswith("run=")]
+        line = parse(filters, keys=FILTER_KEYS, options=(OUT, RESULTS), dotted=True)
+        if len(filters) < len(argv):
+            line.faults.append("--results takes filters, no run=: distill export --results seed=1 loss=kd, say")
+        return line
     line = parse(argv, keys=KEYS, options=OPTIONS)
     if "run" not in line.pairs and not any("run=" in fault for fault in line.faults):
         line.faults.append("export needs a run: add run=ID or run=PATH; `distill ls` lists them")

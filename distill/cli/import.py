@@ -26,6 +26,7 @@ from distill.runs.files import StorageError
 
 HELP = """\
 distill import FILE student=NAME dataset=NAME [key=value ...]     make a finished run of weights from elsewhere
+distill import DIR [runs_dir=DIR]                                 take in the finished runs of another store
 
 Reads checkpoints of RepDistiller, of mdistiller (of a distiller the student) and of what builds on them, plain state
 dicts (*.pth, *.pt, old non-zip files too) and safetensors. Nothing in a file is executed: only tensors and plain values
@@ -37,16 +38,18 @@ A student.safetensors with its run's config.yaml and result.json beside it comes
 no student= or dataset= is needed, and teacher=NAME finds it instead of training that teacher. The weights may
 have been stored as float16.
 
+A folder of runs (another machine's runs_dir, or what `distill export --results` wrote) is taken in run by run: ids,
+records and digests of weights are checked, nothing here is overwritten, what is not sound is named and left. A run
+without weights is listed and tabulated; it cannot teach, be evaluated or exported until its weights are brought too.
+
 which network and data
   student=resnet56          any student preset: `distill models` lists them
   student=timm student.name=NAME      weights of a timm (or torchvision) network out of a file
   dataset=cifar100          the data that the network was trained on; dataset.KEY=VALUE as in `distill train`
   --config-dir DIR          presets of your own
 
-where the data lie
-  dataset.npz=FILE  dataset.root=DIR  dataset.download=true
-
 where and how
+  dataset.npz=FILE  dataset.root=DIR  dataset.download=true      where the data lie
   runs_dir=DIR              where the run is to lie (default: DISTILL_RUNS, or runs)
   engine.device=auto|cpu|cuda  (default: auto, CUDA where there is one)
 
@@ -57,8 +60,9 @@ examples
   distill import resnet56_vanilla/ckpt_epoch_240.pth student=resnet56 dataset=cifar100 dataset.npz=cifar100.npz
   distill import student_best student=resnet8x4 dataset=cifar100
   distill import results/cifar100_resnet20_resnet8/resnet8-kd-s1-b19faa5acf0b/student.safetensors
+  distill import results/cifar100_resnet20_resnet8
 
-exit codes: 0 done, or there already; 1 the store is damaged or cannot be written to; 2 refused; 3 busy elsewhere
+exit codes: 0 done, or there already; 1 damaged, unlike what is here, or not to be written; 2 refused; 3 busy elsewhere
 """
 
 FILE = "file"
@@ -88,11 +92,15 @@ def _import(line: CommandLine) -> int:
     if any("._target_" in key for key in line.pairs):
         import_from_here()
 
-    from distill.cli.importing.run import carry_out  # with torch, for which no help waits
+    from distill.cli.importing.folders import bring_in_folder  # with torch, for which no help waits
+    from distill.cli.importing.run import carry_out, say, warn
     from distill.cli.stopping import Busy
 
+    path = Path(line.pairs[FILE])
+    if path.is_dir():
+        return bring_in_folder(line, path, say=say, warn=warn)
     try:
-        carry_out(line, Path(line.pairs[FILE]))
+        carry_out(line, path)
     except Busy as error:
         print(error, file=sys.stderr)
         return BUSY
@@ -111,7 +119,7 @@ def read(argv: Sequence[str]) -> CommandLine:
         if dot and group not in GROUPS and key not in KEYS:
             line.faults.append(f"unknown key {key!r}: {nearest(key, KEYS)}")
     if FILE not in line.pairs:
-        line.faults.append("import needs a file: distill import FILE student=NAME dataset=NAME")
+        line.faults.append("import needs a file: distill import FILE student=NAME dataset=NAME; or distill import DIR")
     if "dataset.npz" in line.pairs and "dataset.root" in line.pairs:
         line.faults.append("dataset.npz and dataset.root name two places: keep one")
     if line.pairs.get("dataset.download", "true") not in ("true", "false"):

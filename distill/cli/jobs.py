@@ -14,12 +14,15 @@ from omegaconf import DictConfig
 from distill.cli import silence
 from distill.cli.execute import Console, Result, execute
 from distill.cli.grammar import BUSY, FAILED, FINISHED
+from distill.cli.job_device import spread
 from distill.cli.progress import Progress, duration
 from distill.cli.stopping import Busy, Interrupted
 from distill.compose.composed import from_hydra
 from distill.compose.plan import RunPlan
 from distill.compose.preflight import Faults, preflight
 from distill.compose.presets import Presets
+from distill.runs.layout import RESULT
+from distill.training import Watch
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def run_job(
     config: DictConfig, *, config_dir: Path | None, retry: bool, asked: Mapping[str, int] | None = None
 ) -> Outcome:
     """One job of a sweep, in whatever process the launcher started it. Never raises: the outcome says what failed."""
+    spread(config, HydraConfig.get())
     planned = plan_job(config, HydraConfig.get(), config_dir)
     return planned if isinstance(planned, Outcome) else run_plans([planned], retry=retry, asked=asked)[0]
 
@@ -60,12 +64,22 @@ def run_plans(plans: Sequence[RunPlan], *, retry: bool, asked: Mapping[str, int]
 
     `asked` is what the whole command asks of its teachers.
     """
-    done_before = {plan.run_id for plan in plans if (plan.directory / "result.json").is_file()}
     try:
-        endings = execute(plans, Console(partial(print, flush=True), Progress()), retry=retry, asked=asked)
+        return follow_plans(plans, Progress(), retry=retry, asked=asked)
     except Interrupted as error:
         print(error, file=sys.stderr)
         raise SystemExit(FAILED) from None  # the user wants the whole command to stop
+
+
+def follow_plans(
+    plans: Sequence[RunPlan], watch: Watch, *, retry: bool, asked: Mapping[str, int] | None = None
+) -> list[Outcome]:
+    """As `run_plans`, but told to `watch`, and a stop is left to the caller. Raises Interrupted."""
+    done_before = {plan.run_id for plan in plans if (plan.directory / RESULT).is_file()}
+    try:
+        endings = execute(plans, Console(partial(print, flush=True), watch), retry=retry, asked=asked)
+    except Interrupted:
+        raise
     except BrokenPipeError:  # nobody follows it any more (`| head`): typed again, the command goes on
         silence()
         raise SystemExit(FAILED) from None
@@ -88,6 +102,15 @@ def _outcome(plan: RunPlan, ending: Result | Exception, done_before: bool) -> Ou
     )
     print(text, flush=True)
     return Outcome(name, path, FINISHED, text, last["accuracy"])
+
+
+def as_they_stand(plans: Sequence[RunPlan], why: str) -> list[Outcome]:
+    """How the jobs of a sweep stand whose launcher gave up, and what is said of those that have not finished."""
+    outcomes = []
+    for plan in {plan.run_id: plan for plan in plans}.values():
+        code = FINISHED if (plan.directory / RESULT).is_file() else FAILED
+        outcomes.append(Outcome(plan.directory.name, str(plan.directory), code, f"{plan.directory}: {why}"))
+    return outcomes
 
 
 def summarise(outcomes: Sequence[Outcome]) -> int:

@@ -92,7 +92,7 @@ def train(command: Command) -> int:
 
 def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
     """Run the checked jobs of a command; returns its exit code."""
-    from distill.cli.jobs import run_job, run_plans, summarise
+    from distill.cli.jobs import as_they_stand, run_job, run_plans, summarise
     from distill.compose.source import epochs_asked
 
     if not sweep.multirun:
@@ -108,6 +108,10 @@ def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
     except OSError as error:  # Hydra's own notes, in runs_dir/.hydra
         print(explain(Path(error.filename or sweep.jobs[0].runs_dir), error), file=sys.stderr)
         return FAILED
+    except RuntimeError as error:  # of joblib or submitit: one of their processes is gone, killed for its memory, say
+        reason = next(iter(str(error).splitlines()), "")
+        print(f"the launcher gave up: {type(error).__name__}: {reason}", file=sys.stderr)
+        return summarise(as_they_stand(sweep.jobs, "did not finish; type the command again to go on"))
     return summarise([job.return_value for batch in returned for job in batch])
 
 

@@ -18,20 +18,19 @@ not been trained yet is trained first, once. A finished run is not trained again
   distill train experiment=cifar100/resnet32x4_resnet8x4 loss=zscore_kd seed=1
   distill train student=resnet20 loss=ce seed=0 dataset=cifar100 recipe=cifar     a teacher or a baseline
   distill train -m loss=ce,kd,zscore_kd seed=1,2,3
-  distill train sweep=temperature loss=zscore_kd
+  distill train sweep=temperature loss=kd,zscore_kd              tuned on held-out images, the best then on all
 
 Values
   seed=1                          loss.temperature=2  loss.alpha=0.5  loss.ce_weight=0.1 loss.kd_weight=9
   precision=fp32|bf16|auto        recipe.epochs=10  recipe.batch_size=64  recipe.optimizer.lr=0.05
   runs_dir=DIR (or DISTILL_RUNS)  dataset.npz=FILE  dataset.root=DIR  dataset.limit=N  dataset.holdout=N
-  engine.device=auto|cpu|cuda:0   teacher.seed=0  teacher.precision=fp32  teacher.recipe.epochs=240
-  engine.threads=N                teacher.run=ID|PATH (take a finished run as teacher)
+  engine.device=auto|cpu|cuda:0   engine.threads=N engine.compile=true engine.capture=auto engine.deterministic=true
+  teacher.run=ID|PATH (finished)  teacher.seed=0  teacher.precision=fp32  teacher.recipe.epochs=240
   teacher.source=live|table|auto  run the teacher on every batch, or read its logits from a table built once
   student=timm student.name=NAME  student._target_=package.Class (your own network)
 
-Options
-  -m, --multirun     sweep                       --retry            take up runs that failed
-  --cfg job          show configuration and id   --config-dir DIR   your own presets
+Options  -m, --multirun   sweep                       --retry            take up runs that failed
+         --cfg job        show configuration and id   --config-dir DIR   your own presets
 
 Presets"""
 

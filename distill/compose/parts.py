@@ -18,7 +18,7 @@ from distill.compose.targets import UnknownTarget, resolve
 from distill.data import SHAPES, ImageDataset
 from distill.objectives import Objective
 from distill.runs.files import StorageError
-from distill.runs.store import RunRecord, find, lacks
+from distill.runs.store import RunRecord, find, lacks, weightless
 from distill.training import Recipe
 
 T = TypeVar("T")
@@ -134,6 +134,9 @@ def finished_teacher(runs_dir: Path, run: str, num_classes: int, faults: list[st
         return None
     if record.status != "finished" or record.result is None:
         faults.append(f"teacher.run={run} is {record.status}, not finished: type its command again to finish it")
+        return None
+    if sentence := weightless(record.path):
+        faults.append(f"teacher.run={run}: {sentence}")
         return None
     classes = record.result["classes"]
     if classes != num_classes:

@@ -24,7 +24,7 @@ class RunPlan:
     """One run: what it is, where it goes, and what it is made of.
 
     `teacher` is the plan of the teacher's own run, the record of a finished one, or None; `first_stage` the plan of
-    the run whose weights a method of two stages starts from.
+    the run whose weights a method of two stages starts from. `notes` are said when the run starts.
     """
 
     config: Mapping[str, Any]
@@ -37,6 +37,7 @@ class RunPlan:
     device: torch.device
     teacher: "RunPlan | RunRecord | None"
     first_stage: "RunPlan | None" = None
+    notes: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:

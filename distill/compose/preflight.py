@@ -1,6 +1,7 @@
 """Everything that can be wrong with a job is found here, before any work; what passes becomes a plan."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ from distill.compose import parts
 from distill.compose.build import build_recipe
 from distill.compose.check import check_typed
 from distill.compose.composed import Composed
+from distill.compose.engine import engine_faults, precision_notes
 from distill.compose.names import recipe_name, run_names
 from distill.compose.plan import RunPlan, plan_run
 from distill.compose.presets import Presets
 from distill.compose.schema import Root
-from distill.compose.source import other_source, source_faults
+from distill.compose.source import other_source, source_faults, weights_gone
 from distill.compose.stages import FirstStage, first_stage_config, join_stages, split_stages
 from distill.compose.weights import reduce_alpha
 from distill.objectives import Objective
@@ -55,6 +57,7 @@ def preflight(
     uncertain |= composed.uncertain
     config, stage = _checked(composed, uncertain, faults)
     device = parts.try_device(config.get("engine"), faults)
+    faults += engine_faults(config.get("engine"), device)
     parts.try_recipe(config.get("recipe"), "recipe", faults)
     objective = parts.try_objective(config.get("loss"), "loss", faults)
     first_objective = parts.try_objective(stage.get("loss"), f"loss.{FIRST_STAGE}.loss", faults)
@@ -106,6 +109,7 @@ def _identified(
 ) -> RunPlan:
     """The plan of a configuration without faults; its teacher is the `finished` run, or has a plan of its own."""
     device = common["device"]
+    notes = precision_notes(config["precision"], device)
     config |= {"precision": resolve_precision(config["precision"], device), "loss": join_stages(config["loss"], stage)}
     names = run_names(composed, config, presets)
     teacher: RunPlan | RunRecord | None = finished
@@ -117,10 +121,10 @@ def _identified(
         teacher = _teacher(config, names, composed, presets, **common)
     first = _first_stage(config, stage, names, teacher, **common) if stage else None
     plan = plan_run(config, names, recipe=build_recipe(config["recipe"]), teacher=teacher, first_stage=first, **common)
-    conflict = other_source(plan)
+    conflict = other_source(plan) or weights_gone(plan)
     if conflict:
         raise Faults([conflict])
-    return plan
+    return replace(plan, notes=notes)
 
 
 def _check_teacher(

@@ -17,6 +17,9 @@ class Engine:
     device: str
     threads: int | None
     checkpoint_seconds: float
+    compile: bool
+    capture: bool | Literal["auto"]
+    deterministic: bool
 
 
 @dataclass

@@ -8,6 +8,7 @@ from distill.objectives import Objective
 from distill.runs.files import StorageError, read_json
 from distill.runs.identity import run_id
 from distill.runs.layout import RESULT
+from distill.runs.store import weightless
 from distill.training import resolve_precision
 
 
@@ -45,6 +46,16 @@ def other_source(plan: RunPlan) -> str | None:
         f"teacher.source={pinned}, but the finished run {plan.directory} has source {used}: "
         "leave the source out to take that run, or repeat it under another runs_dir"
     )
+
+
+def weights_gone(plan: RunPlan) -> str | None:
+    """A sentence where a run that is still to be trained starts from one that is here as a record without weights."""
+    if (plan.directory / RESULT).is_file():
+        return None
+    for what, each in (("teacher", plan.teacher), ("first stage", plan.first_stage)):
+        if isinstance(each, RunPlan) and (sentence := weightless(each.directory)):
+            return f"{what} {each.names['student']}: {sentence}"
+    return None
 
 
 def teacher_use(plan: RunPlan) -> str:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from distill.exports.folder import RECORD
 from distill.runs.files import StorageError
-from distill.runs.store import RunRecord, find, lacks
+from distill.runs.store import RunRecord, find, lacks, weightless
 
 
 def finished_run(runs_dir: Path, run: str) -> RunRecord:
     """The finished run that `run` means: the head of its id, its folder's name in `runs_dir`, or the folder.
 
     Raises:
-        ValueError: no run or several match, or it is not finished.
+        ValueError: no run or several match, it is not finished, or its weights are not here.
         StorageError: its files are damaged.
     """
     record = find(runs_dir, run)
@@ -24,4 +24,6 @@ def finished_run(runs_dir: Path, run: str) -> RunRecord:
         raise ValueError(f"run={run} is {record.status}, not finished: {remedy} to finish it")
     if damage := lacks(record):
         raise StorageError(damage)
+    if sentence := weightless(record.path):
+        raise ValueError(sentence)
     return record

@@ -15,18 +15,22 @@ from distill.runs.layout import CONFIG
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # YAML is slow to parse, JSON thirty times faster: a copy under the digest of the file it was made from, so
 # that an edited config.yaml always wins. A listing of 500 runs then takes a tenth of a second.
-_COPY = ".config.json"
+COPY = ".config.json"
 _DEEPEST = 100
 
 
 def write_config(directory: Path, config: Mapping[str, object]) -> None:
     """Writes `config` (plain data, else ValueError) atomically, in its key order. Raises StorageError."""
     content = plain(config)
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1_000_000)
-    data = text.encode("utf-8")
+    data = as_yaml(content)
     write_bytes(directory / CONFIG, data)
     copy = json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "content": content})
-    write_bytes(directory / _COPY, copy.encode("utf-8"))
+    write_bytes(directory / COPY, copy.encode("utf-8"))
+
+
+def as_yaml(content: Mapping[str, object]) -> bytes:
+    """The bytes of a `config.yaml` that says `content`, plain data."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1_000_000).encode("utf-8")
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -43,6 +47,18 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not isinstance(config.get("run_id"), str) or not config["run_id"].isalnum():
         raise StorageError(f"{path} is damaged: its key 'run_id' must be letters and digits")
     return config
+
+
+def copy_agrees(directory: Path) -> bool:
+    """Whether the copy that stands in for `config.yaml` says the same; a run from elsewhere may lie here.
+
+    Raises StorageError as `read_config`.
+    """
+    path = directory / CONFIG
+    with storage_errors(path, action="read"):
+        data = path.read_bytes()
+    copy = _read_copy(directory, hashlib.sha256(data).hexdigest())
+    return copy is None or copy == _parse(path, data)
 
 
 def plain(value: object, where: str = "config") -> Any:
@@ -65,7 +81,7 @@ def plain(value: object, where: str = "config") -> Any:
 
 def _read_copy(directory: Path, digest: str) -> dict[str, Any] | None:
     try:
-        copy = json.loads((directory / _COPY).read_bytes())
+        copy = json.loads((directory / COPY).read_bytes())
         content = copy["content"] if copy["sha256"] == digest else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -14,6 +14,14 @@ import torch
 _PACKAGES = ("torchvision", "timm", "numpy", "hydra-core", "safetensors")
 # what must be equal for a resumed or repeated run to give equal bytes (claimed on CPU only)
 _BYTE_CONDITIONS = ("torch", "device", "isa", "threads")
+# what a checkpoint of before they existed would have said of them
+_THEN = {
+    "optimizer": "unfused",
+    "compile": "False",
+    "capture": "False",
+    "deterministic": "False",
+    "teacher folded": "False",
+}
 
 
 def collect(device: str | torch.device = "cpu", **facts: object) -> dict[str, Any]:
@@ -41,7 +49,8 @@ def byte_conditions(device: str | torch.device = "cpu", **facts: object) -> dict
 
 def why_bytes_differ(then: Mapping[str, object], now: Mapping[str, object]) -> str | None:
     """A sentence for a resume under other conditions than the checkpoint's; None when bytes stay equal."""
-    changes = [f"{key} was {then.get(key)}, is {now[key]}" for key in now if then.get(key) != now[key]]
+    before = {**_THEN, **then}
+    changes = [f"{key} was {before.get(key)}, is {now[key]}" for key in now if before.get(key) != now[key]]
     if not changes:
         return None
     return f"the result may differ in its last bits from an uninterrupted run: {', '.join(changes)}"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from distill.runs.config_file import read_config
 from distill.runs.files import StorageError, read_json, storage_errors
-from distill.runs.layout import CONFIG, FAILED, RESULT
+from distill.runs.layout import CONFIG, FAILED, RESULT, STUDENT
 from distill.runs.lock import is_held
 
 Status = Literal["finished", "failed", "running", "unfinished", "damaged"]
@@ -112,6 +112,16 @@ def lacks(record: RunRecord) -> str | None:
             if not isinstance(value, kind):
                 return f"{record.path / name} is damaged: its key '{key}' is missing or of a wrong type"
     return None
+
+
+def weightless(path: Path) -> str | None:
+    """Why nobody can build the network of the finished run in `path`, a sentence; None where its weights are there."""
+    if (path / STUDENT).is_file() or not (path / RESULT).is_file():
+        return None
+    return (
+        f"{path} is a record without weights, as `distill export --results` writes it: bring its {STUDENT} by "
+        "`distill import`, or delete the folder to train the run again"
+    )
 
 
 def _status(path: Path, result: object, failure: object) -> Status:

@@ -1,12 +1,14 @@
 """Accuracy and cross-entropy of a network on an evaluation stream."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from distill.data import EvaluationStream
+from distill.data import Batch, EvaluationStream
 from distill.training.precision import autocast
 
 
@@ -24,21 +26,48 @@ class Evaluation:
         return asdict(self)
 
 
-@torch.no_grad()
-def evaluate(network: nn.Module, stream: EvaluationStream, *, precision: str) -> Evaluation:
-    """Run `network` in eval mode over `stream` and leave it in the mode it was in. One host read, at the end."""
-    was_training = network.training
-    network.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=stream.device)
-    loss = torch.zeros((), dtype=torch.float64, device=stream.device)
-    count = 0
-    for batch in stream:
-        with autocast(precision, stream.device):
+class Tally:
+    """Right answers and summed cross-entropy on the device; `add` waits for nothing and writes in place."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._correct = torch.zeros((), dtype=torch.int64, device=device)
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+
+    def clear(self) -> None:
+        """Begin anew, at the same addresses."""
+        self._correct.zero_()
+        self._loss.zero_()
+
+    def add(self, network: nn.Module, batch: Batch, *, precision: str) -> None:
+        """What `network` says of one batch."""
+        with autocast(precision, batch.images.device):
             logits = network(batch.images).logits
         logits = logits.float()
-        correct += (logits.argmax(dim=1) == batch.labels).sum()
-        loss += F.cross_entropy(logits, batch.labels, reduction="sum").double()
-        count += len(batch.labels)
-    network.train(was_training)
-    hits = int(correct)
-    return Evaluation(hits, count, 100.0 * hits / count, float(loss) / count)
+        self._correct.add_((logits.argmax(dim=1) == batch.labels).sum())
+        self._loss.add_(F.cross_entropy(logits, batch.labels, reduction="sum").double())
+
+    def read(self, count: int) -> Evaluation:
+        """Of `count` images; waits for the device."""
+        hits = int(self._correct)
+        return Evaluation(hits, count, 100.0 * hits / count, float(self._loss) / count)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """In eval mode and without gradients inside the block; afterwards in the mode it was in."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(was_training)
+
+
+def evaluate(network: nn.Module, stream: EvaluationStream, *, precision: str) -> Evaluation:
+    """Run `network` in eval mode over `stream` and leave it in the mode it was in. One host read, at the end."""
+    tally = Tally(stream.device)
+    with evaluating(network):
+        for batch in stream:
+            tally.add(network, batch, precision=precision)
+    return tally.read(len(stream.dataset.evaluation_labels))

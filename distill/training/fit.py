@@ -6,15 +6,20 @@ from contextlib import contextmanager, suppress
 
 import torch
 
-from distill.data import Batch, ImageStream
-from distill.models import Output
 from distill.runs.files import StorageError
+from distill.training.engine import Batches, Eager, Engine
 from distill.training.finite import NonFinite
 from distill.training.member import Member
 from distill.training.watch import Watch
 
 
-def fit(members: Sequence[Member], *, watch: Watch, stop_requested: Callable[[], bool] = lambda: False) -> None:
+def fit(
+    members: Sequence[Member],
+    *,
+    watch: Watch,
+    stop_requested: Callable[[], bool] = lambda: False,
+    engine: Engine | None = None,
+) -> None:
     """Train a cohort to its last epoch; one run is a cohort of one.
 
     Members may stand at different positions (a resumed cohort): the one furthest behind trains alone until it has
@@ -25,7 +30,9 @@ def fit(members: Sequence[Member], *, watch: Watch, stop_requested: Callable[[],
         members: students that agree on data set, batch size and epochs.
         watch: is told of every step and epoch (progress line, plain lines, nothing).
         stop_requested: asked after every step; once true, members save their state and `fit` returns.
+        engine: carries out the steps; `Eager` where none is given.
     """
+    engine = engine or Eager()
     lap = stopwatch()
     epochs = max(member.recipe.epochs for member in members)
     for epoch in range(min(member.epoch for member in members), epochs + 1):
@@ -35,28 +42,11 @@ def fit(members: Sequence[Member], *, watch: Watch, stop_requested: Callable[[],
         for member in present:
             member.begin_epoch(lap)
 
-        for step, batches in joint_batches([m.stream for m in present], epoch, min(m.step for m in present)):
-            # one forward per teacher and stream, whoever asks first
-            taught: dict[object, Output] = {}
-            for member in present:
-                if not member.active or member.step != step:
-                    continue
-                batch = batches[member.stream.key]
-                teacher_output = None
-                if member.teacher is not None:
-                    key = (member.teacher.key, member.stream.key)
-                    if key not in taught:
-                        taught[key] = member.teacher(batch)
-                    teacher_output = taught[key]
-
+        for step, batches in joint_batches(engine, present, epoch):
+            behind = [member for member in present if member.active and member.step == step]
+            for member in engine.train(behind, batches):
                 with stops_alone(member, watch):
-                    with member.randomness:
-                        output = member.predict(batch)
-                        terms = member.objective(output, teacher_output, batch, member.progress())
-                        member.optimizer.zero_grad(set_to_none=True)
-                        torch.autograd.backward(torch.stack([*terms.values()]).sum())
-                        member.optimizer.step()
-                    member.advance(terms, output, batch.labels)
+                    member.advance(images=len(batches[member.stream.key].labels))
                     watch.step(member)
 
             if not any(member.active for member in present):
@@ -68,10 +58,20 @@ def fit(members: Sequence[Member], *, watch: Watch, stop_requested: Callable[[],
                             member.checkpoint()
                 return
 
-        for member in present:
-            if member.active:
-                with stops_alone(member, watch):
-                    watch.epoch(member, member.end_epoch())
+        active = [member for member in present if member.active]
+        await_device(active, lap)
+        for member in active:
+            with stops_alone(member, watch):
+                watch.epoch(member, member.end_epoch(engine.evaluate))
+
+
+def joint_batches(engine: Engine, members: Sequence[Member], epoch: int) -> Iterator[tuple[int, Batches]]:
+    """Step by step, one batch of each distinct stream by its key; equal streams are drawn once."""
+    start = min(member.step for member in members)
+    distinct = {member.stream.key: member.stream for member in members}
+    iterators = {key: engine.batches(stream, epoch, start) for key, stream in distinct.items()}
+    for step in range(start, max(stream.steps for stream in distinct.values())):
+        yield step, {key: next(iterator) for key, iterator in iterators.items()}
 
 
 @contextmanager
@@ -85,6 +85,15 @@ def stops_alone(member: Member, watch: Watch) -> Iterator[None]:
         watch.stopped(member, error)
 
 
+def await_device(members: Sequence[Member], lap: Callable[[], float]) -> None:
+    """Wait for steps that are only queued yet: the time belongs to all of a cohort, not to whoever reads first."""
+    for device in {member.device for member in members if member.device.type == "cuda"}:
+        torch.cuda.synchronize(device)
+    spent = lap()
+    for member in members:
+        member.spend(spent / len(members))
+
+
 def stopwatch() -> Callable[[], float]:
     """A function that gives the seconds since its last call."""
     last = time.monotonic()
@@ -96,11 +105,3 @@ def stopwatch() -> Callable[[], float]:
         return spent
 
     return lap
-
-
-def joint_batches(streams: Sequence[ImageStream], epoch: int, start: int) -> Iterator[tuple[int, dict[object, Batch]]]:
-    """Step by step, one batch of each distinct stream by its key; equal streams are drawn once."""
-    distinct = {stream.key: stream for stream in streams}
-    iterators = {key: stream.epoch(epoch, start=start) for key, stream in distinct.items()}
-    for step in range(start, max(stream.steps for stream in distinct.values())):
-        yield step, {key: next(iterator) for key, iterator in iterators.items()}

@@ -11,11 +11,12 @@ from distill.data import Batch, EvaluationStream, ImageStream
 from distill.models import Output
 from distill.objectives import Objective, Task
 from distill.teachers import Teacher
-from distill.training.evaluation import Evaluation, evaluate
+from distill.training.evaluation import Evaluation
 from distill.training.finite import NonFinite, first_non_finite
 from distill.training.memory import forget_peak, peak_memory
 from distill.training.meters import Meters
-from distill.training.optimizer_state import flattened, unflattened
+from distill.training.optimizer import build_optimizer, set_rates
+from distill.training.optimizer_state import flattened, restore
 from distill.training.precision import autocast
 from distill.training.randomness import OwnRandomness, seeded
 from distill.training.recipe import Recipe
@@ -25,9 +26,11 @@ from distill.training.recorder import Checkpoints, Recorder
 class Member:
     """One student in training. `fit` moves it; it knows its position, its numbers and how to save them.
 
-    `epoch` counts from 1 and names the epoch in progress, `step` the batches done in it. `facts` go into the result
-    as they are, `conditions` (threads, versions) into every checkpoint. `first_stage` are the weights from
-    which a method of two stages starts.
+    `epoch` counts from 1 and names the epoch in progress, `step` the batches done in it; `progress`, a 0-d tensor on
+    the device, says the same in reference epochs and is written in place. `forward` is what a training step calls: the
+    student, or the student compiled. `captured_steps` counts the steps that were replayed from a captured one.
+    `facts` go into the result as they are, `conditions` (threads, versions) into every checkpoint. `first_stage` are
+    the weights from which a method of two stages starts.
     """
 
     def __init__(
@@ -56,6 +59,9 @@ class Member:
         if first_stage is not None:
             objective.start(student, first_stage)
         self.student = (student if deployed is None else deployed).to(self.device)
+        if self.device.type == "cuda":  # as the batches lie: else every convolution rearranges its weights
+            self.student.to(memory_format=torch.channels_last)
+        self.forward: Callable[..., Output] = self.student
         self.objective = objective.to(self.device)
         self.name, self.teacher, self.recipe = name, teacher, recipe
         self.stream, self.evaluation, self.split = stream, evaluation, split
@@ -63,18 +69,19 @@ class Member:
         self.taps = not objective.logits_only
         # each once, also where an objective holds a part of the deployed network
         learned = dict.fromkeys([*self.student.parameters(), *objective.parameters()])
-        self.optimizer = recipe.optimizer(list(learned))
-        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer = build_optimizer(recipe.optimizer, list(learned), self.device)
+        self._rates = self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.randomness = OwnRandomness(seed, self.device)
         self.meters = Meters(self.device)
-        self.epoch, self.step = 1, 0
+        self.progress = torch.zeros((), device=self.device)
+        self.epoch, self.step, self.captured_steps = 1, 0, 0
         self.seconds = self.epoch_seconds = 0.0
         self.peak_memory = 0
         self.last: dict[str, Any] = {}
         self.best: dict[str, Any] = {}
         self.error: Exception | None = None
         self.last_train: dict[str, float] = {}
-        self._facts, self._conditions = dict(facts or {}), dict(conditions or {})
+        self._facts, self.conditions = dict(facts or {}), dict(conditions or {})
         self._lap: Callable[[], float] = lambda: 0.0
 
     @property
@@ -85,15 +92,10 @@ class Member:
     def predict(self, batch: Batch) -> Output:
         """The student's output on a batch, and on its strong view where there is one."""
         with autocast(self.precision, self.device):
-            output: Output = self.student(batch.images, taps=self.taps)
+            output = self.forward(batch.images, taps=self.taps)
             if batch.strong is None:
                 return output
-            return replace(output, strong=self.student(batch.strong, taps=self.taps))
-
-    def progress(self) -> torch.Tensor:
-        """Epochs done, with fraction, in reference epochs: a 0-d tensor on the device."""
-        done = self.epoch - 1 + self.step / self.stream.steps
-        return torch.full((), self.recipe.progress(done), device=self.device)
+            return replace(output, strong=self.forward(batch.strong, taps=self.taps))
 
     def begin_epoch(self, lap: Callable[[], float]) -> None:
         """Set the epoch's learning rate; meters go on where a checkpoint inside the epoch left them.
@@ -105,32 +107,33 @@ class Member:
         self.student.train()
         self.objective.train()
         factor = self.recipe.schedule(self.epoch, self.recipe.epochs)
-        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
-            group["lr"] = base * factor
+        self._rates = [base * factor for base in self._base_rates]
+        set_rates(self.optimizer, self._rates)
+        self._mark_progress()
 
-    def advance(self, terms: Mapping[str, torch.Tensor], output: Output, labels: torch.Tensor) -> None:
-        """Note one trained batch, and save where a checkpoint is due."""
-        self.meters.update(terms, output.logits, labels, self.step)
+    def advance(self, images: int) -> None:
+        """Note that a batch of so many images was trained on, and save where a checkpoint is due."""
+        self.meters.counted(images)
         self.step += 1
-        self._spend()
+        self._mark_progress()
+        self.spend()
         if self.checkpoints.due():
             self.checkpoint()
 
-    def end_epoch(self) -> Evaluation:
+    def end_epoch(self, evaluate: "Callable[[Member], Evaluation]") -> Evaluation:
         """Evaluate, record the epoch, and move to the next; the last one writes the result.
 
         Raises:
             NonFinite: a term of this epoch, or a parameter after it, is not finite.
         """
         self.check_finite()
-        self._spend()
+        self.spend()
         train_seconds = self.epoch_seconds
-        measured = evaluate(self.student, self.evaluation, precision=self.precision)
+        measured = evaluate(self)
         entry = {"epoch": self.epoch, **measured.as_dict()}
         self.last = entry
         if not self.best or measured.correct > self.best["correct"]:
             self.best = entry
-        rate = self.optimizer.param_groups[0]["lr"]
         timing = {
             "epoch": self.epoch,
             "seconds": train_seconds,
@@ -138,18 +141,20 @@ class Member:
             "peak_memory_bytes": (peak := peak_memory(self.device)),
         }
         self.peak_memory = max(self.peak_memory, peak or 0)
-        self.recorder.log_timing({**timing, "evaluation_seconds": self._spend()})
+        if self.captured_steps:
+            timing["captured_steps"] = self.captured_steps  # of the run so far
+        self.recorder.log_timing({**timing, "evaluation_seconds": self.spend()})
         self.last_train = self.meters.read()
         self.recorder.log_epoch(
             {
                 "epoch": self.epoch,
                 "train": self.last_train,
                 self.split: measured.as_dict(),
-                "learning_rate": rate,
+                "learning_rate": self._rates[0],
             }
         )
-        self.epoch, self.step, self.meters = self.epoch + 1, 0, Meters(self.device)
-        self.epoch_seconds = 0.0
+        self.epoch, self.step, self.epoch_seconds = self.epoch + 1, 0, 0.0
+        self.meters.reset()
         if not self.active:
             self._finish()
         elif self.checkpoints.due():
@@ -168,7 +173,7 @@ class Member:
     def checkpoint(self) -> None:
         """Save all resume state; a poisoned one is refused, so that the last good state stays."""
         self.check_finite()
-        self._spend()
+        self.spend()
         with self.checkpoints.saving():
             self.recorder.save(*self.state())
 
@@ -184,7 +189,7 @@ class Member:
         tensors |= {f"objective/{k}": v for k, v in self.objective.state_dict().items()}
         tensors |= {f"randomness/{k}": v for k, v in self.randomness.state.items()}
         tensors |= {f"meters/{k}": v for k, v in self.meters.tensors().items()}
-        moments, optimizer = flattened(self.optimizer)
+        moments, optimizer = flattened(self.optimizer, self._rates)
         tensors |= {f"optimizer/{k}": v for k, v in moments.items()}
         return tensors, {
             "epoch": self.epoch,
@@ -194,9 +199,10 @@ class Member:
             "seconds": self.seconds,
             "epoch_seconds": self.epoch_seconds,
             "peak_memory": self.peak_memory,
+            "captured_steps": self.captured_steps,
             "last": self.last,
             "best": self.best,
-            "conditions": self._conditions,
+            "conditions": self.conditions,
             "optimizer": optimizer,
         }
 
@@ -210,11 +216,11 @@ class Member:
         self.student.load_state_dict(part("student"))
         self.objective.load_state_dict(part("objective"))
         self.randomness.state = part("randomness")
-        self.optimizer.load_state_dict(unflattened(part("optimizer"), state["optimizer"]))
-        self.meters.restore(part("meters"), state["terms"], state["count"])
+        restore(self.optimizer, part("optimizer"), state["optimizer"])
+        self.meters.restore(part("meters"), state["terms"], count=state["count"], step=state["step"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
-        self.peak_memory = state.get("peak_memory", 0)
+        self.peak_memory, self.captured_steps = state.get("peak_memory", 0), state.get("captured_steps", 0)
         self.last, self.best = dict(state["last"]), dict(state["best"])
 
     def _finish(self) -> None:
@@ -227,12 +233,18 @@ class Member:
             "last": self.last,
             "best": self.best,
             "precision": self.precision,
+            **({"captured_steps": self.captured_steps} if self.captured_steps else {}),
             **self._facts,
         }
         self.recorder.finish(result, weights=self.student.state_dict())
 
-    def _spend(self) -> float:
-        spent = self._lap()
+    def _mark_progress(self) -> None:
+        done = self.epoch - 1 + self.step / self.stream.steps
+        self.progress.fill_(self.recipe.progress(done))
+
+    def spend(self, seconds: float | None = None) -> float:
+        """Count `seconds` as this member's, by default those since anyone last asked."""
+        spent = self._lap() if seconds is None else seconds
         self.seconds += spent
         self.epoch_seconds += spent
         return spent

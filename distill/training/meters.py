@@ -10,29 +10,42 @@ NEVER = -1
 class Meters:
     """Loss terms, accuracy, and the first non-finite term of the epoch in progress.
 
-    Nothing here waits for the device: `update` only adds, `read` and `first_fault` synchronise.
+    `update` is part of the step: it waits for nothing and writes only in place, so that it can be captured with it.
+    What the host knows by itself, `count` images, is kept by `counted`. `read` and `first_fault` wait for the device.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.terms: tuple[str, ...] = ()
+        self.count = 0
         self._device = device
         self._sums = torch.zeros(0, dtype=torch.float64, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
+        self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._fault = torch.full((2,), NEVER, dtype=torch.int64, device=device)  # step, index of the term
-        self.count = 0
 
-    def update(self, terms: Mapping[str, torch.Tensor], logits: torch.Tensor, labels: torch.Tensor, step: int) -> None:
-        """Add one batch: weighted terms (0-d), student logits (B, K), labels (B,), position in the epoch."""
-        if not self.terms:
+    def update(self, terms: Mapping[str, torch.Tensor], logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Add one batch: weighted terms (0-d), student logits (B, K), labels (B,)."""
+        if not self.count and set(self.terms) != set(terms):
             self.terms = tuple(terms)
             self._sums = torch.zeros(len(terms), dtype=torch.float64, device=self._device)
         values = torch.stack([terms[name].detach().double() for name in self.terms])
-        self._sums += values * len(labels)
-        self._correct += (logits.detach().argmax(dim=1) == labels).sum()
-        self.count += len(labels)
+        self._sums.add_(values * len(labels))
+        self._correct.add_((logits.detach().argmax(dim=1) == labels).sum())
         finite = torch.isfinite(values)
-        fault = torch.stack([torch.full_like(self._fault[0], step), finite.long().argmin()])
-        self._fault = torch.where((self._fault[0] == NEVER) & ~finite.all(), fault, self._fault)
+        fault = torch.stack([self._step, finite.long().argmin()])
+        self._fault.copy_(torch.where((self._fault[0] == NEVER) & ~finite.all(), fault, self._fault))
+        self._step.add_(1)
+
+    def counted(self, images: int) -> None:
+        """Note that a batch of so many images was added."""
+        self.count += images
+
+    def reset(self) -> None:
+        """Begin another epoch, at the same addresses."""
+        self.count = 0
+        for tensor in (self._sums, self._correct, self._step):
+            tensor.zero_()
+        self._fault.fill_(NEVER)
 
     def first_fault(self) -> tuple[int, str] | None:
         """Step (counted from 0) and term that first were not finite, if any."""
@@ -46,11 +59,12 @@ class Meters:
         return {"accuracy": accuracy, "loss": sum(means), **dict(zip(self.terms, means, strict=True))}
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """What a checkpoint inside an epoch must hold, besides `terms` and `count`."""
+        """What a checkpoint inside an epoch must hold, besides `terms`, `count` and the step."""
         return {"sums": self._sums, "correct": self._correct}
 
-    def restore(self, tensors: Mapping[str, torch.Tensor], terms: Sequence[str], count: int) -> None:
-        """Continue an epoch where `tensors`, `terms` and `count` left it."""
+    def restore(self, tensors: Mapping[str, torch.Tensor], terms: Sequence[str], *, count: int, step: int) -> None:
+        """Continue an epoch where `tensors`, `terms`, `count` and `step` (batches done) left it."""
         self.terms, self.count = tuple(terms), count
         self._sums = tensors["sums"].to(self._device)
         self._correct = tensors["correct"].to(self._device)
+        self._step.fill_(step)

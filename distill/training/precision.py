@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 
 PRECISIONS = ("fp32", "bf16", "auto")
+NATIVE_BF16 = ("amx_bf16", "avx512_bf16")  # flags of processors that multiply it
+LEAST_CAPABILITY = (8, 0)  # of GPUs that do
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -16,11 +18,23 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    if precision != "auto":
-        return precision
+    return probe(device)[0] if precision == "auto" else precision
+
+
+def probe(device: torch.device) -> tuple[str, str]:
+    """The format for `auto` on this device, and in a few words what speaks for it."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
-    return "bf16" if device.type == "cpu" and _cpu_multiplies_bf16() else "fp32"
+        found = torch.cuda.get_device_capability(device)
+        least = ".".join(map(str, LEAST_CAPABILITY))
+        reason = f"compute capability {'.'.join(map(str, found))}, bf16 from {least} on"
+        return ("bf16" if found >= LEAST_CAPABILITY else "fp32"), reason
+    if device.type != "cpu":
+        return "fp32", f"nothing is known of bf16 on {device.type}"
+    flags = _processor_flags()
+    native = [flag for flag in NATIVE_BF16 if flag in flags]
+    if native:
+        return "bf16", f"the processor has {' and '.join(native)}"
+    return "fp32", f"the processor has neither {' nor '.join(NATIVE_BF16)}"
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
@@ -30,9 +44,8 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return nullcontext()
 
 
-def _cpu_multiplies_bf16() -> bool:
+def _processor_flags() -> frozenset[str]:
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+        return frozenset(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
-        return False  # no Linux: unknown, and fp32 is never wrong
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+        return frozenset()  # no Linux: unknown, and fp32 is never wrong

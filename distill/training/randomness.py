@@ -1,7 +1,7 @@
 """Random numbers: every purpose of a run has its own seed, and every member its own generator state."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -27,33 +27,52 @@ def seeded(seed: int, purpose: str) -> Iterator[None]:
 class OwnRandomness:
     """The default generators' state as one member sees it, so that no member's dropout moves another's.
 
-    `with randomness:` installs the state, runs the block and takes the advanced state back. The state is part of
-    the resume checkpoint.
+    `with randomness:` installs the state, runs the block and takes the advanced state back. `state` is part of the
+    resume checkpoint.
+
+    On CUDA the default generator is not overwritten but pointed at the member's own (`graphsafe_set_state`). A graph
+    captured inside the block registers the state it finds there, and at each replay writes that state's seed and
+    offset to where its kernels read them, and advances it. Where members shared one state, replays on parallel streams
+    would overwrite each other's seed; copying numbers in and out of it would not help.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
+        start = derive_seed(seed, "training")
+        self._cpu = torch.Generator().manual_seed(start).get_state()
+        self._cuda = torch.Generator(device).manual_seed(start) if device.type == "cuda" else None
         self._device = device
-        self._outside: dict[str, torch.Tensor] = {}
-        self.state = {"cpu": torch.Generator().manual_seed(derive_seed(seed, "training")).get_state()}
-        if device.type == "cuda":
-            generator = torch.Generator(device=device).manual_seed(derive_seed(seed, "training"))
-            self.state["cuda"] = generator.get_state()
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """The states by the kind of device, on the host."""
+        return {"cpu": self._cpu} | ({} if self._cuda is None else {"cuda": self._cuda.get_state()})
+
+    @state.setter
+    def state(self, state: Mapping[str, torch.Tensor]) -> None:
+        self._cpu = state["cpu"]
+        if self._cuda is not None and "cuda" in state:  # a run that began on a CPU has none
+            self._cuda.set_state(state["cuda"])
+
+    def renew(self) -> None:
+        """Leave behind what a capture that was broken off may have left in the CUDA generator; the state stays."""
+        if self._cuda is not None:
+            state, self._cuda = self._cuda.get_state(), torch.Generator(self._device)
+            self._cuda.set_state(state)
 
     def __enter__(self) -> None:
-        self._outside = self._read()
-        self._install(self.state)
+        self._outside = torch.random.get_rng_state()
+        torch.random.set_rng_state(self._cpu)
+        if self._cuda is not None:
+            default = torch.cuda.default_generators[self._index]
+            self._outside_cuda = default.graphsafe_get_state()
+            default.graphsafe_set_state(self._cuda)
 
     def __exit__(self, *exc: object) -> None:
-        self.state = self._read()
-        self._install(self._outside)
+        self._cpu = torch.random.get_rng_state()
+        torch.random.set_rng_state(self._outside)
+        if self._cuda is not None:
+            torch.cuda.default_generators[self._index].graphsafe_set_state(self._outside_cuda)
 
-    def _read(self) -> dict[str, torch.Tensor]:
-        state = {"cpu": torch.random.get_rng_state()}
-        if self._device.type == "cuda":
-            state["cuda"] = torch.cuda.get_rng_state(self._device)
-        return state
-
-    def _install(self, state: dict[str, torch.Tensor]) -> None:
-        torch.random.set_rng_state(state["cpu"])
-        if "cuda" in state:
-            torch.cuda.set_rng_state(state["cuda"], self._device)
+    @property
+    def _index(self) -> int:
+        return torch.cuda.current_device() if self._device.index is None else self._device.index

@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 
 @dataclass
 class CohortConfig:
-    """`hydra.launcher.size`: how many runs train side by side at most."""
+    """`hydra.launcher.size`: how many runs train side by side at most; null: as many as the memory allows, up to 16."""
 
     _target_: str = "hydra_plugins.distill_cohort.launcher.CohortLauncher"
-    size: int = 16
+    size: int | None = None
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="cohort", node=CohortConfig, provider="distill")
@@ -24,7 +24,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="cohort", node=CohortC
 class CohortLauncher(Launcher):
     """Hands a sweep's jobs to `distill.cli.cohort`."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int | None) -> None:
         self._size = size
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

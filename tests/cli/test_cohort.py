@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import distill.cli.cohort_size
 import distill.cli.execute
 from distill.cli import main
 from distill.cli.cohort import cohorts
@@ -25,7 +26,16 @@ TINY = (
 )
 
 
-def plan(run_id: str, *, data: str = "a", holdout: int = 0, precision: str = "fp32", batch: int = 64, epochs: int = 10):
+def plan(
+    run_id: str,
+    *,
+    data: str = "a",
+    holdout: int = 0,
+    precision: str = "fp32",
+    batch: int = 64,
+    epochs: int = 10,
+    threads: int | None = None,
+):
     """What the grouping looks at."""
     return SimpleNamespace(
         run_id=run_id,
@@ -33,6 +43,7 @@ def plan(run_id: str, *, data: str = "a", holdout: int = 0, precision: str = "fp
         precision=precision,
         recipe=SimpleNamespace(batch_size=batch, epochs=epochs),
         device="cpu",
+        config={"engine": {"threads": threads, "device": "cpu"}},
     )
 
 
@@ -45,7 +56,9 @@ def test_runs_that_can_share_a_loop_do() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"data": "b"}, {"holdout": 5}, {"precision": "bf16"}, {"batch": 32}, {"epochs": 20}], ids=str
+    "other",
+    [{"data": "b"}, {"holdout": 5}, {"precision": "bf16"}, {"batch": 32}, {"epochs": 20}, {"threads": 2}],
+    ids=str,
 )
 def test_what_differs_in_kind_is_kept_apart(other) -> None:
     plans = [plan("a"), plan("b", **other), plan("c"), plan("d", **other)]
@@ -123,3 +136,27 @@ def test_two_names_of_one_run_are_one_run(train, capsys: pytest.CaptureFixture[s
     grid = ("-m", "loss.alpha=0.9,0.90", "hydra/launcher=cohort", "recipe.epochs=1")
     assert train("runs", *grid) == (0, [1, 1])  # the teacher and the run
     assert "2 of 2 runs finished" in capsys.readouterr().out
+
+
+def test_without_a_size_the_memory_decides(
+    train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = ("-m", "hydra/launcher=cohort", "loss=ce,kd", "seed=1,2", "recipe.epochs=1")
+    assert train("ample", *grid) == (0, [1, 4])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cohorts of")]
+    assert line.startswith("cohorts of up to 16: about ")
+
+    of_a_run = {}
+    told = distill.cli.cohort_size._told
+    monkeypatch.setattr(
+        distill.cli.cohort_size, "_told", lambda each, once, free, note: of_a_run.update(each=each, once=once) or 16
+    )
+    train("measured", *grid)
+    monkeypatch.setattr(distill.cli.cohort_size, "_told", told)
+    room = (2.5 * of_a_run["each"] + of_a_run["once"]) / distill.cli.cohort_size.SHARE
+    monkeypatch.setattr(distill.cli.cohort_size, "free_bytes", lambda device: room)
+    assert train("scarce", *grid) == (0, [2, 1, 2])  # ce, then kd, whose teacher comes first
+    assert results("scarce") == results("ample")
+    monkeypatch.setattr(distill.cli.cohort_size, "free_bytes", lambda device: 1000)
+    assert train("hardly", *grid, "seed=3") == (0, [1, 1, 1])
+    assert "warning: a run takes about " in capsys.readouterr().out

@@ -54,9 +54,12 @@ def after(line: str) -> set[str]:
                 "train",
                 "evaluate",
                 "table",
+                "fill",
                 "ls",
                 "models",
                 "losses",
+                "bench",
+                "report",
                 "import",
                 "export",
                 "--help",
@@ -67,6 +70,10 @@ def after(line: str) -> set[str]:
         ("t", {"train", "table"}),
         ("--completion ", {"bash"}),
         ("tran ", set()),
+        ("bench experiment=cifar100/resnet20_r", {"experiment=cifar100/resnet20_resnet8"}),
+        ("bench rows=data,st", {"rows=data,student", "rows=data,step"}),
+        ("bench precision=", {"precision=fp32", "precision=bf16", "precision=auto"}),
+        ("bench --json ", {FILES}),
         ("train los", {"loss=", "loss."}),
         ("train loss=zscore_k", {"loss=zscore_kd", "loss=zscore_kd_paper", "loss=zscore_kd_w09"}),
         (
@@ -115,6 +122,9 @@ def after(line: str) -> set[str]:
         ("export --dtype ", {"fp32", "fp16"}),
         ("export --out ", {FOLDERS}),
         ("export dataset.download=t", {"dataset.download=true"}),
+        ("report ag", {"against="}),
+        ("report engine.device=c", {"engine.device=cpu", "engine.device=cuda"}),
+        ("report --out ", {FOLDERS}),
         ("evaluate engine.device=c", {"engine.device=cpu", "engine.device=cuda"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -136,6 +146,7 @@ def test_candidates_of_presets(line: str, candidates: set[str]) -> None:
         ("evaluate run=a", {"run=aaa111", "run=abb222"}),
         ("evaluate run=resnet8-kd-s1-ab", {"run=resnet8-kd-s1-abb222"}),
         ("evaluate run=runs/", {FOLDERS}),
+        ("report run=aaa111 against=aaa111,ab", {"against=aaa111,abb222"}),
         ("export run=a", {"run=aaa111", "run=abb222"}),
         ("train teacher.run=ab", {"teacher.run=abb222"}),
         ("ls runs_dir=nowhere loss=", set()),
@@ -153,7 +164,7 @@ def test_presets_of_ones_own(tmp_path: Path) -> None:
     assert after(f"train --config-dir={tmp_path} loss=mine loss.") == {"loss.own_weight="}
 
 
-@pytest.mark.parametrize("verb", ["ls", "table", "evaluate", "models", "export"])
+@pytest.mark.parametrize("verb", ["ls", "table", "evaluate", "models", "export", "report"])
 def test_every_key_and_option_offered_is_taken(store: Path, verb: str) -> None:
     from importlib import import_module
 

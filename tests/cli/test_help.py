@@ -26,9 +26,15 @@ OVERRIDES = {
     "ls": "dataset= student= loss= seed= runs_dir= --format --out",
     "models": "dataset= student= student.name= --config-dir --format --out",
     "losses": "loss= loss.temperature= --config-dir --format --out",
-    "import": "student= dataset= dataset.npz= dataset.root= runs_dir= engine.device= teacher.run= config.yaml "
-    "student.name= student.pretrained= student.weights= --config-dir",
-    "export": "run=ID|PATH runs_dir= dataset.npz= dataset.root= student._target_= --format --dtype --out README.md",
+    "fill": "table= rows= columns= seeds= budget= teacher.seed= dataset.npz= engine.threads= precision= runs_dir= "
+    "--plan --retry --config-dir",
+    "import": "distill import DIR student= dataset= dataset.npz= dataset.root= runs_dir= engine.device= "
+    "teacher.run= config.yaml student.name= student.pretrained= student.weights= --config-dir",
+    "report": "table= rows= run=ID|PATH against= accuracy= runs_dir= engine.device= dataset.npz= dataset.root= "
+    "student._target_= --out index.html",
+    "bench": "experiment= precision= rows= rounds= steps= images= engine.device= --json --config-dir --format --out",
+    "export": "--results run=ID|PATH runs_dir= dataset.npz= dataset.root= student._target_= --format --dtype --out "
+    "README.md",
 }
 
 
@@ -141,7 +147,7 @@ def test_helps_and_listings_import_no_torch(runs_dir: Path) -> None:
     [
         (["trian"], "did you mean 'train'?"),
         (["tabel", "--help"], "did you mean 'table'?"),
-        (["xyz"], "the verbs are train, evaluate, table, ls, models"),
+        (["xyz"], "the verbs are train, evaluate, table, "),
         (["dataset=digits"], "the verbs are"),
     ],
 )

@@ -58,7 +58,10 @@ EQUAL = {
     "a default of a function": (("+recipe.optimizer.nesterov=false",), ()),
     "another way to write the list": (("recipe.schedule.milestones=[0.625,0.75,0.875]",), ()),
     "a preset and its values": (("loss=kd_w9_t2",), ("loss=kd", "loss.temperature=2", "loss.kd_weight=9")),
-    "engine": (("engine.threads=1", "engine.checkpoint_seconds=5", "engine.device=cpu"), ()),
+    "engine": (
+        ("engine.threads=1", "engine.checkpoint_seconds=5", "engine.device=cpu", "engine.deterministic=true"),
+        (),
+    ),
     "runs_dir": (("runs_dir=elsewhere",), ()),
     "per-pair values that nothing reads": (("pair.zscore_weight=3",), ()),
     "a plus or two": (("++seed=1", "+loss.temperature=4"), ()),

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from distill.cli import tabling
 from distill.runs import files
 from distill.runs.directory import RunDirectory
 from distill.runs.schedule import CheckpointSchedule
+from distill.teachers import table_build
+from distill.teachers.table_file import TableFile
 from distill.training import Member
 
 Hooks = dict[str, Any]
@@ -28,6 +31,7 @@ def install(hooks: Hooks, report: Path) -> None:
         "limit": limit,
         "powerless": powerless,
         "accounts": accounts,
+        "table": table,
     }
     for name, argument in hooks.items():
         known[name](argument, report)
@@ -44,8 +48,8 @@ def after_step(act: Callable[[int], None]) -> None:
     advance = Member.advance
     done = [0]
 
-    def advance_and_act(self: Member, *args: Any) -> None:
-        advance(self, *args)
+    def advance_and_act(self: Member, *args: Any, **kwargs: Any) -> None:
+        advance(self, *args, **kwargs)
         done[0] += 1
         act(done[0])
 
@@ -177,6 +181,22 @@ def powerless(yes: bool, report: Path) -> None:
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
     nothing = (ctypes.c_uint32 * 6)()
     assert ctypes.CDLL(None, use_errno=True).capset(header, nothing) == 0, os.strerror(ctypes.get_errno())
+
+
+def table(pace: dict[str, Any], report: Path) -> None:
+    """Tables in chunks of `rows`, recorded at once, `seconds` for each; the report appears with the first."""
+    TableFile.__init__.__kwdefaults__["chunk_rows"] = pace["rows"]
+    build = table_build.build
+
+    def paced(*args: Any, progress: Callable[[Any], None], **options: Any) -> bool:
+        def tell(done: Any) -> None:
+            report.write_text("here", encoding="utf-8")
+            time.sleep(pace["seconds"])
+            progress(done)
+
+        return build(*args, progress=tell, record_seconds=0.0, **options)
+
+    tabling.build = paced  # type: ignore[assignment]
 
 
 def accounts(yes: bool, report: Path) -> None:

@@ -12,14 +12,20 @@ LOGITS = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
 LABELS = torch.tensor([0, 1, 1])
 
 
+def add(meters: Meters, values: dict[str, torch.Tensor], images: int = 3) -> None:
+    """A batch, as a member adds it."""
+    meters.update(values, LOGITS[:images], LABELS[:images])
+    meters.counted(images)
+
+
 def terms(**values: float) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(value, requires_grad=True) for name, value in values.items()}
 
 
 def test_means_weigh_batches_by_their_images() -> None:
     meters = Meters(CPU)
-    meters.update(terms(ce=1.0, kd=4.0), LOGITS, LABELS, 0)
-    meters.update(terms(kd=8.0, ce=5.0), LOGITS[:1], LABELS[:1], 1)  # by name, not by position
+    add(meters, terms(ce=1.0, kd=4.0))
+    add(meters, terms(kd=8.0, ce=5.0), 1)  # by name, not by position
     read = meters.read()
     assert list(read) == ["accuracy", "loss", "ce", "kd"]
     assert read["ce"] == pytest.approx((3 * 1 + 5) / 4)
@@ -32,14 +38,14 @@ def test_means_weigh_batches_by_their_images() -> None:
 
 def test_nothing_keeps_the_graph() -> None:
     meters = Meters(CPU)
-    meters.update(terms(ce=1.0), LOGITS.clone().requires_grad_(), LABELS, 0)
+    meters.update(terms(ce=1.0), LOGITS.clone().requires_grad_(), LABELS)
     assert not any(tensor.requires_grad for tensor in meters.tensors().values())
 
 
 def test_sums_are_exact_over_many_batches() -> None:
     meters = Meters(CPU)
-    for step in range(1000):
-        meters.update(terms(ce=0.1), LOGITS[:1], LABELS[:1], step)
+    for _ in range(1000):
+        add(meters, terms(ce=0.1), 1)
     assert meters.read()["ce"] == pytest.approx(float(torch.tensor(0.1)), rel=1e-12)  # float32 sums lose 1e-5
 
 
@@ -50,25 +56,48 @@ def test_an_empty_epoch_reads_zero() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_the_first_fault_stays(bad: float) -> None:
     meters = Meters(CPU)
-    meters.update(terms(ce=1.0, kd=1.0), LOGITS, LABELS, 0)
-    meters.update(terms(ce=1.0, kd=bad), LOGITS, LABELS, 1)
-    meters.update(terms(ce=bad, kd=bad), LOGITS, LABELS, 2)
+    add(meters, terms(ce=1.0, kd=1.0))
+    add(meters, terms(ce=1.0, kd=bad))
+    add(meters, terms(ce=bad, kd=bad))
     assert meters.first_fault() == (1, "kd")
 
 
 def test_of_two_terms_the_first_is_named() -> None:
     meters = Meters(CPU)
-    meters.update(terms(a=1.0, b=math.nan, c=math.inf), LOGITS, LABELS, 7)
-    assert meters.first_fault() == (7, "b")
+    add(meters, terms(a=1.0, b=1.0, c=1.0))
+    add(meters, terms(a=1.0, b=math.nan, c=math.inf))
+    assert meters.first_fault() == (1, "b")
 
 
 def test_restored_meters_go_on() -> None:
     whole, first, second = Meters(CPU), Meters(CPU), Meters(CPU)
     for step, value in enumerate((1.0, 2.5, 0.3)):
-        whole.update(terms(ce=value, kd=value / 3), LOGITS, LABELS, step)
+        add(whole, terms(ce=value, kd=value / 3))
         if step < 2:
-            first.update(terms(ce=value, kd=value / 3), LOGITS, LABELS, step)
-    second.restore(first.tensors(), list(first.terms), first.count)
-    second.update(terms(ce=0.3, kd=0.1), LOGITS, LABELS, 2)
+            add(first, terms(ce=value, kd=value / 3))
+    second.restore(first.tensors(), list(first.terms), count=first.count, step=2)
+    add(second, terms(ce=0.3, kd=0.1))
     assert second.read() == whole.read()
     assert second.first_fault() is None
+    add(second, terms(ce=1.0, kd=math.nan))
+    assert second.first_fault() == (3, "kd")
+
+
+def test_another_epoch_begins_at_the_same_addresses() -> None:
+    meters, fresh = Meters(CPU), Meters(CPU)
+    add(meters, terms(ce=1.0, kd=math.nan))
+    places = [tensor.data_ptr() for tensor in meters.tensors().values()]
+    meters.reset()
+    assert meters.first_fault() is None
+    for each in (meters, fresh):
+        add(each, terms(ce=2.0, kd=3.0))
+    assert meters.read() == fresh.read()
+    assert [tensor.data_ptr() for tensor in meters.tensors().values()] == places
+
+
+def test_an_epoch_may_have_other_terms_than_the_one_before() -> None:
+    meters = Meters(CPU)
+    add(meters, terms(ce=1.0))
+    meters.reset()
+    add(meters, terms(ce=1.0, kd=2.0))
+    assert meters.read() == {"accuracy": meters.read()["accuracy"], "loss": 3.0, "ce": 1.0, "kd": 2.0}

@@ -14,7 +14,7 @@ from distill.runs import files
 from distill.runs.checkpoint import load_weights
 from distill.runs.files import StorageError
 from distill.runs.layout import STUDENT, run_path
-from distill.runs.store import RunRecord, lacks, read_run
+from distill.runs.store import RunRecord, lacks, read_run, weightless
 from distill.training import Evaluation
 
 Say = Callable[[str], None]
@@ -30,7 +30,7 @@ def bring_in(made: Imported, runs_dir: Path, *, say: Say, warn: Say) -> None:
     student, method = short_names(made.identity)
     path = run_path(runs_dir, student=student, objective=method, seed=0, run_id=made.run_id)
     there = read_run(path)
-    if there is not None and there.status in ("finished", "damaged"):
+    if there is not None and there.status in ("finished", "damaged") and not weightless(path):
         _check_intact(there)
         if made.dataset is None or not _only_claims(there):
             say(f"{path} is there already: {_recorded(there)}; use it as teacher.run={made.run_id}")

@@ -22,7 +22,7 @@ from distill.runs.config_file import read_config
 from distill.runs.files import StorageError
 from distill.runs.identity import canonical
 from distill.runs.layout import CONFIG, FAILED, LAST, METRICS, PREVIOUS, PROVENANCE, STUDENT, TIMING, run_path
-from distill.runs.store import RunRecord, read_run
+from distill.runs.store import RunRecord, read_run, weightless
 from distill.training import Evaluation
 
 Say = Callable[[str], None]
@@ -55,7 +55,7 @@ def restore(
     """
     weights = _read(path)
     digest = sha256(weights).hexdigest()
-    target = _target(record, runs_dir)
+    target = target_of(record, runs_dir)
     if _is_there(target, digest, path=path, asked=bool(places)):
         say(f"{target} is there already; use it as teacher.run={record.run_id}")
         return
@@ -126,7 +126,8 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def _target(record: RunRecord, runs_dir: Path) -> Path:
+def target_of(record: RunRecord, runs_dir: Path) -> Path:
+    """Where a run lies in a store, by its identity alone. Raises UsageError where that is none."""
     try:
         student, method = short_names(record.identity)
         seed = int(record.identity["seed"])
@@ -136,7 +137,7 @@ def _target(record: RunRecord, runs_dir: Path) -> Path:
 
 
 def _is_there(target: Path, digest: str, *, path: Path, asked: bool) -> bool:
-    """Whether the run is finished with these very weights. Raises where something else is there.
+    """Whether the run is finished with these very weights, and holds them. Raises where something else is there.
 
     A run whose other bytes could not be measured is not done with, once somebody `asked` for data that can do it.
     """
@@ -159,6 +160,8 @@ def _is_there(target: Path, digest: str, *, path: Path, asked: bool) -> bool:
                 f"{digest[:12]}...): choose another place with runs_dir=DIR"
             ]
         )
+    if weightless(target):
+        return False
     facts = there.result.get("restored") or {}
     changed = facts and facts["measured"] is None and facts["recorded"]["weights_sha256"] != digest
     return not (asked and changed)

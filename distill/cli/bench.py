@@ -1,0 +1,186 @@
+"""`distill bench`: what training costs, against the field's own loop in the same process."""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill.cli import import_from_here
+from distill.cli.grammar import (
+    CONFIG_DIR,
+    FAILED,
+    FINISHED,
+    FORMAT,
+    OUT,
+    CommandLine,
+    Option,
+    UsageError,
+    deliver,
+    nearest,
+    parse,
+    refuse,
+    wants_help,
+)
+
+if TYPE_CHECKING:
+    from distill.bench.settings import Settings
+
+HELP = """\
+distill bench [key=value ...] [--option ...]     what training costs, as a ratio to the field's own loop
+
+The peer is written from the field's recipe: one PIL image at a time through torchvision's transforms and a DataLoader
+(no workers on a CPU, two on a GPU), eager fp32 in NCHW, the teacher unfolded and asked for every student, loss and
+top-k read back every step, validation in batches of 64. Both sides are measured in one process, in rounds of
+alternating order: CPU time on one thread, or CUDA events. Every figure stands behind equalities that are checked in
+the same run; where one fails, the figure is not shown. Images are generated: nothing is downloaded.
+
+what is measured
+  experiment=NAME           the pair and its recipe (default: cifar100/resnet20_resnet8)
+  precision=fp32|bf16|auto  ours (default: auto, bf16 where the hardware multiplies it); the peer's is fp32
+  rows=data,step,...        of data teacher student step compile cohort evaluation epoch memory work run table
+                            (default: all but run and table, which belong on a GPU: a run's 50,000 images)
+  engine.device=auto|cpu|cuda
+  --config-dir DIR          experiments of your own in DIR/experiment
+
+how much of it (default: on a CPU 9 rounds of 4 steps, on a GPU 20 of 50; epochs of 2048 images)
+  rounds=9  steps=4  images=2048
+
+how it looks
+  --format terminal|markdown|latex|csv|json      (default: terminal; plain lines when piped; json has every round)
+  --out FILE           write there instead; FILE.md .tex .csv .json choose their format
+  --json FILE          write the JSON there too
+
+examples
+  distill bench
+  distill bench rows=data,step --json bench.json
+  distill bench experiment=cifar100/resnet32x4_resnet8x4 steps=2 precision=fp32
+
+exit codes: 0 done; 1 a gate failed, or a row could not be measured; 2 refused
+"""
+
+ROWS = (
+    "data",
+    "teacher",
+    "student",
+    "step",
+    "compile",
+    "cohort",
+    "evaluation",
+    "epoch",
+    "memory",
+    "work",
+    "run",
+    "table",
+)
+OF_A_GPU = ("run", "table")
+EXPERIMENT = "cifar100/resnet20_resnet8"
+COUNTS = {"rounds": 1, "steps": 1, "images": 100}  # at least
+KEYS = ("experiment", "precision", "rows", *COUNTS, "engine.device", "runs_dir")
+JSON = Option("--json", metavar="FILE")
+OPTIONS = (FORMAT, OUT, JSON, CONFIG_DIR)
+CHOICES = {"precision": ("fp32", "bf16", "auto"), "rows": ROWS, "engine.device": ("auto", "cpu", "cuda")}
+
+
+def main(argv: list[str]) -> int:
+    """Run `distill bench` with the words after the verb; return the exit code."""
+    if wants_help(argv):
+        print(HELP, end="")
+        return FINISHED
+    try:
+        return _bench(argv)
+    except UsageError as error:
+        return refuse(error)
+    except KeyboardInterrupt:
+        print("stopped: nothing was kept", file=sys.stderr)
+        return FAILED
+
+
+def _bench(argv: Sequence[str]) -> int:
+    line = read(argv)
+    line.check()
+    import_from_here()
+
+    from distill.bench.course import bench  # with torch, for which no refusal waits
+    from distill.bench.pair import plan_pair
+    from distill.cli.benching import views
+    from distill.compose.preflight import Faults
+    from distill.training.determinism import CUBLAS, WORKSPACE
+
+    settings, gpu = _settings(line)
+    try:
+        plan = plan_pair(settings)
+    except Faults as faults:
+        raise UsageError(faults.sentences) from faults
+    names = asked_rows(line, gpu=gpu)
+    if gpu:
+        os.environ.setdefault(CUBLAS, WORKSPACE)  # it is read once, and a gate asks for repeatable kernels
+    for sentence in plan.notes:
+        note(sentence)
+    found = bench(plan, settings, names, note=note)
+    shown = views(found)
+    if JSON.word in line.options:
+        copy = replace(line, options={OUT.word: line.options[JSON.word], FORMAT.word: "json"})
+        deliver(shown, copy)
+    deliver(shown, line)
+    return FINISHED if found.sound else FAILED
+
+
+def note(text: str) -> None:
+    """One line about what is being done."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def read(argv: Sequence[str]) -> CommandLine:
+    """The command line with its faults."""
+    line = parse(argv, keys=KEYS, options=OPTIONS)
+    for key, least in COUNTS.items():
+        text = line.pairs.get(key)
+        if text is not None and not (re.fullmatch(r"\d{1,9}", text) and int(text) >= least):
+            line.faults.append(f"{key} must be a whole number >= {least}, got {text!r}: change it")
+    for name in line.pairs.get("rows", "").split(",") if "rows" in line.pairs else []:
+        if name not in ROWS:
+            line.faults.append(f"there is no row {name!r}: {nearest(name, ROWS)}")
+    precision = line.pairs.get("precision", "auto")
+    if precision not in CHOICES["precision"]:
+        line.faults.append(f"precision cannot be {precision!r}: {nearest(precision, CHOICES['precision'])}")
+    if "," in line.pairs.get("experiment", ""):
+        line.faults.append("experiment names several: choose one pair for a bench")
+    json = line.options.get(JSON.word)
+    if json is not None and (Path(json).is_dir() or not Path(json).parent.is_dir()):
+        line.faults.append(f"--json must be a file in a folder that is there, got {json}: choose another FILE")
+    return line
+
+
+def asked_rows(line: CommandLine, *, gpu: bool) -> list[str]:
+    """The rows to measure, in the order of the help."""
+    given = line.pairs.get("rows")
+    if given is None:
+        return [name for name in ROWS if gpu or name not in OF_A_GPU]
+    return [name for name in ROWS if name in given.split(",")]
+
+
+def _settings(line: CommandLine) -> "tuple[Settings, bool]":
+    """What is asked for, and whether it is measured on a GPU."""
+    import torch
+
+    from distill.bench.settings import ON_CPU, ON_GPU, Settings
+    from distill.cli.tabling import PIXELS
+    from distill.cli.teaching import EVALUATION_BATCH
+
+    device = line.pairs.get("engine.device", "auto")
+    gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    counts = {key: int(line.pairs[key]) for key in COUNTS if key in line.pairs}
+    sizes = replace(ON_GPU if gpu else ON_CPU, **counts)
+    settings = Settings(
+        experiment=line.pairs.get("experiment", EXPERIMENT),
+        precision=line.pairs.get("precision", "auto"),
+        device=device,
+        config_dir=line.options.get(CONFIG_DIR.word),
+        sizes=sizes,
+        evaluation_batch=EVALUATION_BATCH,
+        table_batch=PIXELS["cuda" if gpu else "cpu"] // 32**2,
+    )
+    return settings, gpu

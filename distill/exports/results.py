@@ -1,0 +1,128 @@
+"""Finished runs as small files for a git repository: no weights, no events, no folders of this machine. No torch."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.runs import files
+from distill.runs.config_file import as_yaml, read_config
+from distill.runs.layout import CONFIG, METRICS, PROVENANCE, RESULT, TIMING
+from distill.runs.store import RunRecord, lacks
+
+FILES = (CONFIG, METRICS, TIMING, PROVENANCE, RESULT)  # the result last: a folder that has one is whole
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What came of an export: names of folders written and already there, and of what the store could not give."""
+
+    written: tuple[str, ...]
+    same: tuple[str, ...]
+    left_out: Mapping[str, int]
+    damaged: tuple[str, ...]
+    size: int
+
+
+def with_teachers(chosen: Sequence[RunRecord], records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The chosen runs and, in the order of the store, the finished runs that taught them."""
+    ids = {record.run_id for record in chosen}
+    teachers = [(record.result or {}).get("teacher") for record in chosen]
+    taught_by = {teacher.get("run_id") for teacher in teachers if isinstance(teacher, Mapping)}
+    finished = {record.run_id for record in records if record.status == "finished"}
+    return [record for record in records if record.run_id in ids | (taught_by & finished)]
+
+
+def keep(records: Sequence[RunRecord], folder: Path) -> Kept:
+    """Write the finished ones among `records` into `folder`, one folder a run, equal runs in equal bytes.
+
+    What is there already is left as it is.
+
+    Raises:
+        ValueError: the folder holds another result of one of these runs, or holds the runs themselves.
+        StorageError: it cannot be written to, or a run cannot be read.
+    """
+    finished = {record.run_id: record for record in records if record.status == "finished"}
+    damaged = [record.message for record in records if record.status == "damaged"]
+    contents: dict[str, dict[str, bytes]] = {}
+    for record in finished.values():
+        if sentence := lacks(record):
+            damaged.append(sentence)
+        else:
+            contents[record.path.resolve().name] = _contents(record)
+    _check(finished.values(), contents, folder)
+    written = [name for name in contents if not (folder / name / RESULT).is_file()]
+    for name in written:
+        with files.storage_errors(folder / name):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        files.remove_leftovers(folder / name)
+        for file, data in contents[name].items():
+            files.write_bytes(folder / name / file, data)
+    others = Counter[str](record.status for record in records if record.status not in ("finished", "damaged"))
+    size = sum(len(data) for files_of in contents.values() for data in files_of.values())
+    same = tuple(name for name in contents if name not in written)
+    return Kept(tuple(written), same, dict(others), tuple(damaged), size)
+
+
+def _check(records: Iterable[RunRecord], contents: Mapping[str, Mapping[str, bytes]], folder: Path) -> None:
+    """ValueError where writing would replace anything."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out must be a folder, {folder} is a file: choose another --out DIR")
+    for record in records:
+        if folder.is_dir() and record.path.parent.resolve() == folder.resolve():
+            raise ValueError(f"--out {folder} is where the runs lie: choose another --out DIR")
+    for name, files_of in contents.items():
+        place = folder / name
+        if (place / RESULT).is_file() and any(_bytes(place / file) != data for file, data in files_of.items()):
+            raise ValueError(f"{place} holds another result of this run: delete it, or choose another --out DIR")
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _contents(record: RunRecord) -> dict[str, bytes]:
+    """The files of a run as they are kept; those that name no folder of this machine byte for byte."""
+    config = read_config(record.path)
+    places = {text: os.path.basename(text) for text in _strings(config["config"]) if os.path.isabs(text)}
+    found: dict[str, bytes] = {}
+    for file in FILES:
+        path = record.path / file
+        with files.storage_errors(path, action="read"):
+            if path.is_file():
+                found[file] = path.read_bytes()
+    if places:
+        found[CONFIG] = as_yaml(_without(config, places))
+        for file in (PROVENANCE, RESULT):
+            content = files.read_json(record.path / file)
+            if content is not None and content != (without := _without(content, places)):
+                found[file] = (json.dumps(without, indent=2, ensure_ascii=False) + "\n").encode()
+    return found
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+
+
+def _without(value: Any, places: Mapping[str, str]) -> Any:
+    """`value` with each of `places`, also inside of names (`cifar100 npz=/data/cifar100.npz`), as its last part."""
+    if isinstance(value, str):
+        for place in sorted(places, key=len, reverse=True):
+            value = value.replace(place, places[place])
+        return value
+    if isinstance(value, Mapping):
+        return {key: _without(item, places) for key, item in value.items()}
+    return [_without(item, places) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,173 @@
+"""Steps captured once and replayed: the whole of a step without Python, members side by side on the device."""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+
+import torch
+
+from distill.data import Batch, ImageStream
+from distill.models import Output
+from distill.teachers import Teacher
+from distill.training.captured_evaluation import CapturedEvaluation
+from distill.training.engine import Batches, train_step
+from distill.training.evaluation import Evaluation
+from distill.training.member import Member
+from distill.training.optimizer import is_fused
+from distill.training.recording import Lane, Recording, Work
+from distill.training.static import Gather, copied, written
+
+
+class Captured:
+    """An `Engine` of recordings, each for one of the two batch sizes of an epoch:
+
+    - of each stream, the gather of its batch from the index and view that are copied in (a strong view, which the host
+      plans, is copied in with the whole batch);
+    - of each teacher and stream, the teacher's forward;
+    - of each member, forward, terms, backward, optimizer and meters.
+
+    Gather and teachers have one lane, and every member its own, so that members run at the same time; the next step
+    waits for all. Members have a recording each, not one for all: one that stops leaves the others' as they are, and
+    each is captured and replayed inside its own member's generator state.
+
+    Args:
+        new_lane: makes a lane: `CudaLane` on a device, a stand-in in tests.
+        declined: told what runs without being captured, and why; it may raise.
+    """
+
+    def __init__(self, new_lane: Callable[[], Lane], *, declined: Callable[[str], None]) -> None:
+        self._new_lane, self._declined = new_lane, declined
+        self._shared = new_lane()
+        self._lanes: dict[Member, Lane] = {}
+        self._static: dict[Hashable, Batch] = {}
+        self._gathers: dict[Hashable, Recording] = {}
+        self._teachers: dict[Hashable, Taught] = {}
+        self._steps: dict[Hashable, Recording] = {}
+        self._evaluations: dict[Member, CapturedEvaluation] = {}
+
+    def batches(self, stream: ImageStream, epoch: int, start: int) -> Iterator[Batch]:
+        """Static batches: one for full batches, one for the remainder."""
+        if stream.strong is not None:
+            for fresh in stream.epoch(epoch, start=start):
+                batch = self._static.setdefault((stream.key, len(fresh.labels)), copied(fresh))
+                written(batch, fresh)
+                yield batch
+            return
+        draws = (draw[start * stream.batch_size :] for draw in stream.draws(epoch))
+        for index, view in zip(*(torch.split(draw, stream.batch_size) for draw in draws), strict=True):
+            yield self._gathered(stream, index, view)
+
+    def train(self, members: Sequence[Member], batches: Batches) -> Iterator[Member]:
+        """Queue the step of every member, then yield them all."""
+        asked: dict[Hashable, Taught] = {}
+        for member in members:
+            batch, taught = batches[member.stream.key], None
+            if member.teacher is not None:
+                key = (member.teacher.key, member.stream.key, len(batch.labels))
+                if key not in asked:
+                    asked[key] = self._asked(key, member.teacher, batch)
+                taught = asked[key]
+            step = self._step(member, batch, taught)
+            step()
+            member.captured_steps += step.is_captured
+        for member in members:
+            self._lane(member).join()
+        yield from members
+
+    def evaluate(self, member: Member) -> Evaluation:
+        """As `evaluate`, with one recording for each batch size of the evaluation stream."""
+        if member not in self._evaluations:
+            self._evaluations[member] = CapturedEvaluation(member, self._lane(member), declined=self._declined)
+        return self._evaluations[member]()
+
+    def _lane(self, member: Member) -> Lane:
+        if member not in self._lanes:
+            self._lanes[member] = self._new_lane()
+        return self._lanes[member]
+
+    def _gathered(self, stream: ImageStream, index: torch.Tensor, view: torch.Tensor) -> Batch:
+        key, source = (stream.key, len(index)), stream.source
+        if key not in self._static:
+            first = Batch(source.images(index, view), source.labels.index_select(0, index), index, view)
+            batch = self._static[key] = copied(first)
+            name = f"the gather of {len(index)} images"
+            self._gathers[key] = Recording(Gather(source, batch), self._shared, name=name, declined=self._declined)
+        batch = self._static[key]
+        batch.index.copy_(index)
+        batch.view.copy_(view)
+        self._gathers[key]()
+        self._shared.join()
+        return batch
+
+    def _asked(self, key: Hashable, teacher: Teacher, batch: Batch) -> "Taught":
+        if key not in self._teachers:
+            self._teachers[key] = Taught(teacher, batch, self._shared, declined=self._declined)
+        taught = self._teachers[key]
+        taught.ask()
+        return taught
+
+    def _step(self, member: Member, batch: Batch, taught: "Taught | None") -> Recording:
+        key = (member, len(batch.labels))
+        if key not in self._steps:
+            self._steps[key] = Recording(
+                step_of(member, batch, taught),
+                self._lane(member),
+                name=f"the step of {member.name}, {len(batch.labels)} images,",
+                declined=self._declined,
+                around=member.randomness,
+                obstacle=None if is_fused(member.optimizer) else "its optimizer reads the learning rate on the host",
+                addresses=lambda: addresses(member),
+                recover=member.randomness.renew,
+            )
+        return self._steps[key]
+
+
+class Taught:
+    """A teacher's forward on a static batch: `output` is at the same place after every `ask` from a capture on.
+
+    It is asked at least as often as any of its students has trained on such a batch, and before them: when the first
+    student is captured, the place is known.
+
+    A teacher that cannot be captured (a table that lies on the host) is asked as usual, and what it says is copied to
+    one place, so that its students' steps can be captured all the same.
+    """
+
+    def __init__(self, teacher: Teacher, batch: Batch, lane: Lane, *, declined: Callable[[str], None]) -> None:
+        self._teacher, self._batch, self._lane = teacher, batch, lane
+        self._answer: Output | None = None
+        self.output: Output | None = None
+        name = f"the teacher's forward of {len(batch.labels)} images"
+        self.recording = Recording(self._work, lane, name=name, declined=declined)
+
+    def ask(self) -> None:
+        """Bring `output` up to date with the batch."""
+        self.recording()
+        self._lane.join()
+        if self.recording.is_captured:
+            self.output = self._answer
+        elif self.output is None:
+            self.output = copied(self._answer)
+        else:
+            written(self.output, self._answer)
+
+    def _work(self) -> None:
+        self._answer = self._teacher(self._batch)
+
+
+def step_of(member: Member, batch: Batch, taught: Taught | None) -> Work:
+    """The member's training step on a static batch, without arguments."""
+
+    def step() -> None:
+        train_step(member, batch, None if taught is None else taught.output)
+
+    return step
+
+
+def addresses(member: Member) -> Mapping[str, int]:
+    """Where the state lies that a step changes: of student, objective, optimizer and meters, by name."""
+    tensors: dict[str, torch.Tensor] = {}
+    for part, module in (("student", member.student), ("objective", member.objective)):
+        tensors |= {f"{part}/{name}": tensor for name, tensor in module.named_parameters()}
+        tensors |= {f"{part}/{name}": tensor for name, tensor in module.named_buffers()}
+    for index, entries in enumerate(member.optimizer.state.values()):
+        tensors |= {f"optimizer/{index}/{k}": v for k, v in entries.items() if isinstance(v, torch.Tensor)}
+    tensors |= {f"meters/{name}": tensor for name, tensor in member.meters.tensors().items()}
+    return {name: tensor.data_ptr() for name, tensor in tensors.items()}

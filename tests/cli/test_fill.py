@@ -1,0 +1,299 @@
+"""`distill fill`: which runs, in which order, side by side or alone; stopped by its budget and typed again."""
+
+import itertools
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import distill.cli.execute
+from distill.cli import main
+from distill.cli.completion import complete
+from distill.cli.filling import budget as budgets
+from distill.cli.filling.costs import Costs
+from distill.cli.grammar import BUSY, FAILED, FINISHED, REFUSED
+from distill.runs.lock import RunLock
+
+Capture = pytest.CaptureFixture[str]
+TABLE = """
+title: a table of tests
+source: nobody
+dataset: synthetic
+recipe: demo
+baseline: {row: kd}
+overrides: [dataset=synthetic, dataset.image_size=8, dataset.classes=4, dataset.train_size=20, dataset.test_size=8,
+  student=resnet8, teacher=resnet8, recipe=demo, recipe.epochs=2, recipe.batch_size=10, teacher.recipe.epochs=1,
+  teacher.recipe.batch_size=10, engine.device=cpu]
+columns:
+  small: {teacher: resnet8, student: resnet8, student_accuracy: 50.0}
+rows:
+  ce: {label: Student, preset: ce}
+  kd: {label: Plain, preset: kd, published: [60.0]}
+  ours: {label: Ours, preset: zscore_kd, published: [62.0]}
+  other: {label: Other, published: [61.0]}
+  wild: {label: Wild, preset: ce, published: [61.0], overrides: [recipe.optimizer.lr=1e30]}
+"""
+GONE = "  gone: {label: Gone, preset: dkdd, published: [61.0]}\n"
+SOUND = "rows=ce,kd,ours"
+Fill = Callable[..., tuple[int, list[list[str]]]]
+
+
+@pytest.fixture
+def fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fill:
+    """`fill(STORE, *words)`: the exit code, and the members of each call of `fit`, as `METHOD-sSEED`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "own" / "table").mkdir(parents=True)
+    (tmp_path / "own" / "table" / "tiny.yaml").write_text(TABLE)
+    fitted: list[list[str]] = []
+    fit = distill.cli.execute.fit
+
+    def noted(members, **options):
+        fitted.append([member.name.split("-", 1)[1].rsplit("-", 1)[0] for member in members])
+        return fit(members, **options)
+
+    monkeypatch.setattr(distill.cli.execute, "fit", noted)
+
+    def run(store: str, *words: str) -> tuple[int, list[list[str]]]:
+        fitted.clear()
+        return main(["fill", "table=tiny", "--config-dir", "own", f"runs_dir={store}", *words]), list(fitted)
+
+    return run
+
+
+def results(store: str) -> dict[str, tuple[bytes, bytes]]:
+    """Weights and metrics of every finished run of a store, by its folder's name."""
+    return {
+        path.parent.name: (path.parent.joinpath("student.safetensors").read_bytes(), path.read_bytes())
+        for path in sorted(Path(store).glob("*/metrics.jsonl"))
+        if (path.parent / "result.json").is_file()
+    }
+
+
+def strikes_at(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the budget be used up when it is asked for the `number`-th time."""
+    asked = itertools.count(1)
+
+    def ask(self: budgets.Budget) -> bool:
+        self.struck = next(asked) == number
+        return self.struck
+
+    patch.setattr(budgets.Budget, "__call__", ask)
+
+
+def test_teachers_then_one_seed_of_every_cell_then_the_next(fill: Fill, capsys: Capture) -> None:
+    both = ["kd-s1", "zscore_kd-s1"], ["kd-s2", "zscore_kd-s2"]
+    order = [["cross_entropy-s0"], ["cross_entropy-s1"], both[0], ["cross_entropy-s2"], both[1]]
+    assert fill("filled", SOUND, "seeds=2", "teacher.source=live") == (FINISHED, order)
+    told = capsys.readouterr().out
+    assert told.startswith("table tiny: 3 rows x 1 columns, seeds 1, 2, teacher.seed 0\n")
+    assert "7 runs to train, about " in told
+    assert told.endswith("7 of 7 runs finished\nthe table: distill table table=tiny runs_dir=filled --config-dir own\n")
+
+    assert fill("filled", SOUND, "seeds=2", "teacher.source=live") == (FINISHED, [])
+    assert "nothing is missing: 7 runs are finished" in capsys.readouterr().out
+    third = [["cross_entropy-s3"], ["kd-s3", "zscore_kd-s3"]]
+    assert fill("filled", SOUND, "seeds=1,3", "teacher.source=live")[1] == third
+    capsys.readouterr()
+    assert main(["table", "table=tiny", "runs_dir=filled", "--config-dir", "own", "--format=json"]) == FINISHED
+    told = capsys.readouterr().out
+    assert sum(run.name.rpartition("-")[2] in told for run in Path("filled").glob("*-s[123]-*")) == 9
+
+    words = [word.strip() for word in TABLE[TABLE.index("[") + 1 : TABLE.index("]")].split(",")]
+    alone = ["-m", "loss=ce,kd,zscore_kd", "seed=2", "teacher.source=live", "runs_dir=alone"]
+    assert main(["train", *words, *alone]) == FINISHED
+    filled, trained = results("filled"), results("alone")
+    assert len(trained) == 4
+    assert {name: filled[name] for name in trained} == trained
+
+
+def test_several_teachers_come_one_after_the_other(fill: Fill) -> None:
+    pair = [["cross_entropy-s1"], ["kd-s1"]]  # a baseline and its student; a teacher and its
+    assert fill("runs", "rows=ce,kd", "seeds=1", "teacher.seed=0,1") == (FINISHED, [["cross_entropy-s0"], *pair, *pair])
+    order = [["cross_entropy-s5"], ["kd-s1"], ["cross_entropy-s2"], ["kd-s2"], ["kd-s2"]]
+    assert fill("runs", "rows=ce,kd", "seeds=2", "teacher.seed=0,5") == (FINISHED, order)
+
+
+@pytest.mark.parametrize("number", [6, 7])  # before an evaluation, and in a cohort
+def test_a_budget_stops_with_code_0_and_the_command_goes_on(
+    fill: Fill, number: int, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    words = (SOUND, "seeds=1", "teacher.source=live", "budget=9m")
+    with monkeypatch.context() as patch:
+        strikes_at(patch, number)
+        code, order = fill("stopped", *words)
+    told = capsys.readouterr()
+    assert (code, told.err) == (FINISHED, "")
+    assert "the budget is used: " in told.out
+    assert (
+        "type the command again to go on: distill fill table=tiny --config-dir own runs_dir=stopped rows=" in told.out
+    )
+    half = order[-1]
+    (again,) = (line.partition("go on: ")[2] for line in told.out.splitlines() if "go on: " in line)
+    assert shlex.split(again)[2:] == ["table=tiny", "--config-dir", "own", "runs_dir=stopped", *words]
+    code, order = fill("stopped", *words)
+    assert (code, order[0]) == (FINISHED, half)  # what is half-trained comes first
+    assert "1 half-trained" in capsys.readouterr().out
+    assert fill("whole", *words)[0] == FINISHED
+    stopped = results("stopped")
+    assert len(stopped) == 4
+    assert stopped == results("whole")
+
+
+def test_memory_decides_how_many_go_together(fill: Fill, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def one(plans, *, note) -> int:
+        note("there is room for one")
+        return 1
+
+    monkeypatch.setattr("distill.cli.filling.carry_out.fitting_size", one)
+    assert fill("runs", "rows=kd,ours", "seeds=1")[1] == [["cross_entropy-s0"], ["kd-s1"], ["zscore_kd-s1"]]
+    assert capsys.readouterr().out.count("there is room for one\n") == 1
+
+
+def test_a_half_trained_run_is_taken_up_before_others_are_begun(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        strikes_at(patch, 7)
+        assert fill("runs", "rows=kd", "seeds=3", "teacher.source=live")[1][-1] == ["kd-s2"]
+    assert fill("runs", SOUND, "seeds=3")[1][:3] == [["kd-s2"], ["cross_entropy-s1"], ["zscore_kd-s1"]]
+
+
+def test_a_budget_below_an_epoch_begins_nothing(fill: Fill, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(Costs, "epoch", lambda self, plan: (1000.0, "a guess"))
+    assert fill("runs", SOUND, "budget=9m") == (REFUSED, [])
+    told = capsys.readouterr().err
+    assert "the budget is less than an epoch of any missing run; the shortest, of resnet8-" in told
+    assert "takes about 16 min 40 s: set budget=18m or more" in told
+    assert not Path("runs").exists()
+
+
+def test_what_cannot_be_trained_is_named_and_left_out(fill: Fill, capsys: Capture) -> None:
+    Path("own/table/tiny.yaml").write_text(TABLE + GONE)
+    assert fill("runs", "rows=Other,gone,CE", "--plan") == (FINISHED, [])
+    told = capsys.readouterr().out
+    assert "left out: other, all columns: we have no such method\n" in told
+    assert "left out: gone, all columns: loss=dkdd does not exist: did you mean" in told
+    assert "4 runs to train, about " in told
+    assert not Path("runs").exists()
+    assert fill("runs", "rows=other,gone") == (REFUSED, [])
+    assert fill("runs", "rows=other") == (REFUSED, [])
+    assert "table=tiny cannot be trained here: we have no such method\n" in capsys.readouterr().err
+
+
+def test_the_time_is_that_of_runs_alike(fill: Fill, capsys: Capture) -> None:
+    assert fill("runs", "rows=ce", "seeds=1")[0] == FINISHED
+    assert "by multiply-adds, from a probe of the first student" in capsys.readouterr().out
+    assert fill("runs", "rows=ce", "seeds=2", "--plan")[0] == FINISHED
+    told = capsys.readouterr().out
+    assert "1 of 2 finished, about " in told
+    assert "(from the times of runs like them)" in told
+    assert fill("runs", "rows=kd", "seeds=2", "--plan")[0] == FINISHED
+    assert "by multiply-adds, from the times of other runs here" in capsys.readouterr().out
+
+
+def test_a_failing_run_stops_no_other(fill: Fill, capsys: Capture) -> None:
+    code, order = fill("runs", "rows=wild,ce", "seeds=1")
+    assert (code, order) == (FAILED, [["cross_entropy-s1"], ["cross_entropy-s1"]])
+    told = capsys.readouterr().out
+    assert "1 of 2 runs finished" in told
+    assert "\nfailed: runs/resnet8-cross_entropy-s1-" in told
+    assert fill("runs", "rows=wild", "seeds=1") == (FAILED, [])
+    assert "add --retry to try it again" in capsys.readouterr().out
+    assert fill("runs", "rows=wild", "seeds=1", "--retry") == (FAILED, [["cross_entropy-s1"]])
+
+
+def test_the_students_of_a_failed_teacher_are_not_begun(fill: Fill, capsys: Capture) -> None:
+    words = ("rows=ce,kd", "seeds=1", "teacher.recipe.optimizer.lr=1e30")
+    assert fill("runs", *words) == (FAILED, [["cross_entropy-s0"], ["cross_entropy-s1"]])
+    assert "1 of 3 runs finished" in capsys.readouterr().out
+
+
+def test_what_others_train_is_left_to_them(fill: Fill, capsys: Capture) -> None:
+    assert fill("runs", "rows=kd", "seeds=1")[0] == FINISHED
+    teacher = next(Path("runs").glob("*-s0-*"))
+    student = next(Path("runs").glob("*-kd-s1-*"))
+    for run in (teacher, student):
+        (run / "result.json").rename(run / "kept")
+    with RunLock(teacher) as lock:
+        assert lock.acquire()
+        assert fill("runs", "rows=ce,kd", "seeds=1") == (BUSY, [["cross_entropy-s1"]])
+    assert "busy: " in capsys.readouterr().out
+    for run in (teacher, student):
+        (run / "kept").rename(run / "result.json")
+    assert fill("runs", "rows=ce,kd", "seeds=1") == (FINISHED, [])
+    shutil.rmtree(teacher)  # as where the students alone were brought
+    assert fill("runs", "rows=ce,kd", "seeds=1") == (FINISHED, [])
+
+
+def test_a_seed_that_presets_read_elsewhere_is_composed_anew(fill: Fill, capsys: Capture) -> None:
+    Path("own/loss").mkdir()
+    preset = "defaults: [/loss/kd@_here_]\ntemperature: ${seed}\n"
+    Path("own/loss/mine.yaml").write_text(preset)
+    Path("own/table/tiny.yaml").write_text(TABLE.replace("preset: kd", "preset: mine"))
+    assert fill("runs", "rows=kd", "seeds=2,3") == (FINISHED, [["cross_entropy-s0"], ["kd-s2"], ["kd-s3"]])
+    capsys.readouterr()
+    assert main(["ls", "runs_dir=runs", "loss.temperature=3", "--format=json"]) == FINISHED
+    assert [run["seed"] for run in json.loads(capsys.readouterr().out)["runs"]] == [3]
+
+
+REFUSALS = {
+    "": [],
+    "rows=kdd": ["rows=kdd is not in the table: did you mean kd?"],
+    "columns=smal": ["columns=smal is not in the table: did you mean small?"],
+    "budget=9": ["budget=9 must be a time with its unit: 90s, 9m, 2h or 1h30m"],
+    "budget=0m": ["budget=0m must be more than nothing: 9m, say"],
+    "seeds=0 teacher.seed=x": ["seeds=0 must be how many (1 to 1000) or which", "teacher.seed=x must be whole numbers"],
+    "seeds=1,x": ["seeds=1,x must be whole numbers from 0 on"],
+    "seed=1 loss=kd": ["loss= is what the cells of a table say", "seed= is for one run"],
+    "precision=fp32,bf16": ["precision=fp32,bf16 names several values: choose one"],
+    "bugdet=9m --reply": ["unknown key 'bugdet' in 'bugdet=9m': did you mean budget?", "did you mean --retry?"],
+    "engine.thread=1 recipe.epochs=many": [
+        "engine.thread is not a key: did you mean 'threads'?",
+        "recipe.epochs must be",
+    ],
+}
+
+
+@pytest.mark.parametrize("line", [line for line in REFUSALS if line])
+def test_fill_refusals_are_whole_and_write_nothing(fill: Fill, line: str, capsys: Capture) -> None:
+    assert fill("runs", *line.split()) == (REFUSED, [])
+    told = capsys.readouterr()
+    lines = told.err.splitlines()
+    assert len(lines) == len(REFUSALS[line])
+    assert all(sentence in each for sentence, each in zip(REFUSALS[line], lines, strict=True)), lines
+    assert told.out == ""
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "fill needs a table: add table=NAME, one of ablation, cifar100_cross, "),
+        (["table=cifar100_sam"], "table=cifar100_sam does not exist: did you mean cifar100_same?"),
+        (["table=imagenet"], "table=imagenet cannot be trained here: there is no stream of ImageNet's folders yet"),
+        (["table=cifar100_small", "dataset.npz=gone.npz"], "there is no file gone.npz"),
+        (["table=cifar100_cross", "teacher.run=ab12"], "teacher.run= is one teacher, the columns have several"),
+    ],
+)
+def test_refusals_of_shipped_tables(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fill", *words]) == REFUSED
+    told = capsys.readouterr()
+    assert (told.out, len(told.err.splitlines())) == ("", 1)
+    assert sentence in told.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fill_is_completed() -> None:
+    assert complete("distill fill table=cifar100_sm") == ["table=cifar100_small"]
+    assert complete("distill fill table=cifar100_small rows=ce,kd_w9") == ["rows=ce,kd_w9_t2"]
+    assert "budget=" in complete("distill fill b")
+    assert complete("distill fill table=cifar100_small precision=b") == ["precision=bf16"]
+    assert complete("distill fill table=cifar100_small engine.th") == ["engine.threads="]
+    assert complete("distill fill rec") == ["recipe."]
+    assert set(complete("distill fill --")) == {"--config-dir", "--plan", "--retry", "--help"}

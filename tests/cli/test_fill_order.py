@@ -1,0 +1,220 @@
+"""What `distill fill` begins next, and when its budget makes it stop, on clocks of the tests' own."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from distill.cli.filling.asked import ask
+from distill.cli.filling.budget import ENDING, SAVING, Budget
+from distill.cli.filling.jobs import STUDENT, TEACHER, Job
+from distill.cli.filling.order import groups, next_cohort, ready
+from distill.cli.grammar import parse
+from distill.training.watch import Silent
+
+
+def plan(
+    folder: Path, run_id: str, *, teacher: Any = None, seed: int = 1, epochs: int = 10, device: str = "cpu"
+) -> Any:
+    """What the order looks at."""
+    return SimpleNamespace(
+        run_id=run_id,
+        directory=folder / run_id,
+        teacher=None if teacher is None else SimpleNamespace(result={"weights_sha256": teacher}),
+        first_stage=None,
+        seed=seed,
+        config={"engine": {}},
+        identity={"data": {"train": "a"}},
+        precision="fp32",
+        recipe=SimpleNamespace(batch_size=64, epochs=epochs),
+        device=SimpleNamespace(type=device),
+    )
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """Two teachers, and of each two students and of one a baseline, in two rounds."""
+    monkeypatch.setattr("distill.cli.filling.order.teacher_identity", lambda teacher: teacher.result)
+    found = [Job(plan(tmp_path, name), 0, TEACHER, place, frozenset()) for place, name in enumerate("TU")]
+    for number in (0, 1):
+        for place, teacher in enumerate("TU"):
+            for method in ("ce", "kd", "zs"):
+                name = f"{method}{teacher}{number}"
+                taught = None if method == "ce" else teacher
+                made = plan(tmp_path, name, teacher=taught, seed=number)
+                found.append(Job(made, number, STUDENT, place, frozenset(taught or "")))
+    return sorted(found, key=lambda job: job.rank)
+
+
+def finish(job: Job, name: str = "result.json") -> None:
+    """Let a run be finished, or half-trained."""
+    job.plan.directory.mkdir(exist_ok=True)
+    (job.plan.directory / name).touch()
+
+
+def names(found: list[Job]) -> str:
+    """Their ids."""
+    return " ".join(job.plan.run_id for job in found)
+
+
+def walk(jobs: list[Job], *, left: float = 1e9, seconds: float = 1.0) -> list[str]:
+    """The cohorts until nothing is left that fits, each one finished."""
+    found = []
+    while cohort := next_cohort(ready(jobs, frozenset()), seconds=lambda plan: seconds, left=left):
+        found.append(names(cohort))
+        for job in cohort:
+            finish(job)
+    return found
+
+
+def test_runs_of_one_teacher_and_one_round_go_together(jobs: list[Job]) -> None:
+    first = ["T", "U", "ceT0", "kdT0 zsT0", "ceU0", "kdU0 zsU0"]
+    assert walk(jobs) == [*first, "ceT1", "kdT1 zsT1", "ceU1", "kdU1 zsU1"]
+
+
+def test_on_a_gpu_a_round_goes_together(jobs: list[Job]) -> None:
+    for job in jobs:
+        job.plan.device.type = "cuda"
+    assert walk(jobs)[:2] == ["T U", "ceT0 kdT0 zsT0 ceU0 kdU0 zsU0"]
+
+
+def test_students_wait_for_their_teacher_and_nobody_for_others(jobs: list[Job]) -> None:
+    ready_now = names(ready(jobs, frozenset("T")))
+    assert ready_now == "U ceT0 ceU0 ceT1 ceU1"
+    finish(jobs[1])
+    assert names(ready(jobs, frozenset("T"))) == "ceT0 ceU0 kdU0 zsU0 ceT1 ceU1 kdU1 zsU1"
+
+
+def test_half_trained_runs_come_first(jobs: list[Job]) -> None:
+    finish(jobs[0])
+    by_id = {job.plan.run_id: job for job in jobs}
+    for name in ("zsT1", "kdT1"):
+        finish(by_id[name], "last.safetensors")
+    assert names(next_cohort(ready(jobs, frozenset()), seconds=lambda plan: 1.0, left=9.0)) == "kdT1 zsT1"
+
+
+def test_only_what_makes_an_epoch_in_time_is_begun(jobs: list[Job]) -> None:
+    for job in jobs[:2]:
+        finish(job)
+    waiting = [job for job in ready(jobs, frozenset()) if not job.plan.run_id.startswith("ce")]
+    assert names(next_cohort(waiting, seconds=lambda plan: 5.0, left=10.0)) == "kdT0 zsT0"
+    assert names(next_cohort(waiting, seconds=lambda plan: 5.0, left=9.0)) == "kdT0"
+    assert next_cohort(waiting, seconds=lambda plan: 5.0, left=4.0) == []
+    dear = {"kdT0": 50.0, "zsT0": 50.0}
+    assert names(next_cohort(waiting, seconds=lambda plan: dear.get(plan.run_id, 5.0), left=10.0)) == "kdU0 zsU0"
+
+
+def test_a_cohort_has_a_size(tmp_path: Path) -> None:
+    many = [Job(plan(tmp_path, f"{n:02}", device="cuda"), 0, STUDENT, 0, frozenset()) for n in range(20)]
+    assert [len(group) for group in groups(many)] == [8, 8, 4]
+    apart = [Job(plan(tmp_path, str(n), device="cuda", epochs=n), 0, STUDENT, 0, frozenset()) for n in range(3)]
+    assert [len(group) for group in groups(apart)] == [1, 1, 1]
+
+
+class Clock:
+    """Seconds that pass when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+STEPS, TRAINED, EVALUATED = 4, 40, 20
+
+
+def member(name: str) -> Any:
+    """What a budget looks at: a run of four steps an epoch, without parameters."""
+    nothing = SimpleNamespace(parameters=list)
+    dataset = SimpleNamespace(train_labels=[0] * TRAINED, evaluation_labels=[0] * EVALUATED)
+    stream = SimpleNamespace(steps=STEPS, dataset=dataset)
+    return SimpleNamespace(name=name, student=nothing, objective=nothing, stream=stream, step=0)
+
+
+def run_until_stopped(budget: Budget, clock: Clock, *, members: int, step: float, evaluation: float) -> tuple[int, int]:
+    """Epoch and step at which the budget stops `members` that take `step` and `evaluation` seconds each."""
+    all_members = [member(str(n)) for n in range(members)]
+    for epoch in range(1, 1000):
+        for number in range(1, STEPS + 1):
+            for each in all_members:
+                clock.now += step
+                each.step = number
+                budget.step(each)
+            if budget():
+                return epoch, number
+        for each in all_members:
+            clock.now += evaluation
+            budget.epoch(each, None)  # type: ignore[arg-type]  # nobody looks at it
+    raise AssertionError("it never stops")
+
+
+@pytest.mark.parametrize(
+    ("members", "step", "evaluation"), [(1, 1.0, 3.0), (1, 0.5, 0.0), (3, 1.0, 9.0), (8, 0.1, 2.0)]
+)
+@pytest.mark.parametrize("seconds", [60.0, 61.5, 64.0, 67.3, 71.9])
+def test_everything_is_saved_before_the_end_and_little_is_given_away(
+    members: int, step: float, evaluation: float, seconds: float
+) -> None:
+    clock = Clock()
+    budget = Budget(seconds, Silent(), clock=clock)
+    _, number = run_until_stopped(budget, clock, members=members, step=step, evaluation=evaluation)
+    assert budget.struck
+    saved = clock.now + members * SAVING
+    assert saved <= 100.0 + seconds
+    then = step * members + (evaluation * members if number == STEPS else 0.0)
+    # one more of what comes would not have fitted, or nearly so
+    assert saved + then + ENDING > 100.0 + seconds - 1e-6
+
+
+def test_the_first_evaluation_is_foreseen() -> None:
+    clock = Clock()
+    budget = Budget(4.0 + 1.9 + ENDING + SAVING, Silent(), clock=clock)
+    # four steps fit, and half as many images evaluated may take two seconds
+    assert run_until_stopped(budget, clock, members=1, step=1.0, evaluation=1.9) == (1, 4)
+
+
+def test_what_went_before_the_first_step_is_forgotten() -> None:
+    clock = Clock()
+    budget = Budget(1000.0, Silent(), clock=clock)
+    run_until_stopped(Budget(50.0, Silent(), clock=clock), clock, members=1, step=1.0, evaluation=0.0)
+    budget.step(member("a"))
+    assert not budget()
+    clock.now += 500.0  # a teacher was measured
+    assert budget()
+    for _ in range(6):
+        clock.now += 1.0
+        budget()
+    assert not budget()
+    budget.rest()
+    clock.now = 100.0 + 990.0
+    assert not budget()
+
+
+def test_a_budget_counts_from_where_the_command_began() -> None:
+    assert Budget(60.0, Silent(), begun=90.0, clock=Clock()).left == 50.0
+    assert Budget(None, Silent(), clock=Clock()).left == float("inf")
+
+
+def test_without_a_budget_nothing_stops() -> None:
+    clock = Clock()
+    budget = Budget(None, Silent(), clock=clock)
+    clock.now = 1e12
+    assert not budget()
+
+
+@pytest.mark.parametrize(
+    ("word", "seconds"), [("90s", 90), ("9m", 540), ("2h", 7200), ("1h30m", 5400), ("1.5m", 90), ("0.5h10s", 1810)]
+)
+def test_times_are_read(word: str, seconds: float) -> None:
+    asked = ask(parse(["table=cifar100_small", f"budget={word}"], keys=("table", "budget")))
+    assert asked is not None
+    assert asked.budget == seconds
+
+
+@pytest.mark.parametrize(("word", "seeds"), [("3", (1, 2, 3)), ("1,2,5", (1, 2, 5)), ("7,", (7,)), ("2,2", (2,))])
+def test_seeds_are_how_many_or_which(word: str, seeds: tuple[int, ...]) -> None:
+    asked = ask(parse(["table=cifar100_small", f"seeds={word}"], keys=("table", "seeds")))
+    assert asked is not None
+    assert asked.seeds == seeds

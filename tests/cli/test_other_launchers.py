@@ -1,0 +1,168 @@
+"""Sweeps through launchers that others wrote: processes of their own, the same runs, checks and exit codes."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hydra._internal.hydra import Hydra
+from omegaconf import OmegaConf
+
+import distill.cli.jobs
+from distill.cli import main
+from distill.cli.job_device import spread
+from distill.cli.jobs import as_they_stand, run_job
+
+LAUNCHERS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher"}
+TINY = (
+    "dataset=synthetic",
+    "dataset.image_size=8",
+    "dataset.classes=4",
+    "dataset.train_size=40",
+    "dataset.test_size=20",
+    "student._target_=linear_student.Linear",
+    "teacher=resnet8",
+    "recipe.epochs=1",
+    "recipe.batch_size=16",
+    "teacher.recipe.epochs=1",
+    "engine.device=cpu",
+    "engine.threads=1",
+)
+STUDENT = """
+import os, signal
+from torch import nn
+
+class Linear(nn.Module):
+    def __init__(self, *, num_classes, deadly=False):
+        super().__init__()
+        self.layers = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, num_classes))
+        self.deadly = deadly
+
+    def forward(self, images):
+        if self.deadly and self.training:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.layers(images)
+"""
+
+
+def job(launcher: str, number: int, *, device: str = "auto") -> str:
+    """The device that a job is given."""
+    config = OmegaConf.create({"engine": {"device": device}})
+    hydra = OmegaConf.create({"runtime": {"choices": {"hydra/launcher": launcher}}, "job": {"num": number}})
+    spread(config, hydra)
+    return str(config.engine.device)
+
+
+def test_jobs_in_processes_of_their_own_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert [job("joblib", number) for number in range(4)] == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
+    assert job("submitit_local", 5) == "cuda:2"
+    assert job("joblib", 1, device="cuda:0") == "cuda:0"  # as the user says
+    assert job("joblib", 1, device="cpu") == "cpu"
+    for launcher in ("basic", "cohort"):
+        assert job(launcher, 1) == "auto"  # one process: its jobs share a device
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_without_a_choice_of_gpus_it_stays_auto(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert job("joblib", 1) == "auto"
+
+
+def test_a_job_is_planned_with_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    planned = []
+    monkeypatch.setattr(distill.cli.jobs, "plan_job", lambda config, *rest: planned.append(config.engine.device))
+    monkeypatch.setattr(distill.cli.jobs, "run_plans", lambda plans, **options: [None])
+    choices = {"runtime": {"choices": {"hydra/launcher": "joblib"}}, "job": {"num": 3}}
+    monkeypatch.setattr(distill.cli.jobs.HydraConfig, "get", lambda: OmegaConf.create(choices))
+    run_job(OmegaConf.create({"engine": {"device": "auto"}}), config_dir=None, retry=False)
+    assert planned == ["cuda:1"]
+
+
+def test_after_a_launcher_gave_up_the_folders_say_what_finished(tmp_path: Path) -> None:
+    plans = [SimpleNamespace(run_id=name, directory=tmp_path / name) for name in ("a", "b", "a")]
+    plans[1].directory.mkdir()
+    (plans[1].directory / "result.json").write_text("{}")
+    found = as_they_stand(plans, "did not finish")
+    assert [(outcome.name, outcome.code) for outcome in found] == [("a", 1), ("b", 0)]
+    assert found[0].text == f"{tmp_path / 'a'}: did not finish"
+
+
+def test_a_launcher_that_lost_a_process_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What joblib and submitit raise is a RuntimeError, after some of the jobs have finished."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "linear_student.py").write_text(STUDENT)
+    multirun = Hydra.multirun
+
+    def dying(self, name, task, overrides, **options):
+        multirun(self, name, task, [text.replace("seed=1,2", "seed=1") for text in overrides], **options)
+        raise RuntimeError("A worker process was terminated.\nAnd much more.")
+
+    monkeypatch.setattr(Hydra, "multirun", dying)
+    assert main(["train", "-m", *TINY, "loss=ce", "seed=1,2"]) == 1
+    told = capsys.readouterr()
+    assert told.err == "the launcher gave up: RuntimeError: A worker process was terminated.\n"
+    assert "1 of 2 runs finished" in told.out
+    assert "did not finish; type the command again to go on" in told.out
+
+
+class Sweeps:
+    """`distill train -m` through one launcher, as a process in a folder of its own."""
+
+    def __init__(self, folder: Path, launcher: str) -> None:
+        self._folder, self._launcher = folder, launcher
+        (folder / "linear_student.py").write_text(STUDENT)
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "distill", "train", "-m", *TINY, f"hydra/launcher={self._launcher}", *words]
+        done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, timeout=240, check=False)
+        assert "Traceback" not in done.stdout + done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    def accuracies(self, store: str) -> dict[str, float]:
+        found = sorted((self._folder / store).glob("*/result.json"))
+        return {path.parent.name: json.loads(path.read_text())["last"]["loss"] for path in found}
+
+
+@pytest.fixture(params=LAUNCHERS)
+def sweep(request: pytest.FixtureRequest, tmp_path: Path) -> Sweeps:
+    plugin = LAUNCHERS[request.param]
+    if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
+        pytest.skip(f"needs the launcher {request.param}: pip install 'distill[sweep]'")
+    return Sweeps(tmp_path, request.param)
+
+
+@pytest.mark.slow
+def test_jobs_in_several_processes_are_the_jobs_one_by_one(sweep: Sweeps) -> None:
+    code, out, _ = sweep("loss=kd,ce", "seed=1,2", "runs_dir=many")
+    assert code == 0
+    assert "4 of 4 runs finished" in out
+    alone = Sweeps(sweep._folder, "basic")
+    assert alone("loss=kd,ce", "seed=1,2", "runs_dir=one")[0] == 0
+    assert len(sweep.accuracies("many")) == 5  # the teacher was trained once
+    assert sweep.accuracies("many") == sweep.accuracies("one")
+    code, out, _ = sweep("loss=kd,ce", "seed=1,2", "runs_dir=many")
+    assert code == 0
+    assert out.count("was finished before") == 4
+
+
+@pytest.mark.slow
+def test_faults_and_failures_end_as_with_any_launcher(sweep: Sweeps) -> None:
+    code, _, err = sweep("loss=ce", "seed=1,x")
+    assert (code, err) == (2, "seed must be an integer, got 'x' (in 1 of 2 jobs)\n")
+    code, out, _ = sweep("loss=ce", "recipe.optimizer.lr=0.1,1e30")
+    assert code == 1
+    assert "1 of 2 runs finished" in out
+    assert "ce is not finite" in out
+    code, out, err = sweep("loss=ce", "seed=7", "+student.deadly=true,false")
+    assert code == 1
+    assert err.splitlines()[-1].startswith("the launcher gave up: ")
+    assert "did not finish; type the command again to go on" in out

@@ -1,0 +1,312 @@
+"""A captured step is the eager one, byte for byte, whoever trains beside it and however it was begun."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "objectives" / "conformance"))
+
+from method_networks import NARROW, WIDE, Staged
+from method_presets import build
+from tape_lane import TapeLane
+
+from distill.losses.logit import zscore_kd
+from distill.objectives import Objective
+from distill.teachers import LiveTeacher
+from distill.training import WARM_UP, Captured, Cosine, NonFinite, NotCaptured, evaluate, fit, seeded
+from distill.training.watch import Silent
+
+EPOCHS = 5  # 10 full batches and 5 remainders of each member
+FULL, REMAINDER = 2 * EPOCHS - WARM_UP, EPOCHS - WARM_UP  # of these are replayed
+MEASURED = ("seconds", "peak_memory_bytes", "captured_steps")
+# one of each kind of state, and of each reading of progress
+METHODS = ("kd", "zscore_kd", "dkd", "ctkd", "crd", "review_kd", "mlkd", "simkd", "ofd")
+
+
+# What reads a map twice adds two gradients: in place, or not where somebody holds one of them, as a tape does. Their
+# layouts then differ, and so do the last bits; merely to look on (a dispatch mode that does nothing) changes them too.
+ADDS_GRADIENTS = ("review_kd",)
+
+
+class Capture:
+    """An engine on tapes, and what it said and did."""
+
+    def __init__(self) -> None:
+        self.log, self.declined = [], []
+        self.engine = Captured(lambda: TapeLane(self.log), declined=self.declined.append)
+
+    def count(self, what: str) -> int:
+        return sum(happened == what for happened, _ in self.log)
+
+    def run(self, *members, **options) -> None:
+        fit(members, watch=Silent(), engine=self.engine, **options)
+
+
+@pytest.fixture
+def capture() -> Capture:
+    return Capture()
+
+
+@pytest.fixture
+def recipe(lab):
+    """The learning rate changes with every epoch."""
+    return lab.recipe(EPOCHS, lr=0.05, schedule=Cosine(warmup=0.3))
+
+
+@pytest.fixture
+def cohort(lab, teacher, recipe):
+    """A function that makes the members of a varied cohort."""
+
+    def make():
+        member = partial(lab.member, recipe=recipe)
+        return {
+            "ce": member(),
+            "kd": member(lab.soft_targets(), teacher=teacher),
+            "zscore": member(lab.soft_targets(2.0, zscore_kd), teacher=teacher),
+            "other seed": member(lab.soft_targets(), teacher=teacher, seed=2),
+            "learner": member(lab.Learner(), teacher=teacher, student=lab.network(3, dropout=0.2), seed=3),
+            "bf16": member(lab.soft_targets(), teacher=teacher, precision="bf16"),
+        }
+
+    return make
+
+
+def same(ours, theirs) -> None:
+    """Weights, metrics and all of the state are equal to the last bit."""
+    assert ours.error is None
+    assert ours.recorder.weights == theirs.recorder.weights
+    assert ours.recorder.lines == theirs.recorder.lines
+    mine, other = ours.state()[0], theirs.state()[0]
+    assert mine.keys() == other.keys()
+    assert [name for name in mine if not torch.equal(mine[name], other[name])] == []
+    stable = [{k: v for k, v in m.recorder.result.items() if k not in MEASURED} for m in (ours, theirs)]
+    assert stable[0] == stable[1]
+
+
+def test_every_member_of_a_captured_cohort_ends_as_alone_and_eager(lab, cohort, capture) -> None:
+    alone, together = cohort(), cohort()
+    for member in alone.values():
+        lab.run(member)
+    capture.run(*together.values())
+    assert capture.declined == []
+    for name, member in together.items():
+        same(member, alone[name])
+        assert member.captured_steps == member.recorder.result["captured_steps"] == FULL + REMAINDER
+    assert all("captured_steps" not in member.recorder.result for member in alone.values())
+    timings = together["kd"].recorder.timings
+    assert [timing.get("captured_steps") for timing in timings] == [None, 1, 3, 6, FULL + REMAINDER]
+    assert len({member.recorder.weights for member in alone.values()}) == len(alone)
+
+
+def test_the_next_step_waits_for_every_lane(cohort, capture) -> None:
+    members = cohort()
+    capture.run(*members.values())
+    working = set()
+    for happened, lane in capture.log:
+        if happened == "enter":
+            assert lane not in working  # the step before was waited for
+            working.add(lane)
+        elif happened in ("join", "capture"):  # what is captured is not done
+            working.discard(lane)
+    assert working == set()
+    lanes = {lane for happened, lane in capture.log if happened == "replay"}
+    assert len(lanes) == 1 + len(members)  # one for batches and teachers, one for each member
+
+
+def staged(widths, strides, classes, seed):
+    with seeded(seed, "student"):
+        return Staged(widths, strides, classes=classes)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_of_every_kind(lab, capture, method: str) -> None:
+    classes = lab.dataset.num_classes
+    network = staged(WIDE, (1, 1, 2, 2), classes, 99)
+    taught = LiveTeacher(network, weights="teacher", precision="fp32", taps=True)
+
+    def make():
+        student = staged(NARROW, (1, 1, 2, 2), classes, 1)
+        recipe = lab.recipe(EPOCHS, lr=0.01, reference_epochs=8)  # ramps of 10 and 20 epochs last to the end
+        return lab.member(build(method, seed=1), student=student, teacher=taught, recipe=recipe)
+
+    eager, captured = make(), make()
+    lab.run(eager)
+    capture.run(captured)
+    assert capture.declined == []
+    assert captured.captured_steps == FULL + REMAINDER
+    if method in ADDS_GRADIENTS:
+        mine, other = captured.state()[0], eager.state()[0]
+        for name in (name for name in mine if name.startswith(("student/", "objective/"))):
+            torch.testing.assert_close(mine[name], other[name], rtol=1e-4, atol=1e-5)
+    else:
+        same(captured, eager)
+
+
+@pytest.mark.parametrize("steps", [3, 8, 13])
+def test_resumed_in_the_middle(lab, teacher, recipe, steps: int) -> None:
+    """Before and after the captures, inside an epoch and at its end; captured goes on from eager and back."""
+
+    def make():
+        student = lab.network(1, dropout=0.3)
+        return lab.member(lab.Learner(), teacher=teacher, student=student, recipe=recipe)
+
+    whole = make()
+    lab.run(whole)
+    for before, after in ((Capture(), Capture()), (Capture(), None), (None, Capture())):
+        stopped, resumed = make(), make()
+        for member, way, options in (
+            (stopped, before, {"stop_requested": lab.stop_after(steps)}),
+            (resumed, after, {}),
+        ):
+            if member is resumed:
+                tensors, state, lines = stopped.recorder.saved[0]
+                resumed.restore(tensors, state)
+            (way.run if way else lab.run)(member, **options)
+        resumed.recorder.lines[:0] = stopped.recorder.lines[:lines]
+        same(resumed, whole)
+
+
+class Poison(Objective):
+    """Cross-entropy, and a term that is nan at one step (counted from 0); the device counts."""
+
+    needs_teacher = False
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+        self.register_buffer("asked", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, student, teacher, batch, progress):
+        poison = torch.where(self.asked == self.at, torch.nan, 0.0)
+        self.asked.add_(1)
+        return {"ce": F.cross_entropy(student.logits, batch.labels), "poison": poison + 0 * student.logits.sum()}
+
+
+@pytest.mark.parametrize("at", [1, 6, 10, 11, 14])
+def test_a_member_that_is_not_finite_stops_alone(lab, teacher, recipe, capture, at: int) -> None:
+    alone = lab.member(lab.soft_targets(), teacher=teacher, seed=2, recipe=recipe)
+    lab.run(alone)
+    poisoned = lab.member(Poison(at), recipe=recipe)
+    sound = lab.member(lab.soft_targets(), teacher=teacher, seed=2, recipe=recipe)
+    capture.run(poisoned, sound)
+    same(sound, alone)
+    assert sound.captured_steps == FULL + REMAINDER
+    assert isinstance(poisoned.error, NonFinite)
+    failure = poisoned.recorder.failure
+    assert (failure["epoch"], failure["step"], failure["term"]) == (at // 3 + 1, at % 3, "poison")
+
+
+def test_the_teacher_is_asked_by_replay(lab, recipe, capture, teacher) -> None:
+    calls = []
+
+    class Counting:
+        key, network = teacher.key, teacher.network
+
+        def __call__(self, batch):
+            calls.append(len(batch.labels))
+            return teacher(batch)
+
+    losses = (lab.soft_targets(), lab.soft_targets(2.0))
+    capture.run(*(lab.member(loss, teacher=Counting(), recipe=recipe) for loss in losses))
+    assert sorted(calls) == [12] * (WARM_UP + 1) + [16] * (WARM_UP + 1)
+
+
+def test_evaluation_is_captured(lab, capture, recipe) -> None:
+    member = lab.member(student=lab.network(1, dropout=0.5), recipe=recipe)
+    for _ in range(4):
+        measured = capture.engine.evaluate(member)
+        assert measured == evaluate(member.student, member.evaluation, precision="fp32")
+        assert all(module.training for module in member.student.modules())
+        with torch.no_grad():
+            member.student.conv.weight.mul_(1.1)  # in place, as a step would
+    assert (capture.count("capture"), capture.count("replay")) == (2, 8 - WARM_UP + 4 - WARM_UP)
+
+
+class Waits(Poison):
+    """Reads the host in every step."""
+
+    def forward(self, student, teacher, batch, progress):
+        return {"ce": F.cross_entropy(student.logits, batch.labels) * (1 if progress.item() >= 0 else 2)}
+
+
+class Replaces(Objective):
+    """Its memory is another tensor after every step."""
+
+    needs_teacher = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("memory", torch.zeros(4))
+
+    def forward(self, student, teacher, batch, progress):
+        self.memory = 0.9 * self.memory + 0.1 * student.logits.detach().mean(0)
+        distance = (student.logits - self.memory).square().mean()
+        return {"ce": F.cross_entropy(student.logits, batch.labels), "memory": distance}
+
+
+def unfused(lab):
+    sgd = partial(torch.optim.SGD, lr=0.05, foreach=False)
+    return lab.member(recipe=lab.recipe(EPOCHS, optimizer=sgd, schedule=Cosine()))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda lab, recipe: lab.member(Waits(-1), recipe=recipe), "operation not permitted when stream is capturing"),
+        (lambda lab, recipe: lab.member(Replaces(), recipe=recipe), "objective/memory is another tensor after every"),
+        (lambda lab, recipe: unfused(lab), "its optimizer reads the learning rate on the host"),
+    ],
+    ids=["waits", "replaces", "unfused"],
+)
+def test_what_cannot_be_captured_is_said_and_runs_as_it_is(lab, teacher, recipe, capture, make, reason) -> None:
+    eager, beside_eager = make(lab, recipe), lab.member(lab.soft_targets(), teacher=teacher, recipe=recipe)
+    lab.run(eager)
+    lab.run(beside_eager)
+    ours, beside = make(lab, recipe), lab.member(lab.soft_targets(), teacher=teacher, recipe=recipe)
+    capture.run(ours, beside)
+    assert [sentence.partition(": ")[0] for sentence in capture.declined] == [
+        "the step of member-1, 16 images, is not captured",
+        "the step of member-1, 12 images, is not captured",
+    ]
+    assert all(sentence.partition(": ")[2].startswith(reason) for sentence in capture.declined)
+    same(ours, eager)
+    same(beside, beside_eager)
+    assert (ours.captured_steps, beside.captured_steps) == (0, FULL + REMAINDER)
+
+
+def test_a_teacher_that_cannot_be_captured_leaves_its_students_captured(lab, teacher, recipe, capture) -> None:
+    class OnTheHost:
+        key, network = "host", teacher.network
+
+        def __call__(self, batch):
+            assert batch.view.amin().item() >= 0  # as a table does
+            return teacher(batch)
+
+    eager, ours = (lab.member(lab.soft_targets(), teacher=OnTheHost(), recipe=recipe) for _ in range(2))
+    lab.run(eager)
+    capture.run(ours)
+    assert [sentence.partition(" is ")[0] for sentence in capture.declined] == [
+        "the teacher's forward of 16 images",
+        "the teacher's forward of 12 images",
+    ]
+    assert ours.captured_steps == FULL + REMAINDER
+    same(ours, eager)
+
+
+def test_a_capture_that_is_demanded_ends_the_command_where_it_fails(lab, recipe) -> None:
+    def refuse(sentence: str) -> None:
+        raise NotCaptured(sentence)
+
+    demanded, eager = lab.member(Waits(-1), recipe=recipe), lab.member(Waits(-1), recipe=recipe)
+    engine = Captured(lambda: TapeLane([]), declined=refuse)
+    with pytest.raises(NotCaptured, match=r"the step of member-1, 16 images, is not captured: operation not"):
+        fit([demanded], watch=Silent(), engine=engine)
+    assert (demanded.epoch, demanded.step) == (2, 1)
+    lab.run(eager, stop_requested=lab.stop_after(4))
+    mine, other = demanded.state()[0], eager.state()[0]
+    assert [name for name in mine if not torch.equal(mine[name], other[name])] == []
