@@ -82,7 +82,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installa
 
 def test_the_wheel_holds_every_module_and_preset(wheel: Path) -> None:
     packages = (ROOT / "distill", ROOT / "hydra_plugins")
-    modules = {path.relative_to(ROOT).as_posix() for top in packages for path in top.rglob("*.py")}
+    paths = [path for top in packages for path in top.rglob("*") if path.suffix in (".py", ".css", ".js")]
+    modules = {path.relative_to(ROOT).as_posix() for path in paths}
     presets = {f"distill/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert "distill/configs/train.yaml" in presets
     with zipfile.ZipFile(wheel) as archive:

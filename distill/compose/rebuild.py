@@ -113,8 +113,9 @@ def _guide(record: RunRecord, *, own: str | None) -> nn.Module | None:
 
 def load_into(network: nn.Module, record: RunRecord) -> None:
     """Load a finished run's weights after checking their digest. Raises StorageError."""
+    weights = weights_of(record)
     try:
-        network.load_state_dict(weights_of(record))
+        network.load_state_dict(weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise StorageError(f"the weights of {record.path} do not fit the network its config names: {reason}") from error

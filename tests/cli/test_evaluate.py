@@ -131,7 +131,6 @@ def test_other_conditions_are_no_disagreement(run: Path, capsys: Capture) -> Non
     ("damage", "sentence"),
     [
         (lambda run: (run / "student.safetensors").write_bytes(b"x" * 100), "is not the file its run recorded"),
-        (lambda run: (run / "student.safetensors").unlink(), "student.safetensors"),
         (lambda run: (run / "result.json").write_text("{"), "result.json"),
         (lambda run: change(run / "result.json", weights_sha256=None), "its key 'weights_sha256' is missing"),
         (
@@ -155,6 +154,13 @@ def test_damage_is_told_in_one_sentence(
     (line,) = told.err.splitlines()
     assert sentence in line
     assert told.out == ""
+
+
+def test_a_record_without_weights_is_refused(run: Path, capsys: Capture) -> None:
+    (run / "student.safetensors").unlink()
+    assert evaluate(run) == REFUSED
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f"{run} is a record without weights")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""`distill report table=NAME`: the page of a published table with our runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.cli import published
+from distill.cli.grammar import CommandLine, UsageError, default_runs_dir
+from distill.report.place import check_place, write_files
+from distill.runs.files import StorageError, read_json
+from distill.runs.layout import METRICS, PROVENANCE
+from distill.runs.lines import read_lines
+from distill.runs.store import RunRecord, scan
+from distill.tables.published import compare, measure
+from distill.tables.published.view import View
+
+OTHERS = ("run", "against", "accuracy", "engine.device", "student._target_")  # what goes with a run alone
+
+
+def report_table(line: CommandLine) -> Path:
+    """Write the page and return its folder.
+
+    Raises:
+        UsageError: everything wrong with the command.
+        StorageError: the folder cannot be written.
+    """
+    asked = published.read_asked(line)
+    for key in line.pairs:
+        if key in OTHERS or key.startswith("dataset."):
+            line.faults.append(f"{key}= does not go with table=: leave one of them out")
+    folder = line.out or Path("report", line.pairs["table"])
+    if asked is not None:
+        try:
+            check_place(folder, f"table {asked.table.name}")
+        except ValueError as error:
+            line.faults.append(str(error))
+    line.check()
+    assert asked is not None
+    runs_dir = line.runs_dir
+    try:
+        records = scan(runs_dir) if runs_dir.is_dir() else []
+        measured = measure(asked.table, records, config_dir=line.config_dir)
+    except StorageError as error:
+        raise UsageError([str(error)]) from error
+    except ValueError as error:
+        raise UsageError([f"table={asked.table.name}: {error}"]) from error
+    told = None if runs_dir == default_runs_dir() else str(runs_dir)
+    view = View(compare(measured), asked.shown, asked.seeds, told)
+    used = {run.run_id for lines in measured.lines.values() for each in lines for run in each.runs}
+    kept = {record.run_id: record for record in records if record.run_id in used}
+
+    from distill.report.published.pages import table_files, table_record  # with matplotlib, after every refusal
+
+    histories = {run_id: read_lines(record.path / METRICS) for run_id, record in kept.items()}
+    provenance = {run_id: _provenance(record) for run_id, record in kept.items()}
+    write_files(folder, table_files(view, histories, provenance), record=table_record(view))
+    return folder
+
+
+def _provenance(record: RunRecord) -> Mapping[str, Any]:
+    try:
+        return read_json(record.path / PROVENANCE) or {}
+    except StorageError:
+        return {}

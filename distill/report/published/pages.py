@@ -1,0 +1,118 @@
+"""From a published table with our runs to the files of its page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from distill.report.assembled import assembled
+from distill.report.blocks import Block, Chapter, Figure, Table, Text, columns, number
+from distill.report.published.cells import Histories, bands, cells
+from distill.report.published.drawings import draw_bands, draw_cells
+from distill.tables.published import long, wide
+from distill.tables.published.remarks import notes
+from distill.tables.published.view import View
+from distill.tables.sheet import Sheet
+
+_NONE = "No finished run of ours fills a cell that is shown, so there is nothing to draw; the table says what would."
+
+
+def table_files(view: View, histories: Histories, provenance: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The page and its figures by their names; `histories` and `provenance` are by run id."""
+    made = [_table(view), _pictures(view, histories), _runs(view, provenance), _missing(view)]
+    return assembled(f"Table {view.shown.name}: {view.shown.title}", f"Source: {view.shown.source}.", made)
+
+
+def table_record(view: View) -> dict[str, Any]:
+    """What report.json says: the subject, and the runs by cell."""
+    entries = [entry for cell in view.shown.cells.values() for entry in view.entries(cell)]
+    return {
+        "subject": f"table {view.shown.name}",
+        "cells": [
+            {"row": e.line.cell.row, "column": e.line.cell.column, "runs": [run.run_id for run in e.line.runs]}
+            for e in entries
+            if e.line.over is None
+        ],
+    }
+
+
+def _table(view: View) -> Chapter:
+    blocks: list[Block] = [_sheet(each) for each in (wide.sheet(view), long.details(view)) if each is not None]
+    blocks += [Text(f"{note[:1].upper()}{note[1:]}.") for note in notes(view)]
+    return Chapter("table", "Published and ours", tuple(blocks))
+
+
+def _missing(view: View) -> Chapter:
+    sheet = long.commands(view)
+    block = Text("Nothing: every cell that can be trained has its seeds.") if sheet is None else _sheet(sheet)
+    return Chapter("missing", "What would fill the rest", (block,))
+
+
+def _sheet(sheet: Sheet) -> Table:
+    """Rows without a name of their own belong to the one above them: then no order but theirs makes sense."""
+    named = all(row[0] for row in sheet.rows)
+    return Table(sheet.title or "The table.", sheet.headers, sheet.rows, sheet.numeric, sortable=named)
+
+
+def _pictures(view: View, histories: Histories) -> Chapter:
+    found, curves = cells(view), bands(view, histories)
+    blocks: list[Block] = []
+    if not found["columns"]:
+        return Chapter("pictures", "Cells and curves", (Text(_NONE, missing=True),))
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{each['label']} {each['mean']:.2f} %" for each in lines)
+        for name, lines in found["columns"].items()
+    )
+    blocks.append(
+        Figure(
+            "cells",
+            "Our runs after the last epoch beside the published numbers, which follow their own epoch rule: the table "
+            "says which. A method has one colour in all figures.",
+            f"Dot charts of accuracies. Means of ours: {told}.",
+            found,
+            draw_cells(found),
+        )
+    )
+    if curves["columns"]:
+        blocks.append(
+            Figure(
+                "curves",
+                "Accuracy by epoch, mean over the seeds; the band is one deviation to either side.",
+                f"Line charts over the epochs for {', '.join(curves['columns'])}.",
+                curves,
+                draw_bands(curves),
+            )
+        )
+    else:
+        blocks.append(Text("No run has a record of its epochs (metrics.jsonl), so there are no curves.", missing=True))
+    return Chapter("pictures", "Cells and curves", tuple(blocks))
+
+
+def _runs(view: View, provenance: Mapping[str, Mapping[str, Any]]) -> Chapter:
+    heads = {"run": False, "row": False, "column": False, "seed": True, "last epoch (%)": True, "best epoch (%)": True}
+    heads |= {"teacher": False, "precision": False, "device": False, "commit": False, "training (s)": True}
+    headers, numeric = columns(heads)
+    rows = []
+    for cell in view.shown.cells.values():
+        for line in (entry.line for entry in view.entries(cell) if entry.line.over is None):
+            for run in line.runs:
+                facts = provenance.get(run.run_id, {})
+                rows.append(
+                    (
+                        run.run_id,
+                        view.shown.row(cell.row).label,
+                        view.shown.column(cell.column).label,
+                        str(run.seed),
+                        number(run.last),
+                        number(run.best),
+                        str(run.teacher.run_id) if run.teacher else "none",
+                        run.precision,
+                        str(facts.get("device") or "-"),
+                        str(facts.get("commit") or "-")[:12],
+                        number(run.seconds, 0),
+                    )
+                )
+    if not rows:
+        return Chapter("runs", "Runs and provenance", (Text("None yet.", missing=True),))
+    table = Table(
+        "The runs in the cells. The head of a column sorts by it.", headers, tuple(rows), numeric, sortable=True
+    )
+    return Chapter("runs", "Runs and provenance", (table,))

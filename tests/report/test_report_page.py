@@ -1,0 +1,268 @@
+"""The page: sound HTML that needs nothing else, figures with words, numbers that are the figures'."""
+
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.report.blocks import Figure, Text
+from distill.report.chapters import calibration, curves, embedding, errors, fidelity, temperature, toy
+from distill.report.looks import FAINT, GRID, INK, PAPER
+from distill.report.page.inline import inlined, standalone
+from distill.report.page.markup import chapter
+from distill.report.place import PAGE, check_place, write_files
+from distill.report.subjects import Compared, Images, compared
+from distill.report.writing import report_files
+
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+EMPTY_SVG = {"path", "use", "image", "rect", "circle", "line"}
+FIGURES = {
+    "class_errors",
+    "class_means",
+    "confusion",
+    "curves",
+    "entropy",
+    "fidelity",
+    "gradients",
+    "logits",
+    "mean_deviation",
+    "reliability",
+    "temperature",
+    "toy",
+    "training",
+    "tsne",
+}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes in order; fails on a tag that is not closed where it was opened."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[tuple[str, str]] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        assert len(attrs) == len(dict(attrs)), f"an attribute of {tag} is given twice"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.words.append((self.open[-1] if self.open else "", data.strip()))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of every such tag."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(files: dict[str, str]) -> Page:
+    """The page of the report."""
+    return Page(files[PAGE])
+
+
+def test_every_figure_is_there_with_drawing_and_numbers(files: dict[str, str], page: Page) -> None:
+    assert {name for name in files if name != PAGE} == {
+        f"figures/{n}.{kind}" for n in FIGURES for kind in ("svg", "json")
+    }
+    assert {each["id"] for each in page.all("figure")} == {f"figure-{name}" for name in FIGURES}
+    assert len(page.all("figcaption")) == len(FIGURES)
+    drawings = [each for each in page.all("svg") if "drawing" in str(each.get("class"))]
+    assert len(drawings) == len(FIGURES)
+    assert all(each["role"] == "img" and len(str(each["aria-label"])) > 30 for each in drawings)
+
+
+def test_nothing_is_fetched_from_anywhere(page: Page, files: dict[str, str]) -> None:
+    for tag, attributes in page.tags:
+        for key in ("src", "href", "xlink:href", "srcset", "action", "poster"):
+            value = attributes.get(key)
+            if value is None:
+                continue
+            local = value.startswith("#") or (value in files and tag == "a")
+            assert local or (tag == "image" and value.startswith("data:image/png;base64,")), (tag, key, value[:80])
+    assert not page.all("link")
+    assert not page.all("iframe")
+    assert "http" not in re.sub(r'"data:[^"]*"', "", files[PAGE])
+    assert not re.search(r"@import|url\((?!#)", files[PAGE])
+
+
+def test_names_are_unique_and_every_link_has_its_end(page: Page) -> None:
+    names = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
+    assert names.most_common(1)[0][1] == 1
+    for _, attributes in page.tags:
+        for key in ("href", "xlink:href"):
+            if str(attributes.get(key, "")).startswith("#"):
+                assert str(attributes[key])[1:] in names
+        for key in ("aria-labelledby", "clip-path"):
+            if key in attributes:
+                assert re.sub(r"url\(#|\)", "", str(attributes[key])) in names
+
+
+def test_headings_tables_and_ways_for_everybody(page: Page) -> None:
+    headings = [tag for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
+    assert headings == ["h1", *["h2"] * (len(headings) - 1)]
+    assert len(headings) == 13
+    assert page.all("html")[0]["lang"] == "en"
+    assert next(tag for tag, attributes in page.tags if "href" in attributes) == "a"
+    assert page.all("a")[0]["class"] == "skip"
+    assert all(each.get("scope") in ("col", "row") for each in page.all("th"))
+    assert len(page.all("table")) == len(page.all("caption")) >= 10
+    assert {"main", "nav", "header", "footer"} <= {tag for tag, _ in page.tags}
+    assert [each for each in page.all("button") if "hidden" not in each] == []  # nothing that needs the script
+    scrolling = [each for each in page.all("div") if each.get("class") == "scroll"]
+    assert all(each["tabindex"] == "0" and ("aria-label" in each or "aria-labelledby" in each) for each in scrolling)
+
+
+def test_colours_follow_the_theme_in_the_page_and_are_plain_in_files(files: dict[str, str]) -> None:
+    for place in (INK, FAINT, GRID, PAPER):
+        assert not any(place.lower() in text.lower() for text in files.values())
+    assert "var(--ink)" in files[PAGE]
+    assert not any("var(" in text for name, text in files.items() if name.endswith(".svg"))
+    style = files[PAGE].partition("<style>")[2].partition("</style>")[0]
+    assert "prefers-color-scheme: dark" in style
+    assert '[data-theme="dark"]' in style
+    assert "@media print" in style
+    assert ":focus-visible" in style
+
+
+def test_text_is_text_and_escaped(files: dict[str, str], page: Page) -> None:
+    assert ("text", "test accuracy (%)") in page.words
+    words = {word for _, word in page.words}
+    assert "<dog>" in words
+    assert "cat & dog" in words
+    assert "/home/somebody" not in "".join(files.values())
+
+
+def test_the_page_says_what_must_be_known(files: dict[str, str]) -> None:
+    text = files[PAGE]
+    assert calibration.WARNING.replace("'", "&#x27;") in text
+    assert "15 bins of equal width" in text
+    assert "two-fold cross-fitting on the test set" in text
+    assert "one seed, no deviation" in text
+    assert "Measured now, with the final weights" in text
+
+
+def test_numbers_are_those_of_the_figures_and_tables(files: dict[str, str], page: Page) -> None:
+    fidelity = json.loads(files["figures/fidelity.json"])["students"]
+    texts = [word for place, word in page.words if place == "text"]
+    cells = [word for place, word in page.words if place == "td"]
+    for each in fidelity.values():
+        assert f"{each['agreement']:.1f}" in texts
+        assert f"{each['kl']['4']:.3f}" in texts
+        assert f"{each['agreement']:.2f}" in cells
+    for each in json.loads(files["figures/class_means.json"])["students"].values():
+        assert f"mean {each['raw']['mean']:.3f}, max {each['raw']['max']:.2f}" in texts
+    for each in json.loads(files["figures/reliability.json"])["networks"].values():
+        assert f"{each['scaled']['ece']:.2f}" in cells
+        assert f"{each['raw']['nll']:.4f}" in cells
+    toy = json.loads(files["figures/toy.json"])["networks"]
+    assert f"{toy['student 1']['kd']:.3f}" in texts
+    assert json.loads(files["figures/curves.json"])["runs"].keys() == {
+        "teacher resnet8",
+        "ce",
+        "kd temperature=4",
+        "zscore_kd",
+    }
+
+
+def test_equal_runs_give_equal_bytes(whole: Compared, files: dict[str, str]) -> None:
+    for make in (curves.chapter, embedding.chapter, fidelity.chapter, toy.chapter):
+        again = make(whole)
+        assert chapter(again) in files[PAGE]
+        figures = [block for block in again.blocks if isinstance(block, Figure)]
+        assert all(files[f"figures/{each.name}.svg"] == standalone(each.svg) for each in figures)
+        assert figures
+
+
+def test_runs_alone_still_make_a_page(make_run) -> None:
+    run, other = make_run("aaaa", loss="kd"), make_run("bbbb", loss="ce")
+    found = compared(run, [other], None, images=None, missing=["the data are not here"])
+    files = report_files(found)
+    page = Page(files[PAGE])
+    assert {name for name in files if name.endswith(".svg")} == {
+        f"figures/{n}.svg" for n in ("curves", "training", "toy")
+    }
+    assert "the data are not here." in {word for _, word in page.words}
+    assert sum(each.get("class") == "missing" for each in page.all("p")) >= 7
+    assert [word for _, word in page.words if word == "abc"] == ["abc", "abc"]
+
+
+def test_a_run_without_teacher_and_curves(make_run, images: Images, whole: Compared) -> None:
+    found = whole.run.found
+    bare = type(found)(found.record, (), {}, found.answers)
+    alone = compared(bare, [], None, images=images)
+    for make, shown in (
+        (calibration.chapter, True),
+        (errors.chapter, True),
+        (fidelity.chapter, False),
+        (curves.chapter, False),
+    ):
+        made = make(alone)
+        assert any(isinstance(block, Figure) for block in made.blocks) is shown
+        assert any(isinstance(block, Text) and block.missing for block in made.blocks) is not shown
+        Page(chapter(made))
+    told = fidelity.chapter(alone).blocks[0]
+    assert isinstance(told, Text)
+    assert "There is no teacher to compare with" in told.words
+    assert temperature.chapter(alone).blocks
+
+
+def test_a_drawing_in_a_page() -> None:
+    svg = (
+        '<?xml version="1.0"?><svg xmlns="http://x" xmlns:xlink="http://y" width="72pt" height="36pt" '
+        'viewBox="0 0 72 36"><!-- a --><defs><style type="text/css">*{a: b}</style><path id="m"/></defs>'
+        f'<use xlink:href="#m" style="fill: {INK}" clip-path="url(#c)"/></svg>'
+    )
+    text = inlined(svg, name="n", alt='a "b"')
+    assert text == (
+        '<svg class="drawing drawing-n" viewBox="0 0 72 36" role="img" aria-label="a &quot;b&quot;" '
+        'style="width:100%;max-width:96px;min-width:53px"><defs><style>.drawing-n * {a: b}</style>'
+        '<path id="n-m"/></defs><use href="#n-m" style="fill: var(--ink)" clip-path="url(#n-c)"/></svg>'
+    )
+    assert INK not in standalone(svg)
+
+
+def test_a_report_takes_the_place_of_an_older_one_and_of_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "report"
+    check_place(folder, "aaaa")
+    write_files(folder, {PAGE: "one", "figures/old.svg": "x"}, record={"subject": "aaaa"})
+    check_place(folder, "aaaa")
+    write_files(folder, {PAGE: "two", "figures/new.svg": "y"}, record={"subject": "aaaa"})
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert names == {PAGE, "report.json", "figures/new.svg"}
+    assert json.loads((folder / "report.json").read_text())["files"] == ["figures/new.svg", PAGE]
+    with pytest.raises(ValueError, match="holds the report of aaaa: choose another --out DIR"):
+        check_place(folder, "bbbb")
+    other = tmp_path / "other"
+    other.mkdir()
+    check_place(other, "aaaa")
+    (other / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty and holds no report"):
+        check_place(other, "aaaa")
+    with pytest.raises(ValueError, match="must be a folder"):
+        check_place(other / "mine.txt", "aaaa")
+
+
+def test_an_edited_record_removes_nothing_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    (tmp_path / "precious").write_text("x")
+    write_files(folder, {PAGE: "one"}, record={"subject": "aaaa"})
+    (folder / "report.json").write_text(json.dumps({"subject": "aaaa", "files": ["../precious", "/etc/passwd", 3]}))
+    write_files(folder, {PAGE: "two"}, record={"subject": "aaaa"})
+    assert (tmp_path / "precious").read_text() == "x"
