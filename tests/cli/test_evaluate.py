@@ -160,7 +160,7 @@ def test_a_record_without_weights_is_refused(run: Path, capsys: Capture) -> None
     (run / "student.safetensors").unlink()
     assert evaluate(run) == REFUSED
     (sentence,) = capsys.readouterr().err.splitlines()
-    assert sentence.startswith(f"{run} is a record without weights")
+    assert f"{run.name} is a record without weights" in sentence
 
 
 @pytest.mark.parametrize(
