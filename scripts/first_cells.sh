@@ -27,7 +27,7 @@ data=() presets=()
 if [[ -n "$DATA" ]]; then data=("dataset.npz=$DATA"); fi
 if [[ -n "$CONFIGS" ]]; then presets=(--config-dir "$CONFIGS"); fi
 store=$RUNS/store  # of the students, with the teacher as it was kept
-pair=("dataset=$DATASET" "${data[@]}" "recipe=$RECIPE" "student=$STUDENT" "teacher=$TEACHER" seed=1)
+pair=("dataset=$DATASET" "${data[@]}" "recipe=$RECIPE" "student=$STUDENT" "teacher=$TEACHER" seed=1 "${presets[@]}")
 
 tests() { $PYTEST -q -m gpu | tee "$OUT/tests.txt"; }
 
@@ -35,7 +35,7 @@ bench() { $DISTILL bench "experiment=cifar100/$COLUMN" $BENCH --json "$OUT/bench
 
 teacher() {
     $DISTILL train "student=$TEACHER" loss=ce seed=0 "dataset=$DATASET" "${data[@]}" "recipe=$RECIPE" \
-        "precision=$PRECISION" "runs_dir=$RUNS/teacher" | tee "$OUT/teacher.txt"
+        "precision=$PRECISION" "runs_dir=$RUNS/teacher" "${presets[@]}" | tee "$OUT/teacher.txt"
     local run
     run=$(echo "$RUNS"/teacher/"$TEACHER"-*)
     $DISTILL export "run=$run" "${data[@]}" --format safetensors --dtype fp16 --out "$OUT/$TEACHER"
@@ -54,7 +54,7 @@ checks() {
         cp -rn "$store/$TEACHER"-* "$RUNS/$form/"
     done
     local taught
-    taught=$($DISTILL ls "runs_dir=$store" "student=$TEACHER" --format csv | cut -d, -f8 | tail -1)
+    taught=$(sed -n 's/.*"precision": "\([a-z0-9]*\)".*/\1/p' "$store/$TEACHER"-*/result.json)
     $DISTILL train "${pair[@]}" "loss=$CHECKED" "precision=$PRECISION" teacher.source=live "runs_dir=$RUNS/live" \
         | tee "$OUT/live.txt"
     $DISTILL train "${pair[@]}" "loss=$CHECKED" precision=fp32 "teacher.precision=$taught" "runs_dir=$RUNS/fp32" \
