@@ -1,5 +1,6 @@
 """The wheel stands on its own: built without isolation, installed out of sight of the checkout, run there."""
 
+import json
 import os
 import re
 import subprocess
@@ -121,22 +122,39 @@ def test_both_entries_give_help(installed: Installation, call: tuple[str, ...]) 
     assert "table" in told.stdout
 
 
-def test_configs_of_the_current_folder_are_not_read(installed: Installation) -> None:
-    before = installed.files()
-    composed = installed.run("distill", "train", "--cfg", "job")
-    assert composed.returncode == 0, composed.stderr
-    assert "poisoned" not in composed.stdout
-    assert "resnet8" in composed.stdout
-    assert installed.run("distill", "train", "loss=stray", "--cfg", "job").returncode == 2
-    assert installed.files() == before
+COMPOSE = """
+import contextlib, io, json, sys
+from distill.cli import main
+told = []
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        told.append([main(words), out.getvalue()])
+print(json.dumps(told))
+"""
 
 
-def test_config_dir_brings_a_preset_of_ones_own(installed: Installation, tmp_path: Path) -> None:
+def compose(installed: Installation, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
+    """Code and output of `distill train ... --cfg job` for each command, all in one process."""
+    words = json.dumps([["train", *command, "--cfg", "job"] for command in commands])
+    told = installed.run("python", "-c", COMPOSE, words)
+    assert told.returncode == 0, told.stderr
+    return [(code, out) for code, out in json.loads(told.stdout)]
+
+
+def test_presets_are_those_of_the_package_and_of_config_dir_and_not_of_the_current_folder(
+    installed: Installation, tmp_path: Path
+) -> None:
     preset = (ROOT / "configs/loss/kd.yaml").read_text()
     mine, changed = re.subn(r"^temperature: .*$", "temperature: 3.25", preset, flags=re.MULTILINE)
     assert changed == 1
     (tmp_path / "loss").mkdir()
     (tmp_path / "loss/mine.yaml").write_text(mine)
-    composed = installed.run("distill", "train", "--config-dir", str(tmp_path), "loss=mine", "--cfg", "job")
-    assert composed.returncode == 0, composed.stderr
-    assert "temperature: 3.25" in composed.stdout
+    before = installed.files()
+    own = ("--config-dir", str(tmp_path), "loss=mine")
+    (code, plain), (refused, nothing), (ours, composed) = compose(installed, (), ("loss=stray",), own)
+    assert (code, refused, ours) == (0, 2, 0)
+    assert "poisoned" not in plain
+    assert "resnet8" in plain
+    assert nothing == ""
+    assert "temperature: 3.25" in composed
+    assert installed.files() == before

@@ -49,8 +49,8 @@ how much of it (default: on a CPU 9 rounds of 4 steps, on a GPU 20 of 50; epochs
   rounds=9  steps=4  images=2048
 
 how it looks
-  --format terminal|markdown|latex|csv|json      (default: terminal; plain lines when piped; json has every round)
-  --out FILE           write there instead; FILE.md .tex .csv .json choose their format
+  --format terminal|markdown|latex|csv|json|html (default: terminal; plain lines when piped; json has every round)
+  --out FILE           write there instead; FILE.md .tex .csv .json .html choose their format
   --json FILE          write the JSON there too
 
 examples
@@ -167,8 +167,8 @@ def _settings(line: CommandLine) -> "tuple[Settings, bool]":
     import torch
 
     from distill.bench.settings import ON_CPU, ON_GPU, Settings
-    from distill.cli.tabling import PIXELS
-    from distill.cli.teaching import EVALUATION_BATCH
+    from distill.cli.running.teacher import EVALUATION_BATCH
+    from distill.cli.running.teacher_table import PIXELS
 
     device = line.pairs.get("engine.device", "auto")
     gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())

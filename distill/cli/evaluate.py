@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from distill.cli import import_from_here
 from distill.cli.chosen import changed_places, chosen_run
+from distill.cli.evaluating.measurement import views
 from distill.cli.grammar import (
     FAILED,
     FINISHED,
@@ -18,7 +19,6 @@ from distill.cli.grammar import (
     refuse,
     wants_help,
 )
-from distill.cli.measurement import views
 from distill.runs.files import StorageError
 from distill.tables.filters import Selection
 
@@ -44,8 +44,8 @@ a network of your own is built only when you name it
   student._target_=package.Class
 
 how it looks
-  --format terminal|markdown|latex|csv|json      (default: terminal; plain lines when piped; json has all digits)
-  --out FILE           write there instead; FILE.md .tex .csv .json choose their format
+  --format terminal|markdown|latex|csv|json|html (default: terminal; plain lines when piped; json has all digits)
+  --out FILE           write there instead; FILE.md .tex .csv .json .html choose their format
 
 examples
   distill evaluate run=3f2a
@@ -86,7 +86,7 @@ def _evaluate(argv: Sequence[str]) -> int:
     if OWN in line.pairs:
         import_from_here()
 
-    from distill.cli.measuring import measure  # with torch, for which no refusal waits
+    from distill.cli.evaluating.measuring import measure  # with torch, for which no refusal waits
 
     device, precision = line.pairs.get("engine.device", "auto"), line.pairs.get("precision")
     measured = measure(record, device=device, precision=precision, places=places, own=line.pairs.get(OWN))

@@ -22,7 +22,7 @@ FAILED = 1
 REFUSED = 2
 BUSY = 3
 
-FORMATS = ("terminal", "markdown", "latex", "csv", "json")
+FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
 
 
 class UsageError(ValueError):

@@ -36,9 +36,9 @@ which presets (a list means any of them)
   --config-dir DIR         presets of your own in DIR/loss
 
 how it looks
-  --format terminal|markdown|latex|csv|json      (default: terminal; plain lines when piped)
+  --format terminal|markdown|latex|csv|json|html (default: terminal; plain lines when piped)
                            csv and json also tell what a preset's header says: title, source, arXiv number
-  --out FILE               write there instead; FILE.md .tex .csv .json choose their format
+  --out FILE               write there instead; FILE.md .tex .csv .json .html choose their format
 
 examples
   distill losses
@@ -69,7 +69,7 @@ def _losses(argv: Sequence[str]) -> int:
     line.check()
     import_from_here()
 
-    from distill.cli.cataloguing import catalogue, views  # with torch, for which no refusal waits
+    from distill.cli.listing.losses import catalogue, views  # with torch, for which no refusal waits
 
     asked = line.pairs["loss"].split(",") if "loss" in line.pairs else []
     deliver(views(catalogue(asked, config_dir=line.config_dir)), line)

@@ -40,8 +40,8 @@ which runs (a list means any of them)
   runs_dir=DIR                                   where runs lie (default: DISTILL_RUNS, or runs)
 
 how it looks
-  --format terminal|markdown|latex|csv|json      (default: terminal; plain lines when piped)
-  --out FILE           write there instead; FILE.md .tex .csv .json choose their format
+  --format terminal|markdown|latex|csv|json|html (default: terminal; plain lines when piped)
+  --out FILE           write there instead; FILE.md .tex .csv .json .html choose their format
   --size               what each run takes of the disk, the tables of its logits included
 
 and what can go

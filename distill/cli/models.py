@@ -36,8 +36,8 @@ which networks (a list means any of them)
   --config-dir DIR         presets of your own in DIR/student
 
 how it looks
-  --format terminal|markdown|latex|csv|json      (default: terminal; plain lines when piped)
-  --out FILE               write there instead; FILE.md .tex .csv .json choose their format
+  --format terminal|markdown|latex|csv|json|html (default: terminal; plain lines when piped)
+  --out FILE               write there instead; FILE.md .tex .csv .json .html choose their format
 
 examples
   distill models
@@ -67,7 +67,7 @@ def _models(argv: Sequence[str]) -> int:
     line.check()
     import_from_here()
 
-    from distill.cli.counting import count, views  # with torch, for which no refusal waits
+    from distill.cli.listing.networks import count, views  # with torch, for which no refusal waits
 
     pairs = {key: value for key, value in line.pairs.items() if key != "runs_dir"}
     deliver(views(count(pairs, config_dir=line.config_dir)), line)

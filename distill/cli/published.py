@@ -1,5 +1,7 @@
 """`table=NAME rows= columns= seeds=` of a command line: which published table, what of it, for which seeds."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from distill.tables.published import DamagedTable, PublishedTable, UnknownTable,
 
 KEYS = ("table", "rows", "columns", "seeds")
 SEEDS = 4  # what the literature's means are taken over
-MOST_SEEDS = 100
+MOST_SEEDS = 100  # more is a mistyped number
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,26 @@ def read_asked(line: CommandLine) -> Asked | None:
     if "table" not in line.pairs:
         line.faults += [f"{key}= chooses from a published table: add table=NAME" for key in KEYS if key in line.pairs]
         return None
+    before = len(line.faults)
     seeds = _seeds(line)
+    folder = tables_folder(line)
     try:
-        table = load(line.pairs["table"], config_dir=line.config_dir)
+        table = load(line.pairs["table"], config_dir=folder)
     except UnknownTable:
-        names = table_names(config_dir=line.config_dir)
+        names = table_names(config_dir=folder)
         line.faults.append(f"table={line.pairs['table']} does not exist: {nearest(line.pairs['table'], names)}")
         return None
     except DamagedTable as error:
         line.faults.append(str(error))
         return None
-    rows = _chosen(line, "rows", [row.key for row in table.rows])
-    columns = _chosen(line, "columns", [column.key for column in table.columns])
-    return None if line.faults else Asked(table, table.only(rows=rows, columns=columns), seeds)
+    rows = _chosen(line, "rows", {row.key: row.label for row in table.rows})
+    columns = _chosen(line, "columns", {column.key: column.label for column in table.columns})
+    return Asked(table, table.only(rows=rows, columns=columns), seeds) if len(line.faults) == before else None
+
+
+def tables_folder(line: CommandLine) -> Path | None:
+    """The user's own presets, None where there are none; that a folder is no folder is said elsewhere."""
+    return line.config_dir if line.config_dir is not None and line.config_dir.is_dir() else None
 
 
 def choices(key: str, table: str | None, *, config_dir: Path | None) -> list[str]:
@@ -53,22 +62,31 @@ def choices(key: str, table: str | None, *, config_dir: Path | None) -> list[str
     return keys.get(key, [])
 
 
-def _chosen(line: CommandLine, key: str, known: list[str]) -> list[str]:
-    asked = [text for text in split(line.pairs.get(key, "")) if text]
-    line.faults += [
-        f"{key}={text} is not in table={line.pairs['table']}: {nearest(text, known)}"
-        for text in asked
-        if text not in known
-    ]
-    return asked
+def whole_numbers(text: str) -> tuple[int, ...] | None:
+    """`0`, or `0,1,2`; None for what is none."""
+    words = [word for word in split(text) if word]
+    if not words or not all(re.fullmatch(r"[0-9]{1,9}", word) for word in words):
+        return None
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _chosen(line: CommandLine, key: str, labels: Mapping[str, str]) -> list[str]:
+    """The keys of the rows or columns that the command names by key or label; none for all."""
+    found = []
+    called = {name.casefold(): one for one, label in labels.items() for name in (label, one)}
+    for name in filter(None, split(line.pairs.get(key, ""))):
+        if name.casefold() in called:
+            found.append(called[name.casefold()])
+        else:
+            line.faults.append(f"{key}={name} is not in table={line.pairs['table']}: {nearest(name, labels)}")
+    return found
 
 
 def _seeds(line: CommandLine) -> tuple[int, ...]:
     """`seeds=4` are 1 to 4, `seeds=1,2,5` are these."""
     text = line.pairs.get("seeds", str(SEEDS))
-    words = split(text)
-    numbers = [int(word) for word in words if word.isascii() and word.isdigit()]
-    if len(numbers) < len(words) or (len(numbers) == 1 and not 1 <= numbers[0] <= MOST_SEEDS):
-        line.faults.append(f"seeds={text} is no number of seeds from 1 to {MOST_SEEDS}: write seeds={SEEDS}, or a list")
+    numbers = whole_numbers(text)
+    if numbers is None or ("," not in text and not 1 <= numbers[0] <= MOST_SEEDS):
+        line.faults.append(f"seeds={text} must be how many (1 to {MOST_SEEDS}) or which: seeds={SEEDS}, or seeds=1,2,5")
         return ()
-    return tuple(range(1, numbers[0] + 1)) if len(numbers) == 1 else tuple(dict.fromkeys(numbers))
+    return numbers if "," in text else tuple(range(1, numbers[0] + 1))

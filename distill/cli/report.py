@@ -1,4 +1,4 @@
-"""`distill report`: figures, numbers and a page of a student held against others, or of a published table."""
+"""`distill report`: figures, numbers and a page of a student held against others, of a published table, of a sweep."""
 
 import math
 import os
@@ -21,6 +21,7 @@ from distill.cli.grammar import (
     refuse,
     wants_help,
 )
+from distill.cli.report_sweep import report_sweep
 from distill.cli.report_table import report_table
 from distill.report.finding import reported_run, teacher_of, unlike_images
 from distill.report.place import PAGE, check_place
@@ -31,6 +32,7 @@ from distill.tables.filters import Selection
 HELP = """\
 distill report run=ID|PATH [against=ID,...] [key=value ...] [--option ...]     figures and a page of a student
 distill report table=NAME [rows=] [columns=] [seeds=] [--option ...]          ... of a published table and our runs
+distill report sweep=NAME [key=value ...] [--option ...]                      ... of the values that a sweep tried
 
 Writes index.html, one page that needs no network, and of every figure its drawing (SVG) and its numbers (JSON):
 curves, agreement with the teacher, calibration, softmax under temperature, logits, errors by class and confusion,
@@ -41,6 +43,9 @@ which runs
   run=ID|PATH               a finished run: the head of its id, its folder's name, or the folder
   against=ID,PATH,...       other finished runs to hold it against, the baseline first
   table=NAME                instead: a published table with our runs in its cells, drawn; as in distill table
+  sweep=NAME                instead: the finished runs of a sweep (temperature, tau_weight, optuna, ...): accuracy over
+                            the values tried, what held-out images chose, and what that reaches on the test set;
+                            dataset= student= teacher= loss= recipe= loss.temperature= ... as in distill table
   runs_dir=DIR              where runs lie (default: DISTILL_RUNS, or runs)
 
 how
@@ -55,13 +60,14 @@ a network of your own is built only when you name it
   student._target_=package.Class
 
 where it goes
-  --out DIR                 (default: report/ with the name of the run's folder, or of the table); an older report of
-                            the same is replaced, any other folder that holds something is refused
+  --out DIR                 (default: report/ with the name of the run's folder, of the table, or sweep-NAME); an older
+                            report of the same is replaced, any other folder that holds something is refused
   --config-dir DIR          tables and presets of your own
 
 examples
   distill report run=3f2a against=77b0
   distill report table=cifar100_small
+  distill report sweep=tau_weight --out tuned
   distill report run=runs/resnet8-zscore_kd-s1-3f2ab1c09d7e against=77b0,91cc dataset.npz=cifar100.npz --out zscore
 
 exit codes: 0 done, also when there are no runs; 1 damaged; 2 refused
@@ -69,7 +75,7 @@ exit codes: 0 done, also when there are no runs; 1 damaged; 2 refused
 
 OWN = "student._target_"
 PLACES = ("dataset.npz", "dataset.root", "dataset.download")
-KEYS = ("run", "against", *published.KEYS, "runs_dir", "accuracy", "engine.device", *PLACES, OWN)
+KEYS = ("run", "against", "sweep", *published.KEYS, "runs_dir", "accuracy", "engine.device", *PLACES, OWN)
 OUT = Option("--out", metavar="DIR")
 OPTIONS = (OUT, CONFIG_DIR)
 CHOICES = {"dataset.download": ("true", "false")}
@@ -92,9 +98,11 @@ def main(argv: list[str]) -> int:
 
 
 def _report(argv: Sequence[str]) -> int:
+    undrawn = [f"report draws with matplotlib, which is not installed: {EXTRA}"] if not find_spec("matplotlib") else []
+    if any(word.startswith("sweep=") for word in argv):
+        return report_sweep(argv, OPTIONS, undrawn)
     line = _read(argv)
-    if find_spec("matplotlib") is None:
-        line.faults.append(f"report draws with matplotlib, which is not installed: {EXTRA}")
+    line.faults += undrawn
     if "table" in line.pairs:
         print(f"wrote {report_table(line) / PAGE}")
         return FINISHED
@@ -139,7 +147,7 @@ def _report(argv: Sequence[str]) -> int:
 def _read(argv: Sequence[str]) -> CommandLine:
     line = parse(argv, keys=KEYS, options=OPTIONS)
     if not {"run", "table"} & line.pairs.keys() and not any("run=" in fault for fault in line.faults):
-        line.faults.append("report needs a run or a table: add run=ID (`distill ls` lists them), or table=NAME")
+        line.faults.append("report needs a subject: add run=ID (`distill ls` lists them), table=NAME or sweep=NAME")
     if "table" not in line.pairs:
         line.faults += [
             f"{key}= goes with table=: add table=NAME" for key in ("rows", "columns", "seeds") if key in line.pairs

@@ -139,18 +139,19 @@ def _images(dataset: ImageDataset) -> Images:
 
 def _found(built: Built, teacher: Built | None, images: Images | None, device: torch.device) -> Found:
     record, missing = built.record, list(built.missing)
+    history = tuple(read_lines(record.path / METRICS))
     answers, gradients = None, None
     if built.network is not None and built.dataset is not None and images is not None:
         if not np.array_equal(built.dataset.evaluation_images, images.pixels):
             missing.append("its images are not those of the run, so its network was not asked")
         else:
             answers = _answers(built.network, built.dataset, images, device)
-            try:
-                taught = _teacher_of(record, teacher)
-                gradients = term_gradients(record, built.network, taught, built.dataset, device=device)
-            except ValueError as reason:
-                missing.append(f"no gradients of its loss terms: {reason}")
-    history = tuple(read_lines(record.path / METRICS))
+            if not any(line.get("gradient_norms") for line in history):  # an older run, or one that could not be asked
+                try:
+                    taught = _teacher_of(record, teacher)
+                    gradients = term_gradients(record, built.network, taught, built.dataset, device=device)
+                except ValueError as reason:
+                    missing.append(f"no gradients of its loss terms: {reason}")
     if not history:
         missing.append("no curves: it has no record of its epochs")
     return Found(record, history, _provenance(record), answers, gradients, tuple(missing))

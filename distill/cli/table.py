@@ -8,7 +8,7 @@ from distill.cli.grammar import (
     BASELINE,
     CONFIG_DIR,
     FINISHED,
-    FORMATS,
+    FORMAT,
     OUT,
     CommandLine,
     Option,
@@ -30,8 +30,6 @@ from distill.tables.sheet import sheet
 from distill.tables.table import Table, UnknownBaseline, build
 
 COST = Option("--cost")
-FORMS = (*FORMATS, "html")
-FORMAT = Option("--format", metavar="|".join(FORMS), choices=FORMS)
 KEYS = (*published.KEYS, *FILTERS, "runs_dir")
 OPTIONS = (FORMAT, BASELINE, OUT, COST, CONFIG_DIR)
 

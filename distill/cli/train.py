@@ -92,7 +92,7 @@ def train(command: Command) -> int:
 
 def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
     """Run the checked jobs of a command; returns its exit code."""
-    from distill.cli.jobs import as_they_stand, run_job, run_plans, summarise
+    from distill.cli.running.jobs import as_they_stand, run_job, run_plans, summarise
     from distill.compose.source import epochs_asked
 
     if not sweep.multirun:
@@ -117,8 +117,8 @@ def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
 
 def _search(presets: "Presets", sweep: "Sweep", search: "Search", selection: "Selection", command: Command) -> int:
     """Let Optuna tune each method, and train what it found on all images; returns the exit code."""
-    from distill.cli.optimise import optimise
-    from distill.cli.stopping import Busy, Interrupted
+    from distill.cli.running.optimise import optimise
+    from distill.cli.running.stopping import Busy, Interrupted
 
     found = optimise(search, selection.cells, sweep.jobs, presets, retry=command.retry)
     try:

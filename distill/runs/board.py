@@ -34,9 +34,9 @@ class Board:
         }
         self._carefully(lambda: self._write_scalars(numbers, step))
 
-    def hparams(self, hyperparameters: Mapping[str, object], metrics: Mapping[str, float]) -> None:
-        """One row of TensorBoard's HPARAMS page; the keys of `metrics` are tags that `scalars` wrote."""
-        self._carefully(lambda: self._write_hparams(flatten(hyperparameters, separator="."), metrics))
+    def hparams(self, hyperparameters: Mapping[str, object]) -> None:
+        """One row of TensorBoard's HPARAMS page, beside the last values of what `scalars` wrote."""
+        self._carefully(lambda: self._write_hparams(flatten(hyperparameters, separator=".")))
 
     def _carefully(self, write: Callable[[], None]) -> None:
         if self._broken:
@@ -53,12 +53,14 @@ class Board:
         values = [Summary.Value(tag=tag, simple_value=number) for tag, number in numbers.items()]
         self._write({"step": step, "summary": Summary(value=values)})
 
-    def _write_hparams(self, hyperparameters: Mapping[str, Scalar], metrics: Mapping[str, float]) -> None:
+    def _write_hparams(self, hyperparameters: Mapping[str, Scalar]) -> None:
         from torch.utils.tensorboard import summary as builders
 
         build: Any = builders.hparams  # torch left it untyped
-        summaries = build(dict(hyperparameters), dict(metrics))
-        self._write(*({"summary": summary} for summary in summaries))
+        # The first of the three would say which columns the page has, and the page believes whichever run it reads
+        # first: of a sweep it would lack what that run has not. Without it, it takes the columns of all runs.
+        _, begun, ended = build(dict(hyperparameters), {})
+        self._write({"summary": begun}, {"summary": ended})
 
     def _write(self, *events: Mapping[str, Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event

@@ -85,9 +85,9 @@ class RunDirectory:
         lines.append_line(self.path / TIMING, timing)
         self._board.scalars(_without_epoch(timing), step=timing["epoch"], prefix="timing/")
 
-    def log_hparams(self, metrics: Mapping[str, float]) -> None:
-        """The run's row in TensorBoard's HPARAMS page: its config and `metrics` (tags of `log_epoch`)."""
-        self._board.hparams(self._config.get("config", {}), metrics)
+    def log_hparams(self) -> None:
+        """The run's row in TensorBoard's HPARAMS page: its config beside the last values of `log_epoch`."""
+        self._board.hparams(self._config.get("config", {}))
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
         """A checkpoint; the lines logged before it are on the disk first, so `rewind` always finds them."""
@@ -102,7 +102,7 @@ class RunDirectory:
         """
         lines.sync(self.path / METRICS)
         sha256 = save_weights(self.path / STUDENT, weights)
-        self.log_hparams(_headline(result))
+        self.log_hparams()
         identified = {"run_id": self._config["run_id"], "finished": _now()}
         final = {**identified, **result, "weights_sha256": sha256}
         files.write_json(self.path / RESULT, final)
@@ -155,9 +155,3 @@ def _now() -> str:
 
 def _without_epoch(record: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key != "epoch"}
-
-
-def _headline(result: Mapping[str, Any]) -> dict[str, float]:
-    """The last epoch's accuracy under the tag that `log_epoch` gave it."""
-    accuracy = result.get("last", {}).get("accuracy")
-    return {} if accuracy is None else {f"{result.get('split', 'test')}/accuracy": float(accuracy)}

@@ -28,7 +28,7 @@ ul { padding-left: 1.25rem; max-width: 75rem; font-size: .875rem }
 
 def page(sheets: Sequence[Sheet]) -> str:
     """The sheets below each other; the first one's title is the page's. The columns that name a row are its headers."""
-    title = escape(next((sheet.title for sheet in sheets if sheet.title), "distill table"))
+    title = escape(next((sheet.title for sheet in sheets if sheet.title), "distill"))
     body = "\n".join(_section(sheet) for sheet in sheets)
     return f"""<!doctype html>
 <html lang="en">

@@ -1,7 +1,6 @@
 """A member of a cohort: one student with all that trains and records it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,11 +12,12 @@ from distill.objectives import Objective, Task
 from distill.teachers import Teacher
 from distill.training.evaluation import Evaluation
 from distill.training.finite import NonFinite, first_non_finite
+from distill.training.forward import student_output
+from distill.training.gradients import gradient_norms
+from distill.training.member_state import restore, state_of
 from distill.training.memory import forget_peak, peak_memory
 from distill.training.meters import Meters
 from distill.training.optimizer import build_optimizer, set_rates
-from distill.training.optimizer_state import flattened, restore
-from distill.training.precision import autocast
 from distill.training.randomness import OwnRandomness, seeded
 from distill.training.recipe import Recipe
 from distill.training.recorder import Checkpoints, Recorder
@@ -70,7 +70,7 @@ class Member:
         # each once, also where an objective holds a part of the deployed network
         learned = dict.fromkeys([*self.student.parameters(), *objective.parameters()])
         self.optimizer = build_optimizer(recipe.optimizer, list(learned), self.device)
-        self._rates = self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.rates = self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.randomness = OwnRandomness(seed, self.device)
         self.meters = Meters(self.device)
         self.progress = torch.zeros((), device=self.device)
@@ -91,11 +91,7 @@ class Member:
 
     def predict(self, batch: Batch) -> Output:
         """The student's output on a batch, and on its strong view where there is one."""
-        with autocast(self.precision, self.device):
-            output = self.forward(batch.images, taps=self.taps)
-            if batch.strong is None:
-                return output
-            return replace(output, strong=self.forward(batch.strong, taps=self.taps))
+        return student_output(self.forward, batch, taps=self.taps, precision=self.precision)
 
     def begin_epoch(self, lap: Callable[[], float]) -> None:
         """Set the epoch's learning rate; meters go on where a checkpoint inside the epoch left them.
@@ -107,8 +103,8 @@ class Member:
         self.student.train()
         self.objective.train()
         factor = self.recipe.schedule(self.epoch, self.recipe.epochs)
-        self._rates = [base * factor for base in self._base_rates]
-        set_rates(self.optimizer, self._rates)
+        self.rates = [base * factor for base in self._base_rates]
+        set_rates(self.optimizer, self.rates)
         self._mark_progress()
 
     def advance(self, images: int) -> None:
@@ -143,14 +139,16 @@ class Member:
         self.peak_memory = max(self.peak_memory, peak or 0)
         if self.captured_steps:
             timing["captured_steps"] = self.captured_steps  # of the run so far
-        self.recorder.log_timing({**timing, "evaluation_seconds": self.spend()})
+        norms = gradient_norms(self)
+        self.recorder.log_timing({**timing, "evaluation_seconds": self.spend()})  # of all that is measured in between
         self.last_train = self.meters.read()
         self.recorder.log_epoch(
             {
                 "epoch": self.epoch,
                 "train": self.last_train,
                 self.split: measured.as_dict(),
-                "learning_rate": self._rates[0],
+                "learning_rate": self.rates[0],
+                **({"gradient_norms": norms} if norms else {}),
             }
         )
         self.epoch, self.step, self.epoch_seconds = self.epoch + 1, 0, 0.0
@@ -185,43 +183,11 @@ class Member:
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """All resume state: tensors by name, and plain values."""
-        tensors = {f"student/{k}": v for k, v in self.student.state_dict().items()}
-        tensors |= {f"objective/{k}": v for k, v in self.objective.state_dict().items()}
-        tensors |= {f"randomness/{k}": v for k, v in self.randomness.state.items()}
-        tensors |= {f"meters/{k}": v for k, v in self.meters.tensors().items()}
-        moments, optimizer = flattened(self.optimizer, self._rates)
-        tensors |= {f"optimizer/{k}": v for k, v in moments.items()}
-        return tensors, {
-            "epoch": self.epoch,
-            "step": self.step,
-            "terms": list(self.meters.terms),
-            "count": self.meters.count,
-            "seconds": self.seconds,
-            "epoch_seconds": self.epoch_seconds,
-            "peak_memory": self.peak_memory,
-            "captured_steps": self.captured_steps,
-            "last": self.last,
-            "best": self.best,
-            "conditions": self.conditions,
-            "optimizer": optimizer,
-        }
+        return state_of(self)
 
     def restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
         """Continue where `state()` of the same run left off."""
-
-        def part(name: str) -> dict[str, torch.Tensor]:
-            # copies: optimizer and meters would go on writing into the tensors given
-            return {k.removeprefix(f"{name}/"): v.clone() for k, v in tensors.items() if k.startswith(f"{name}/")}
-
-        self.student.load_state_dict(part("student"))
-        self.objective.load_state_dict(part("objective"))
-        self.randomness.state = part("randomness")
-        restore(self.optimizer, part("optimizer"), state["optimizer"])
-        self.meters.restore(part("meters"), state["terms"], count=state["count"], step=state["step"])
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
-        self.peak_memory, self.captured_steps = state.get("peak_memory", 0), state.get("captured_steps", 0)
-        self.last, self.best = dict(state["last"]), dict(state["best"])
+        restore(self, tensors, state)
 
     def _finish(self) -> None:
         result = {

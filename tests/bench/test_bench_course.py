@@ -59,7 +59,7 @@ def test_a_figure_whose_gate_failed_is_nowhere(found: Callable[..., Bench]) -> N
     result = found({"step": step}, table=False)
     assert not result.sound
     assert [figure.key for figure in result.figures] == ["step.live"]
-    for form in ("plain", "terminal", "markdown", "latex", "csv", "json"):
+    for form in ("plain", "terminal", "markdown", "latex", "csv", "json", "html"):
         text = render(views(result), form=form)
         assert "7.65" not in text, form
         assert "2.5" in text, form

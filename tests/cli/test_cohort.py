@@ -7,10 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-import distill.cli.cohort_size
-import distill.cli.execute
 from distill.cli import main
-from distill.cli.cohort import cohorts
+from distill.cli.running import cohort_size, execute
+from distill.cli.running.cohort import cohorts
 
 TINY = (
     "dataset=synthetic",
@@ -81,13 +80,13 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     sizes: list[int] = []
-    fit = distill.cli.execute.fit
+    fit = execute.fit
 
     def counted(members, **options):
         sizes.append(len(members))
         return fit(members, **options)
 
-    monkeypatch.setattr(distill.cli.execute, "fit", counted)
+    monkeypatch.setattr(execute, "fit", counted)
 
     def run(store: str, *words: str) -> tuple[int, list[int]]:
         sizes.clear()
@@ -111,7 +110,8 @@ def test_a_cohort_makes_the_runs_that_are_made_one_by_one(train, capsys: pytest.
     assert train("together", *grid, "hydra/launcher=cohort") == (0, [1, 4])  # the teacher, then all its students
     printed = capsys.readouterr().out
     assert "4 of 4 runs finished" in printed
-    assert train("alone", *grid) == (0, [1] * 5)
+    one_by_one = [train("alone", f"loss={loss}", f"seed={s}") for loss in ("ce", "zscore_kd") for s in (1, 2)]
+    assert one_by_one == [(0, [1]), (0, [1]), (0, [1, 1]), (0, [1])]
     together, alone = results("together"), results("alone")
     assert len(alone) == 5  # four runs and the teacher of two of them
     assert together == alone
@@ -141,22 +141,19 @@ def test_two_names_of_one_run_are_one_run(train, capsys: pytest.CaptureFixture[s
 def test_without_a_size_the_memory_decides(
     train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid = ("-m", "hydra/launcher=cohort", "loss=ce,kd", "seed=1,2", "recipe.epochs=1")
-    assert train("ample", *grid) == (0, [1, 4])
+    grid = ("-m", "hydra/launcher=cohort", "loss=ce", "seed=1,2,3", "recipe.epochs=1")
+    needs: list[tuple[int, int]] = []
+    told = cohort_size._told
+
+    def noted(each, once, free, note) -> int:
+        needs.append((each, once))
+        return told(each, once, free, note)
+
+    monkeypatch.setattr(cohort_size, "_told", noted)
+    assert train("ample", *grid) == (0, [3])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cohorts of")]
     assert line.startswith("cohorts of up to 16: about ")
-
-    of_a_run = {}
-    told = distill.cli.cohort_size._told
-    monkeypatch.setattr(
-        distill.cli.cohort_size, "_told", lambda each, once, free, note: of_a_run.update(each=each, once=once) or 16
-    )
-    train("measured", *grid)
-    monkeypatch.setattr(distill.cli.cohort_size, "_told", told)
-    room = (2.5 * of_a_run["each"] + of_a_run["once"]) / distill.cli.cohort_size.SHARE
-    monkeypatch.setattr(distill.cli.cohort_size, "free_bytes", lambda device: room)
-    assert train("scarce", *grid) == (0, [2, 1, 2])  # ce, then kd, whose teacher comes first
+    ((each, once),) = needs
+    monkeypatch.setattr(cohort_size, "free_bytes", lambda device: (2.5 * each + once) / cohort_size.SHARE)
+    assert train("scarce", *grid) == (0, [2, 1])
     assert results("scarce") == results("ample")
-    monkeypatch.setattr(distill.cli.cohort_size, "free_bytes", lambda device: 1000)
-    assert train("hardly", *grid, "seed=3") == (0, [1, 1, 1])
-    assert "warning: a run takes about " in capsys.readouterr().out

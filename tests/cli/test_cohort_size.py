@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill.cli import cohort_size
-from distill.cli.cohort_size import MOST, fitting_size
-from distill.cli.free_memory import free_bytes, host_bytes
+from distill.cli.running import cohort_size
+from distill.cli.running.cohort_size import MOST, fitting_size
+from distill.cli.running.free_memory import free_bytes, host_bytes
 from distill.compose.footprint import Footprint
 
 MB, GB = 10**6, 10**9

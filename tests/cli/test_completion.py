@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli.completion import FILES, FOLDERS, complete, main
+from distill.cli.completion.shell import FILES, FOLDERS, complete, main
 from distill.cli.grammar import FINISHED, REFUSED, parse
 from distill.runs.config_file import write_config
 
@@ -105,7 +105,7 @@ def after(line: str) -> set[str]:
         ("train --c", {"--cfg", "--config-dir"}),
         ("train --cfg ", {"job"}),
         ("train --config-dir ", {FOLDERS}),
-        ("ls --format ", {"terminal", "markdown", "latex", "csv", "json"}),
+        ("ls --format ", {"terminal", "markdown", "latex", "csv", "json", "html"}),
         ("table --format=l", {"--format=latex"}),
         ("table --out ", {FILES}),
         ("table --b", {"--baseline"}),
@@ -232,7 +232,7 @@ def test_the_script_in_bash(store: Path, tmp_path: Path) -> None:
 def test_no_torch_and_for_options_no_hydra() -> None:
     script = """
         import sys
-        from distill.cli.completion import complete
+        from distill.cli.completion.shell import complete
         assert complete("distill train loss=z")
         heavy = {"torch", "hydra", "omegaconf", "scipy", "numpy"} & set(sys.modules)
         assert complete("distill train recipe.ep") == ["recipe.epochs="]

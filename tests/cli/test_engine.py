@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import distill.cli.carrying
+import distill.cli.running.engine
 from distill.cli import main
 from distill.runs.provenance import why_bytes_differ
 
@@ -45,8 +45,8 @@ def only(folder: Path, pattern: str) -> Path:
 def on_tapes(monkeypatch: pytest.MonkeyPatch) -> list:
     """As on CUDA, with the stand-in for its graphs."""
     log: list = []
-    monkeypatch.setattr(distill.cli.carrying, "CudaLane", lambda device: TapeLane(log))
-    monkeypatch.setattr(distill.cli.carrying, "_captures", lambda engine, device: engine["capture"] is not False)
+    monkeypatch.setattr(distill.cli.running.engine, "CudaLane", lambda device: TapeLane(log))
+    monkeypatch.setattr(distill.cli.running.engine, "_captures", lambda engine, device: engine["capture"] is not False)
     return log
 
 
@@ -96,14 +96,14 @@ def test_auto_precision_says_what_it_became_and_why(tmp_path, capsys) -> None:
 
 
 def test_captured_runs_end_as_eager_ones_and_say_so(tmp_path, capsys, on_tapes) -> None:
-    sweep = ("-m", "loss=zscore_kd,ce", "hydra/launcher=cohort", "recipe.epochs=4")
-    assert train(tmp_path / "eager", *sweep, "engine.capture=false") == FINISHED
+    words = ("loss=zscore_kd", "recipe.epochs=4")
+    assert train(tmp_path / "eager", *words, "engine.capture=false") == FINISHED
     assert not on_tapes
     eager = capsys.readouterr().out
     assert "CUDA graphs" not in eager
-    assert train(tmp_path / "captured", *sweep) == FINISHED
+    assert train(tmp_path / "captured", *words) == FINISHED
     told = capsys.readouterr().out
-    assert told.count("CUDA graphs: steps are captured after 3 of a kind, and replayed") == 2  # teacher, cohort
+    assert told.count("CUDA graphs: steps are captured after 3 of a kind, and replayed") == 2  # teacher, student
     assert any(happened == "replay" for happened, _ in on_tapes)
     for run in (tmp_path / "eager").glob("*-s1-*"):
         other = tmp_path / "captured" / run.name
@@ -143,7 +143,7 @@ def test_an_operation_that_cannot_repeat_itself_is_one_sentence(tmp_path, capsys
     def fit(members, **options):
         raise RuntimeError(words)
 
-    monkeypatch.setattr("distill.cli.execute.fit", fit)
+    monkeypatch.setattr("distill.cli.running.execute.fit", fit)
     assert train(tmp_path, "loss=ce", "engine.deterministic=true") == FAILED
     told = capsys.readouterr()
     assert "Traceback" not in told.err

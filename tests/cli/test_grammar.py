@@ -1,10 +1,12 @@
 """The one grammar: pairs, options, and a sentence for everything else."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 
-from distill.cli.grammar import BASELINE, FORMAT, OUT, Option, UsageError, nearest, parse, wants_help
+from distill.cli import VERBS
+from distill.cli.grammar import BASELINE, FORMAT, FORMATS, OUT, Option, UsageError, nearest, parse, wants_help
 
 KEYS = ("dataset", "student", "runs_dir")
 OPTIONS = (FORMAT, BASELINE, OUT, Option("--quiet"))
@@ -39,7 +41,7 @@ def test_pairs_and_options_in_any_order(format_words: list[str]) -> None:
         (["studen"], "'studen' is neither key=value nor an option: write student=VALUE"),
         (["--formt", "csv"], "unknown option --formt: did you mean --format?"),
         (["--format", "cvs"], "--format cannot be 'cvs': did you mean csv?"),
-        (["--format", "--quiet"], "--format needs a value: write --format terminal|markdown|latex|csv|json"),
+        (["--format", "--quiet"], "--format needs a value: write --format terminal|markdown|latex|csv|json|html"),
         (["--out"], "--out needs a value: write --out FILE"),
         (["--baseline="], "--baseline needs a value: write --baseline PRESET"),
         (["--baseline", "ce", "--baseline=kd"], "--baseline is given twice: keep one"),
@@ -102,3 +104,18 @@ def test_nearest_name_or_all_of_them() -> None:
     assert nearest("resnet80", ["resnet8", "resnet20"]) == "did you mean resnet8?"
     assert nearest("vgg", ["resnet8", "resnet20"]) == "choose from resnet8, resnet20"
     assert nearest("vgg", []) == "there is none to choose from"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_that_lays_out_names_every_format(verb: str) -> None:
+    module = importlib.import_module(f"distill.cli.{verb}")
+    if FORMAT in module.OPTIONS:
+        assert f"  --format {'|'.join(FORMATS)} (default: terminal" in module.HELP
+        assert "FILE.md .tex .csv .json .html choose their format" in module.HELP
+
+
+def test_one_format_is_offered_by_every_verb_that_lays_out() -> None:
+    modules = [importlib.import_module(f"distill.cli.{verb}") for verb in VERBS]
+    offered = [option for module in modules for option in module.OPTIONS if "latex" in option.choices]
+    assert len(offered) >= 6
+    assert set(offered) == {FORMAT}

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from distill.cli import main
-from distill.cli.completion import FILES, complete
+from distill.cli.completion.shell import FILES, complete
 from distill.cli.grammar import FINISHED, REFUSED
 from distill.models import resnet8, resnet20
 

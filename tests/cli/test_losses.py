@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distill.cli.grammar import FINISHED, REFUSED
-from distill.cli.headers import read_header
+from distill.cli.listing.headers import read_header
 from distill.cli.losses import HELP, main
 from distill.compose.locate import configs_dir
 
@@ -117,7 +117,7 @@ def test_the_paper_of_a_source(source: str, paper: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """A preset of one's own and two that cannot be run."""
+    """Presets of one's own, one that cannot be read and two that cannot be run."""
     folder = tmp_path / "mine" / "loss"
     folder.mkdir(parents=True)
     Path("own_losses.py").write_text(OWN)
@@ -128,6 +128,7 @@ def own(tmp_path: Path) -> Path:
         "_target_: distill.objectives.CrossEntropy\nfirst_stage:\n  network: student\n  epochs: 30\n  loss:\n"
         "    _target_: own_losses.Margin\n"
     )
+    (folder / "broken.yaml").write_text("a: [\n")
     (folder / "warm.yaml").write_text("defaults: [kd]\ntemperature: 8\n")
     return folder.parent
 
@@ -148,18 +149,16 @@ def test_presets_of_ones_own(own: Path, capsys: Capture) -> None:
     assert staged["defaults"] == {"first_stage.epochs": 30}
     assert main(["--config-dir", str(own), "loss=staged"]) == FINISHED
     assert "\t(own) ce\t" in capsys.readouterr().out
-    misspelt, refusing = told["notes"]
+    assert set(told) >= {"kd", "mine", "ce"}
+    broken, misspelt, refusing = told["notes"]
+    assert "broken: a preset is not valid YAML" in broken
     assert misspelt.startswith("misspelt: loss.magrin is not a key of own_losses.Margin: did you mean 'margin'?")
     assert refusing.startswith("refusing: temperature must be > 0, got -1")
 
 
 def test_a_broken_file_hides_no_other(own: Path, capsys: Capture) -> None:
-    (own / "loss" / "broken.yaml").write_text("a: [\n")
     told = listed(capsys, "--config-dir", str(own), "loss=kd,mine")
     assert list(told) == ["kd", "mine", "notes"]
-    told = listed(capsys, "--config-dir", str(own))
-    assert "broken: a preset is not valid YAML" in told["notes"][0]
-    assert {"kd", "mine", "ce"} <= set(told)
 
 
 def test_formats(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +170,8 @@ def test_formats(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     assert zscore["defaults"] == "temperature=2 ce_weight=0.1 kd_weight=9"
     assert main([*words, "--out", "losses.md"]) == FINISHED
     assert Path("losses.md").read_text().startswith("| loss | paper | terms | needs | defaults |\n")
+    assert main([*words, "--out", "losses.html"]) == FINISHED
+    assert "<td>ce kd</td>" in Path("losses.html").read_text()
     capsys.readouterr()
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")

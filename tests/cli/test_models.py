@@ -81,6 +81,8 @@ def test_plain_lines_csv_and_terminal(capsys: Capture, monkeypatch: pytest.Monke
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert main(["student=resnet8", "--out", "models.md"]) == FINISHED
     assert Path("models.md").read_text().startswith("cifar100: 100 classes, images of 32x32 pixels\n\n| network |")
+    assert main(["student=resnet8", "--out", "models.html"]) == FINISHED
+    assert "<caption>cifar100: 100 classes, images of 32x32 pixels</caption>" in Path("models.html").read_text()
 
 
 @pytest.mark.parametrize(

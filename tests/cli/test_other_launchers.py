@@ -12,10 +12,10 @@ import torch
 from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
-import distill.cli.jobs
 from distill.cli import main
-from distill.cli.job_device import spread
-from distill.cli.jobs import as_they_stand, run_job
+from distill.cli.running import jobs
+from distill.cli.running.job_device import spread
+from distill.cli.running.jobs import as_they_stand, run_job
 
 LAUNCHERS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher"}
 TINY = (
@@ -76,10 +76,10 @@ def test_without_a_choice_of_gpus_it_stays_auto(monkeypatch: pytest.MonkeyPatch,
 def test_a_job_is_planned_with_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     planned = []
-    monkeypatch.setattr(distill.cli.jobs, "plan_job", lambda config, *rest: planned.append(config.engine.device))
-    monkeypatch.setattr(distill.cli.jobs, "run_plans", lambda plans, **options: [None])
+    monkeypatch.setattr(jobs, "plan_job", lambda config, *rest: planned.append(config.engine.device))
+    monkeypatch.setattr(jobs, "run_plans", lambda plans, **options: [None])
     choices = {"runtime": {"choices": {"hydra/launcher": "joblib"}}, "job": {"num": 3}}
-    monkeypatch.setattr(distill.cli.jobs.HydraConfig, "get", lambda: OmegaConf.create(choices))
+    monkeypatch.setattr(jobs.HydraConfig, "get", lambda: OmegaConf.create(choices))
     run_job(OmegaConf.create({"engine": {"device": "auto"}}), config_dir=None, retry=False)
     assert planned == ["cuda:1"]
 

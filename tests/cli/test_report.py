@@ -123,8 +123,11 @@ def test_the_page_of_a_real_run(
     assert raw["nll"] == pytest.approx(float(nll), rel=1e-4)
     curves = json.loads((out / "figures/curves.json").read_text())["runs"]
     assert curves["kd"]["accuracy"][-1] == recorded
-    gradients = json.loads((out / "figures/gradients.json").read_text())["runs"]
+    gradients = json.loads((out / "figures/gradient_norms.json").read_text())["runs"]
     assert {name: set(run["terms"]) for name, run in gradients.items()} == {"kd": {"ce", "kd"}, "ce": {"ce"}}
+    lines = (folder(trained, runs["kd"]) / "metrics.jsonl").read_text().splitlines()
+    norms = [json.loads(line)["gradient_norms"]["kd"] for line in lines]
+    assert gradients["kd"]["terms"]["kd"] == norms
     text = (out / PAGE).read_text()
     assert f"{agreement:.2f}" in text
     assert str(trained) not in text
@@ -211,6 +214,9 @@ def test_a_teacher_that_is_not_here(
 ) -> None:
     runs = ids(store)
     change(folder(store, runs["teacher"]))
+    metrics = folder(store, runs["kd"]) / "metrics.jsonl"  # as older runs have it, whose gradients are measured now
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    metrics.write_text("".join(json.dumps({**line, "gradient_norms": {}}) + "\n" for line in lines))
     assert report.main([f"run={runs['kd']}"]) == FINISHED
     told = capsys.readouterr().out
     assert sentence in told
@@ -246,7 +252,7 @@ def test_damaged_weights_fail(store: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("words", "sentences"),
     [
-        ([], ["report needs a run or a table: add run=ID"]),
+        ([], ["report needs a subject: add run=ID"]),
         (["run=zzz"], ["no run matches 'zzz'"]),
         (["run=KD", "against=KD"], ["is named twice"]),
         (["run=KD", "accuracy=much,120"], ["got 'much'", "got '120'"]),

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill.cli import tabling
-from distill.cli.stopping import RunFailed
-from distill.cli.tabling import choose_source, table_file
+from distill.cli.running import teacher_table
+from distill.cli.running.stopping import RunFailed
+from distill.cli.running.teacher_table import choose_source, table_file
 from distill.data import ImageDataset, synthetic
 from distill.losses.logit import kd
 from distill.objectives import CrossEntropy, Objective, SoftTargets
@@ -57,7 +57,7 @@ class Case:
 
 @pytest.fixture
 def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    monkeypatch.setattr(tabling.TableFile.__init__, "__kwdefaults__", {"chunk_rows": 54})  # three images
+    monkeypatch.setattr(teacher_table.TableFile.__init__, "__kwdefaults__", {"chunk_rows": 54})  # three images
     return Case(tmp_path, synthetic(classes=5, train_size=12, test_size=5, image_size=8, pad=1))
 
 
@@ -95,7 +95,7 @@ def test_without_room_or_leave_to_write_auto_is_live(case: Case, monkeypatch: py
         assert case.source(epochs=99) == "live"
         assert "kB" in case.notes[0]
         with pytest.raises(StorageError, match=r"free some, or set teacher\.source=live"):
-            tabling.ready_rows(table_file(case.plan(), case.record), None, case.plan(), note=case.notes.append)
+            teacher_table.ready_rows(table_file(case.plan(), case.record), None, case.plan(), note=case.notes.append)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert case.source(epochs=99) == "live"
     assert "cannot be written to" in case.notes[0]
@@ -126,7 +126,7 @@ def test_a_table_that_another_process_builds_is_waited_for(case: Case) -> None:
     file = table_file(case.plan(), case.record)
     with RunLock(file.folder) as lock, ThreadPoolExecutor(1) as pool:
         assert lock.acquire()
-        rows = pool.submit(tabling.ready_rows, file, None, case.plan(), note=case.notes.append)
+        rows = pool.submit(teacher_table.ready_rows, file, None, case.plan(), note=case.notes.append)
         while not case.notes:
             time.sleep(0.01)
         case.build()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli.completion import complete
+from distill.cli.completion.shell import complete
 from distill.cli.grammar import FINISHED, REFUSED
 from distill.cli.table import main
 from distill.tables.published import load, table_names
@@ -93,8 +93,8 @@ def test_a_page_follows_its_suffix(store: Path, tmp_path: Path, capsys: Capture)
             ["rows=kdd is not in table=cifar100_same: did you mean kd?", "columns=vgg is not in table=cifar100_same: "],
         ),
         (["rows=kd"], ["rows= chooses from a published table: add table=NAME"]),
-        ([SAME, "seeds=0"], ["seeds=0 is no number of seeds from 1 to 100: write seeds=4, or a list"]),
-        ([SAME, "seeds=many"], ["seeds=many is no number of seeds from 1 to 100: write seeds=4"]),
+        ([SAME, "seeds=0"], ["seeds=0 must be how many (1 to 100) or which: seeds=4, or seeds=1,2,5"]),
+        ([SAME, "seeds=many"], ["seeds=many must be how many (1 to 100) or which"]),
         ([SAME, "--baseline", "kdd"], ["--baseline 'kdd' is no row of table=cifar100_same: did you mean kd?"]),
         ([SAME, "--cost"], ["--cost goes without table=: leave one of them out"]),
         ([SAME, "studnt=x"], ["unknown key 'studnt' in 'studnt=x': did you mean student?"]),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import distill.cli.execute
-import distill.cli.tabling
+import distill.cli.running.execute
+import distill.cli.running.teacher_table
 from distill.cli import main
 
 TINY = (
@@ -65,7 +65,8 @@ def stopping(after: int) -> Callable[[], contextlib.AbstractContextManager[Calla
 def test_a_pinned_table_is_built_once_and_members_of_a_cohort_are_runs_alone_to_the_byte(
     train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train("teacher.source=table", "runs_dir=alone", "-m", "seed=1,2") == 0
+    for seed in (1, 2):
+        assert train("teacher.source=table", "runs_dir=alone", f"seed={seed}") == 0
     printed = capsys.readouterr().out
     assert printed.count("building a table of the teacher's logits: 40 images x 18 views x 4 classes, 12 kB in ") == 1
     assert printed.count("table: 720 of 720 rows, 0 s left") == 1
@@ -102,7 +103,7 @@ def test_a_run_that_was_stopped_keeps_its_source(
 ) -> None:
     assert train("runs_dir=runs", "teacher.source=table", "recipe.epochs=1") == 0  # the teacher and its table
     with monkeypatch.context() as patch:
-        patch.setattr(distill.cli.execute, "stop_signals", stopping(after=1))
+        patch.setattr(distill.cli.running.execute, "stop_signals", stopping(after=1))
         with pytest.raises(SystemExit):
             train("runs_dir=runs", "teacher.source=table", "seed=2")
     assert train("runs_dir=runs", "teacher.source=live", "seed=2") == 1
@@ -117,9 +118,9 @@ def test_a_run_that_was_stopped_keeps_its_source(
 def test_a_build_that_was_stopped_goes_on(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(distill.cli.tabling.TableFile.__init__, "__kwdefaults__", {"chunk_rows": 100})
+    monkeypatch.setattr(distill.cli.running.teacher_table.TableFile.__init__, "__kwdefaults__", {"chunk_rows": 100})
     with monkeypatch.context() as patch:
-        patch.setattr(distill.cli.tabling, "stop_signals", stopping(after=3))
+        patch.setattr(distill.cli.running.teacher_table, "stop_signals", stopping(after=3))
         with pytest.raises(SystemExit):
             train("runs_dir=runs", "teacher.source=table")
     assert "stopped while the teacher's table was built: type the command again" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.cli.execute import Console, execute
+from distill.cli.running.execute import Console, execute
 from distill.compose.footprint import Footprint, bytes_of, footprint, shared_bytes
 from distill.compose.live_bytes import LiveBytes
 from distill.compose.plan import RunPlan

@@ -12,7 +12,8 @@ from distill.compose.presets import Presets
 
 CONFIGS = configs_dir()
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe", "experiment", "sweep")
-CIFAR100 = ("dataset=synthetic", "dataset.image_size=16", "dataset.classes=100")
+# untouched by the command, whose every composed name would cost a composition more
+SMALL = "defaults: [synthetic]\nimage_size: 16\nclasses: 100\n"
 
 
 def options(group: str) -> list[str]:
@@ -56,11 +57,13 @@ def test_there_is_a_teacher_for_every_student() -> None:
 ALONE = ("ce", "label_smoothing", "tf_kd")
 
 
-def test_every_loss(command) -> None:
+def test_every_loss(command, presets_of) -> None:
     experiment = "experiment=cifar100/vgg13_vgg8"  # with values for its pair in every paper
-    plans = command.plans(*CIFAR100, experiment, f"loss={','.join(options('loss'))}", multirun=True)
+    data = {"config_dir": presets_of({"dataset/small.yaml": SMALL}), "multirun": True}
+    plans = command.plans("dataset=small", experiment, f"loss={','.join(options('loss'))}", **data)
     names = [plan.names["loss"] for plan in plans]
     assert names == options("loss")
+    assert len({plan.run_id for name, plan in zip(names, plans, strict=True) if name in METHODS}) == len(METHODS)
     for name, plan in zip(names, plans, strict=True):
         taught = plan.objective() if plan.first_stage is None else plan.first_stage.objective()
         assert taught.needs_teacher is (name not in ALONE)
@@ -98,6 +101,7 @@ def test_every_data_set(command, image_files, name: str) -> None:
     assert plan.dataset.num_views == (81 if name == "digits" else 162)
 
 
+METHODS = [loss for loss in options("loss") if "/" not in loss and not loss.endswith("_paper")]
 SWEEPS = {
     "seeds": [{"seed": seed} for seed in "1234"],
     "temperature": [{"loss.temperature": t} for t in "123468"],
@@ -109,7 +113,7 @@ SWEEPS = {
         for loss in ("ce", "kd_w09_t2", "kd_w9_t2", "zscore_kd_w09", "zscore_kd")
         for seed in "123"
     ],
-    "methods": [{"loss": loss} for loss in options("loss") if "/" not in loss and not loss.endswith("_paper")],
+    "methods": [{"loss": loss} for loss in METHODS],
     "demo": [{"loss": loss, "seed": seed} for loss in ("ce", "kd", "zscore_kd") for seed in "123"],
     "optuna": [{}],  # proposes the values itself
 }
@@ -146,10 +150,12 @@ def test_experiments_choose_a_loss_at_most(name: str) -> None:
     assert not [key for key in keys(yaml.safe_load(text)) if key.split(".")[0] == "loss"]
 
 
-def test_each_teacher_has_one_id_and_every_loss_is_its_presets(command) -> None:
+def test_each_teacher_has_one_id_and_every_loss_is_its_presets(command, presets_of) -> None:
     """(data set, teacher, recipe) decide; the id equals that of `student=TEACHER loss=ce seed=0`."""
-    plans = command.plans(*CIFAR100, f"experiment={','.join(EXPERIMENTS)}", "loss=zscore_kd", multirun=True)
-    loss = command.plan(*CIFAR100, "loss=zscore_kd").config["loss"]
+    own = presets_of({"dataset/small.yaml": SMALL})
+    chosen = (f"experiment={','.join(EXPERIMENTS)}", "dataset=small", "loss=zscore_kd")
+    plans = command.plans(*chosen, multirun=True, config_dir=own)
+    loss = command.plan("dataset=small", "loss=zscore_kd", config_dir=own).config["loss"]
     ids: dict[tuple[str, str], set[str]] = {}
     for plan in plans:
         ids.setdefault((plan.names["teacher"], plan.teacher.names["recipe"]), set()).add(plan.teacher.run_id)
@@ -158,9 +164,10 @@ def test_each_teacher_has_one_id_and_every_loss_is_its_presets(command) -> None:
     assert all(len(found) == 1 for found in ids.values())
     assert ids.keys() >= {("resnet32x4", "cifar"), ("resnet56", "cifar"), ("resnet56", "cifar_cosine")}
     for (teacher, recipe), found in ids.items():
-        own = command.plan(*CIFAR100, f"student={teacher}", "loss=ce", "seed=0", f"recipe={recipe}")
-        assert found == {own.run_id}
-        assert (own.names["student"], own.names["teacher"]) == (teacher, "none")
+        alone = ("dataset=small", f"student={teacher}", "loss=ce", "seed=0", f"recipe={recipe}")
+        plan = command.plan(*alone, config_dir=own)
+        assert found == {plan.run_id}
+        assert (plan.names["student"], plan.names["teacher"]) == (teacher, "none")
 
 
 def test_the_demo_is_what_train_does_by_itself(command) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from distill.cli import main
-from distill.cli.completion import FOLDERS, complete
+from distill.cli.completion.shell import FOLDERS, complete
 from distill.cli.grammar import FAILED, FINISHED, REFUSED
 from distill.exports.results import FILES
 

@@ -3,6 +3,8 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,12 @@ from typing import Any
 import pytest
 
 from distill.report.blocks import Figure, Text
-from distill.report.chapters import calibration, curves, embedding, errors, fidelity, temperature, toy
-from distill.report.looks import FAINT, GRID, INK, PAPER
+from distill.report.chapters import calibration, curves, embedding, errors, fidelity, gradients, temperature, toy
+from distill.report.looks import FAINT, GRID, INK, PAPER, look_of
 from distill.report.page.inline import inlined, standalone
 from distill.report.page.markup import chapter
 from distill.report.place import PAGE, check_place, write_files
-from distill.report.subjects import Compared, Images, compared
+from distill.report.subjects import Compared, Found, Images, compared
 from distill.report.writing import report_files
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -266,3 +268,34 @@ def test_an_edited_record_removes_nothing_elsewhere(tmp_path: Path) -> None:
     (folder / "report.json").write_text(json.dumps({"subject": "aaaa", "files": ["../precious", "/etc/passwd", 3]}))
     write_files(folder, {PAGE: "two"}, record={"subject": "aaaa"})
     assert (tmp_path / "precious").read_text() == "x"
+
+
+def test_gradients_recorded_by_training_take_the_place_of_those_measured_now(
+    whole: Compared, make_run: Callable[..., Found]
+) -> None:
+    norms = [(0.5, 12.0), (0.4, None), (0.25, 3.0)]
+    run = make_run("eeee", loss="zscore_kd", terms=("ce", "kd"))
+    lines = [
+        {**line, "gradient_norms": {"ce": ce, "kd": kd}} for line, (ce, kd) in zip(run.history, norms, strict=True)
+    ]
+    again = compared(
+        replace(run, history=tuple(lines), gradients=whole.run.found.gradients),
+        [each.found for each in whole.against],
+        None,
+        images=None,
+    )
+    made = gradients.chapter(again)
+    by_epoch, at_the_end = [each for each in made.blocks if isinstance(each, Figure)]
+    assert by_epoch.name == "gradient_norms"
+    assert by_epoch.numbers == {
+        "runs": {"zscore_kd": {"epoch": [1, 2, 3], "terms": {"ce": [0.5, 0.4, 0.25], "kd": [12.0, None, 3.0]}}}
+    }
+    assert "zscore_kd kd from 12 to 3" in by_epoch.alt
+    assert look_of("zscore_kd").colour.lower() in by_epoch.svg.lower()
+    assert "norm of the gradient" in by_epoch.svg
+    assert at_the_end.name == "gradients"
+    assert set(at_the_end.numbers["runs"]) == {"ce", "kd temperature=4"}
+    assert "Measured now" in at_the_end.caption
+    assert "Measured now" not in by_epoch.caption
+    (figure,) = [each for each in gradients.chapter(whole).blocks if isinstance(each, Figure)]
+    assert set(figure.numbers["runs"]) == {"ce", "kd temperature=4", "zscore_kd"}

@@ -133,6 +133,12 @@ def teacher() -> LiveTeacher:
 
 
 @pytest.fixture
+def ungraded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No gradients are measured between epochs: what is counted is the steps'."""
+    monkeypatch.setattr("distill.training.member.gradient_norms", lambda member: {})
+
+
+@pytest.fixture
 def lab(dataset) -> SimpleNamespace:
     """What the tests build members from."""
 

@@ -201,6 +201,7 @@ def test_a_member_that_is_not_finite_stops_alone(lab, teacher, recipe, capture, 
     assert (failure["epoch"], failure["step"], failure["term"]) == (at // 3 + 1, at % 3, "poison")
 
 
+@pytest.mark.usefixtures("ungraded")
 def test_the_teacher_is_asked_by_replay(lab, recipe, capture, teacher) -> None:
     calls = []
 

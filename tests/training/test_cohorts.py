@@ -78,6 +78,7 @@ def test_a_stop_while_one_catches_up_leaves_the_others_checkpoint_alone(lab, rec
     assert [(s["epoch"], s["step"]) for _, s, _ in behind.recorder.saved] == [(1, 1)]
 
 
+@pytest.mark.usefixtures("ungraded")
 def test_the_teacher_is_asked_once_for_a_shared_batch(lab, teacher) -> None:
     counting = Counting(teacher)
     losses = [lab.soft_targets(), lab.soft_targets(2.0), lab.soft_targets(2.0, zscore_kd)]
@@ -85,6 +86,7 @@ def test_the_teacher_is_asked_once_for_a_shared_batch(lab, teacher) -> None:
     assert counting.calls == 2 * lab.steps
 
 
+@pytest.mark.usefixtures("ungraded")
 def test_equal_teachers_are_one_and_streams_are_told_apart(lab, teacher) -> None:
     first, same, other = Counting(teacher), Counting(teacher), Counting(teacher, key="other")
     members = [
@@ -97,6 +99,7 @@ def test_equal_teachers_are_one_and_streams_are_told_apart(lab, teacher) -> None
     assert (first.calls, same.calls, other.calls) == (4 * lab.steps, 0, 2 * lab.steps)
 
 
+@pytest.mark.usefixtures("ungraded")
 def test_equal_streams_are_drawn_once(lab, monkeypatch: pytest.MonkeyPatch) -> None:
     members = [lab.member(), lab.member(student=lab.network(5)), lab.member(seed=2)]
     drawn = []

@@ -129,7 +129,14 @@ def test_every_epoch_is_recorded_and_the_last_ends_with_a_result(lab) -> None:
     lines = [json.loads(line) for line in done.lines]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     for line in lines:
-        assert set(line) == {"epoch", "train", "test", "learning_rate"}  # nothing that depends on the clock
+        assert set(line) == {
+            "epoch",
+            "train",
+            "test",
+            "learning_rate",
+            "gradient_norms",
+        }  # nothing that depends on the clock
+        assert set(line["gradient_norms"]) == {"ce"}
         assert set(line["train"]) == {"accuracy", "loss", "ce"}
         assert set(line["test"]) == {"correct", "count", "accuracy", "loss"}
     assert [timing["epoch"] for timing in done.timings] == [1, 2, 3]

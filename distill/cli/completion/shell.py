@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from distill.cli import VERBS, complete_config, complete_runs, published
+from distill.cli import VERBS, published
+from distill.cli.completion import configuration, runs
 from distill.cli.grammar import FINISHED, REFUSED, Option, default_runs_dir, nearest
 
 FILES, FOLDERS = ":files", ":folders"
@@ -122,7 +123,7 @@ def _options(verb: str) -> list[Option]:
 
 def _option_values(option: Option, words: Sequence[str]) -> Sequence[str]:
     if option.word == "--baseline":
-        return complete_runs.values(_runs_dir(words), "loss")
+        return runs.values(_runs_dir(words), "loss")
     if option.metavar == "DIR":
         return [FOLDERS]
     return [PLACES[option.word]] if option.word in PLACES else option.choices
@@ -131,19 +132,19 @@ def _option_values(option: Option, words: Sequence[str]) -> Sequence[str]:
 def _keys(verb: str, words: Sequence[str], typed: str) -> list[str]:
     """Keys with what follows them: `=`, or `.` where they hold others."""
     if verb == "train":
-        return complete_config.keys(words, typed, config_dir=_config_dir(words))
+        return configuration.keys(words, typed, config_dir=_config_dir(words))
     own = [f"{key}=" for key in _own_keys(verb, words)]
     if verb in ("models", "import"):
-        inside = complete_config.keys(words, typed, config_dir=_config_dir(words))
+        inside = configuration.keys(words, typed, config_dir=_config_dir(words))
         known = [*own, *(key for key in inside if key.startswith(("dataset.", "student.")) and key not in own)]
         wants_file = verb == "import" and all("=" in word or word.startswith("-") for word in words)
         return [FILES] if wants_file and not (typed and any(key.startswith(typed) for key in known)) else known
     if verb == "fill":
-        inside = complete_config.keys(_for_every_run(words), typed, config_dir=_config_dir(words))
+        inside = configuration.keys(_for_every_run(words), typed, config_dir=_config_dir(words))
         return own + [key for key in inside if "." in key and key not in own]
     if verb in ("evaluate", "export", "losses", "report", "bench") and not _takes_filters(verb, words):
         return own
-    return own + complete_runs.keys(_runs_dir(words), typed)
+    return own + runs.keys(_runs_dir(words), typed)
 
 
 def _for_every_run(words: Sequence[str]) -> list[str]:
@@ -166,7 +167,7 @@ def _values(verb: str, key: str, words: Sequence[str]) -> Sequence[str]:
     if key in PLACES:
         return [PLACES[key]]
     if key in RUNS:
-        return complete_runs.ids(_runs_dir(words))
+        return runs.ids(_runs_dir(words))
     if verb in ("evaluate", "report"):
         module = importlib.import_module(f"distill.cli.{verb}")
         choices: dict[str, Sequence[str]] = {**module.CHOICES, "engine.device": module.DEVICES}
@@ -176,13 +177,13 @@ def _values(verb: str, key: str, words: Sequence[str]) -> Sequence[str]:
     if verb == "export" and not _takes_filters(verb, words):
         return importlib.import_module("distill.cli.export").CHOICES.get(key, ())
     if verb in ("train", "models", "losses", "import", "bench"):
-        return complete_config.values(words, key, config_dir=_config_dir(words))
+        return configuration.values(words, key, config_dir=_config_dir(words))
     if verb in PUBLISHED and key in published.KEYS:
         chosen = next((word.partition("=")[2] for word in words if word.startswith("table=")), None)
         return published.choices(key, chosen, config_dir=_config_dir(words))
     if verb == "fill":
-        return complete_config.values(_for_every_run(words), key, config_dir=_config_dir(words))
-    return complete_runs.values(_runs_dir(words), key)
+        return configuration.values(_for_every_run(words), key, config_dir=_config_dir(words))
+    return runs.values(_runs_dir(words), key)
 
 
 def _runs_dir(words: Sequence[str]) -> Path:

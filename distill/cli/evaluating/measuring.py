@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from distill.cli.evaluating.measurement import Measured
 from distill.cli.grammar import UsageError
-from distill.cli.measurement import Measured
-from distill.cli.teaching import EVALUATION_BATCH, agrees
+from distill.cli.running.teacher import EVALUATION_BATCH, agrees
 from distill.compose.build import Refused
 from distill.compose.device import usable_device
 from distill.compose.plan import data_identity

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from distill.cli.cohort_size import fitting_size
 from distill.cli.filling.asked import Asked
 from distill.cli.filling.budget import Budget
 from distill.cli.filling.costs import Costs
@@ -15,9 +14,10 @@ from distill.cli.filling.jobs import Filling, Job, plan_cells
 from distill.cli.filling.order import groups, next_cohort, ready
 from distill.cli.filling.told import Remaining, open_jobs, plan_lines
 from distill.cli.grammar import BUSY, FAILED, FINISHED, REFUSED
-from distill.cli.jobs import Outcome, follow_plans
-from distill.cli.progress import Progress, duration
-from distill.cli.stopping import Interrupted, stop_when
+from distill.cli.running.cohort_size import fitting_size
+from distill.cli.running.jobs import Outcome, follow_plans
+from distill.cli.running.progress import Progress, duration
+from distill.cli.running.stopping import Interrupted, stop_when
 from distill.compose.plan import RunPlan
 from distill.compose.presets import Presets
 from distill.compose.source import epochs_asked

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Hashable, Sequence
 from enum import Enum
 
-from distill.cli.cohort import cohorts
 from distill.cli.filling.jobs import Job
+from distill.cli.running.cohort import cohorts
 from distill.compose.plan import RunPlan, teacher_identity
 from distill.runs.layout import FAILED, LAST, PREVIOUS, RESULT
 

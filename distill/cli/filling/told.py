@@ -7,7 +7,7 @@ from distill.cli.filling.asked import Asked
 from distill.cli.filling.costs import UNKNOWN, Costs
 from distill.cli.filling.jobs import STUDENT, Filling, Job
 from distill.cli.filling.order import State, state
-from distill.cli.progress import duration
+from distill.cli.running.progress import duration
 from distill.runs.layout import METRICS
 from distill.runs.lines import read_lines
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from distill.cli.grammar import UsageError
-from distill.cli.teaching import EVALUATION_BATCH
+from distill.cli.running.teacher import EVALUATION_BATCH
 from distill.data import EvaluationStream, ImageDataset
 from distill.training import Evaluation, evaluate
 

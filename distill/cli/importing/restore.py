@@ -12,8 +12,8 @@ from distill.cli.grammar import UsageError
 from distill.cli.importing.folder import locked, now, write_records
 from distill.cli.importing.measured import counted, measure
 from distill.cli.importing.parts import at_hand, located
-from distill.cli.stopping import Busy
-from distill.cli.teaching import agrees
+from distill.cli.running.stopping import Busy
+from distill.cli.running.teacher import agrees
 from distill.compose.identity import short_names
 from distill.compose.plan import data_identity
 from distill.compose.rebuild import Untrusted, rebuild_dataset, rebuild_network

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.cli.grammar import UsageError
-from distill.cli.headers import Header, read_header
-from distill.cli.observing import Observed, observe
+from distill.cli.listing.headers import Header, read_header
+from distill.cli.listing.needs import Observed, observe
 from distill.compose.build import Refused, sentences
 from distill.compose.check import UNRESOLVED, check_target, check_typed
 from distill.compose.composed import Composed

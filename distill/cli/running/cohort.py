@@ -7,8 +7,8 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from distill.cli.cohort_size import MOST, fitting_size
-from distill.cli.jobs import Outcome, plan_job, run_plans
+from distill.cli.running.cohort_size import MOST, fitting_size
+from distill.cli.running.jobs import Outcome, plan_job, run_plans
 from distill.compose.plan import RunPlan
 from distill.compose.source import epochs_asked
 

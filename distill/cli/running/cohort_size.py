@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from distill.cli.free_memory import free_bytes
-from distill.cli.teaching import EVALUATION_BATCH
+from distill.cli.running.free_memory import free_bytes
+from distill.cli.running.teacher import EVALUATION_BATCH
 from distill.compose.footprint import Footprint, footprint, shared_bytes
 from distill.compose.plan import RunPlan
 from distill.runs.layout import RESULT

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from distill.cli.carrying import CannotCarryOut, carrying, way
-from distill.cli.resuming import resume
-from distill.cli.stopping import Busy, Interrupted, RunFailed, stop_signals
-from distill.cli.tabling import choose_source
-from distill.cli.teaching import EVALUATION_BATCH, MeasuredTeacher, measured_teacher
+from distill.cli.running.engine import CannotCarryOut, carrying, way
+from distill.cli.running.resuming import resume
+from distill.cli.running.stopping import Busy, Interrupted, RunFailed, stop_signals
+from distill.cli.running.teacher import EVALUATION_BATCH, MeasuredTeacher, measured_teacher
+from distill.cli.running.teacher_table import choose_source
 from distill.compose.plan import RunPlan
 from distill.compose.rebuild import weights_of
 from distill.compose.source import epochs_asked, not_from_a_table, teacher_use

@@ -12,11 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from distill.cli import silence
-from distill.cli.execute import Console, Result, execute
 from distill.cli.grammar import BUSY, FAILED, FINISHED
-from distill.cli.job_device import spread
-from distill.cli.progress import Progress, duration
-from distill.cli.stopping import Busy, Interrupted
+from distill.cli.running.execute import Console, Result, execute
+from distill.cli.running.job_device import spread
+from distill.cli.running.progress import Progress, duration
+from distill.cli.running.stopping import Busy, Interrupted
 from distill.compose.composed import from_hydra
 from distill.compose.plan import RunPlan
 from distill.compose.preflight import Faults, preflight

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from distill.cli.execute import Console, execute
-from distill.cli.progress import Progress
-from distill.cli.stopping import Busy, RunFailed
+from distill.cli.running.execute import Console, execute
+from distill.cli.running.progress import Progress
+from distill.cli.running.stopping import Busy, RunFailed
 from distill.compose.plan import RunPlan
 from distill.compose.preflight import preflight
 from distill.compose.presets import Presets

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill.cli.tabling import ready_rows, table_file
+from distill.cli.running.teacher_table import ready_rows, table_file
 from distill.compose.plan import RunPlan
 from distill.compose.rebuild import load_into, rebuild_network
 from distill.compose.source import teacher_precision

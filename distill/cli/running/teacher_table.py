@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from distill.cli.progress import duration
-from distill.cli.stopping import Interrupted, RunFailed, stop_signals
+from distill.cli.running.progress import duration
+from distill.cli.running.stopping import Interrupted, RunFailed, stop_signals
 from distill.compose.plan import RunPlan
 from distill.compose.source import not_from_a_table, teacher_precision
 from distill.runs.files import StorageError

@@ -31,6 +31,20 @@ def _curve(lines: History, split: str) -> dict[str, Any]:
     }
 
 
+def gradient_norms(histories: Mapping[str, History]) -> dict[str, Any]:
+    """By epoch, of the runs that recorded them: the 2-norm of each weighted term's gradient over the student's weights.
+
+    None where a line lacks a number.
+    """
+    found = {}
+    for name, lines in histories.items():
+        terms = list(dict.fromkeys(key for line in lines for key in _part(line, "gradient_norms")))
+        if terms:
+            of = {term: [_part(line, "gradient_norms").get(term) for line in lines] for term in terms}
+            found[name] = {"epoch": [line.get("epoch") for line in lines], "terms": of}
+    return {"runs": found}
+
+
 def _part(line: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     part = line.get(key)
     return part if isinstance(part, Mapping) else {}

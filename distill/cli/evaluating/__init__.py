@@ -1,0 +1,1 @@
+"""What `distill evaluate` measures, and how it is laid out."""

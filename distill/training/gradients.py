@@ -1,0 +1,80 @@
+"""How hard each term of a loss pulls at the student, measured between two epochs."""
+
+import copy
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from distill.objectives import Objective
+from distill.training.forward import student_output
+from distill.training.randomness import OwnRandomness
+
+if TYPE_CHECKING:
+    from distill.training.member import Member
+
+_log = logging.getLogger(__name__)
+
+
+def gradient_norms(member: "Member") -> dict[str, float]:
+    """The 2-norm of each weighted term's gradient over the student's parameters, by the term's name.
+
+    Of the step that comes next: the first batch of the following epoch, in training mode, with the draws that this step
+    will make; after the last epoch, of the one that would come. It is carried out on copies, so the run goes on as if
+    nobody had asked. What a method learned (a projection, CTKD's temperature) or remembers (CRD's banks) is copied as
+    it stands; the norms are over the student alone, which for SimKD is the network that is trained in its place.
+
+    It costs one batch an epoch: a forward of student and teacher, and a backward for each term; for that time, memory
+    for student and objective once more. Waits for the device once.
+
+    Returns:
+        Nothing where student or objective cannot be copied, or asked out of turn: that must not end a run.
+    """
+    try:
+        return _measured(member)
+    except Exception as error:  # whatever a network or objective of the user's does: the run matters more
+        if member.epoch == 1:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            _log.info("%s: the gradients of its terms are not recorded (%s)", member.name, reason)
+        return {}
+
+
+def _measured(member: "Member") -> dict[str, float]:
+    student, objective = _copies(member)
+    draws = OwnRandomness(0, member.device)
+    draws.state = member.randomness.state
+    batch = next(member.stream.epoch(member.epoch + 1))
+    with draws:
+        told = None if member.teacher is None else member.teacher(batch)
+        output = student_output(student, batch, taps=member.taps, precision=member.precision)
+        terms = objective(output, told, batch, member.progress.clone())
+        parameters = [each for each in student.parameters() if each.requires_grad]
+        norms = torch.stack([_norm(term, parameters) for term in terms.values()])
+    return dict(zip(terms, norms.tolist(), strict=True))
+
+
+def _copies(member: "Member") -> tuple[nn.Module, Objective]:
+    """Student and objective, in one go: what they have in common, their copies have too.
+
+    What an objective merely points at in the teacher's network, which never changes, stays where it is.
+    """
+    own = {id(each) for module in (member.student, member.objective) for each in _parts(module)}
+    network = None if member.teacher is None else member.teacher.network
+    kept = {id(each): each for each in _parts(network) if id(each) not in own}
+    student, objective = copy.deepcopy((member.student, member.objective), kept)
+    return student.train(), objective.train()
+
+
+def _parts(module: nn.Module | None) -> list[object]:
+    return [] if module is None else [*module.modules(), *module.parameters(), *module.buffers()]
+
+
+def _norm(term: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """0-d, float64; 0 where the term does not reach the student."""
+    found: Sequence[Tensor | None] = ()
+    if term.requires_grad:
+        found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+    sizes = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in found if each is not None]
+    return torch.linalg.vector_norm(torch.stack(sizes)) if sizes else term.new_zeros((), dtype=torch.float64)

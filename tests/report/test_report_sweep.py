@@ -1,0 +1,233 @@
+"""The page of a sweep: its curves and maps are the finished runs', held-out and test never mixed."""
+
+import json
+import re
+import runpy
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pytest
+
+from distill.cli import report
+from distill.cli.grammar import FINISHED, REFUSED
+from distill.report.looks import look_of
+from distill.report.sweeps.preset import load_sweep, sweep_names
+
+ROOT = Path(__file__).resolve().parents[2]
+add_run = runpy.run_path(str(ROOT / "tests" / "tables" / "store_files.py"))["add_run"]
+Capture = pytest.CaptureFixture[str]
+KD = {1.0: (60.0, 62.0), 2.0: (65.0, 66.5), 4.0: (64.0, 64.5)}
+ZSCORE = {1.0: (66.0,), 2.0: (63.0,)}
+TESTED = (71.0, 71.5, 70.25)
+
+
+@pytest.fixture
+def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTILL_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def tried(runs_dir: Path, loss: str, grid: dict[Any, tuple[float, ...]], **run: Any) -> None:
+    for value, accuracies in grid.items():
+        overrides = value if isinstance(value, dict) else {"temperature": value}
+        for seed, accuracy in enumerate(accuracies, start=1):
+            add_run(runs_dir, loss=loss, seed=seed, overrides=overrides, accuracy=accuracy, **run)
+
+
+@pytest.fixture
+def store(runs_dir: Path) -> Path:
+    """Temperatures of kd (three, two seeds) and zscore_kd (two) on 5,000 images; kd's best on the test set."""
+    tried(runs_dir, "kd", KD, holdout=5000)
+    tried(runs_dir, "zscore_kd", ZSCORE, holdout=5000)
+    tried(runs_dir, "kd", {2.0: TESTED, 4.0: (99.0,)}, teacher={**TEACHER, "weights_sha256": "cc" * 32})
+    add_run(runs_dir, loss="ce", holdout=5000, accuracy=50.0)
+    add_run(runs_dir, loss="kd", overrides={"temperature": 8.0}, holdout=5000, accuracy=None, epochs_done=1)
+    return runs_dir
+
+
+TEACHER = {"run_id": "7eac4e700000", "accuracy": 97.0, "source": "live"}
+
+
+def panels(folder: Path, figure: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / f"figures/{figure}.json").read_text())["panels"]
+    return found
+
+
+def test_one_key_is_a_curve_for_each_method(store: Path, capsys: Capture) -> None:
+    assert report.main(["sweep=temperature"]) == FINISHED
+    folder = Path("report", "sweep-temperature")
+    assert capsys.readouterr().out == f"wrote {folder / 'index.html'}\n"
+    (panel,) = panels(folder, "tuning")
+    assert (panel["student"], panel["dataset"], panel["holdout"]) == ("resnet8", "digits", 5000)
+    kd, zscore = panel["curves"]
+    assert [cell["values"] for cell in kd["cells"]] == [[value] for value in KD]
+    for cell, accuracies in zip(kd["cells"], KD.values(), strict=True):
+        assert (cell["n"], cell["mean"]) == (2, pytest.approx(fmean(accuracies)))
+        assert cell["deviation"] == pytest.approx(stdev(accuracies))
+        assert cell["by_seed"] == {"1": accuracies[0], "2": accuracies[1]}
+        assert len(cell["runs"]) == 2
+    assert [cell["chosen"] for cell in kd["cells"]] == [False, True, False]
+    assert [(cell["mean"], cell["deviation"], cell["chosen"]) for cell in zscore["cells"]] == [
+        (66.0, None, True),
+        (63.0, None, False),
+    ]
+    assert not (folder / "figures/test.json").exists()  # two of three values on the test set are no grid
+    drawing = (folder / "figures/tuning.svg").read_text()
+    for words in ("accuracy on 5,000 held-out images, %", "loss.temperature", "kd, n = 2", "zscore_kd, n = 1"):
+        assert words in drawing, words
+    assert all(look_of(name).colour.lower() in drawing.lower() for name in ("kd", "zscore_kd"))
+
+
+def test_what_was_chosen_stands_beside_its_test_accuracy(store: Path) -> None:
+    assert report.main(["sweep=temperature", "--out", "page"]) == FINISHED
+    record = json.loads(Path("page/report.json").read_text())
+    assert record["subject"] == "sweep temperature"
+    kd, zscore = record["chosen"]
+    assert (kd["values"], kd["tried"], kd["held_out"]["mean"]) == ([2.0], 3, 65.75)
+    (tested,) = kd["test"]
+    assert tested["by_seed"] == {str(seed): value for seed, value in enumerate(TESTED, start=1)}
+    assert tested["mean"] == pytest.approx(fmean(TESTED))
+    assert (zscore["values"], zscore["tried"], zscore["test"]) == ([1.0], 2, [])
+    assert len(record["runs"]) == 6 + 2 + 3
+    page = Path("page/index.html").read_text()
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>(.*?)</tr>", page)]
+    assert ["kd", "resnet8", "digits", "2", "3", "65.75", "±", "1.06", "70.92", "±", "0.63", "3"] in rows
+    assert ["zscore_kd", "resnet8", "digits", "1", "2", "66.00", "(n=1)", "-", "0"] in rows
+    assert sum("chosen" in row and "held-out" in row for row in rows) == 2
+    assert "not given equal budgets" in page
+    assert "99.00" not in page
+    assert "http" not in page
+
+
+def test_a_grid_on_the_test_set_has_a_figure_of_its_own(store: Path) -> None:
+    tried(store, "kd", {1.0: (69.0,)}, teacher={**TEACHER, "weights_sha256": "cc" * 32})
+    assert report.main(["sweep=temperature", "loss=kd"]) == FINISHED
+    folder = Path("report", "sweep-temperature")
+    (panel,) = panels(folder, "test")
+    assert (panel["measured_on"], panel["holdout"]) == ("the test set", 0)
+    (curve,) = panel["curves"]
+    assert [cell["mean"] for cell in curve["cells"]] == [69.0, pytest.approx(fmean(TESTED)), 99.0]
+    assert [cell["chosen"] for cell in curve["cells"]] == [False, True, False]  # not the best there
+    (tuning,) = panels(folder, "tuning")
+    assert [each["label"] for each in tuning["curves"]] == ["kd"]
+    assert "accuracy on the test set, %" in (folder / "figures/test.svg").read_text()
+
+
+def test_two_keys_are_a_map_for_each_method(runs_dir: Path) -> None:
+    grid = {(t, w): 60.0 + t + w / 10 for t in (2.0, 3.0) for w in (3.0, 9.0)}
+    for (temperature, weight), accuracy in grid.items():
+        for seed in (1, 2):
+            add_run(
+                runs_dir,
+                loss="kd",
+                # the sweep meets values by which a preset has another's name
+                named="kd_w9_t2" if (temperature, weight) == (2.0, 9.0) else None,
+                overrides={"temperature": temperature, "kd_weight": weight},
+                seed=seed,
+                holdout=500,
+                accuracy=accuracy + seed,
+            )
+    assert report.main(["sweep=tau_weight"]) == FINISHED
+    ((curve,),) = (panel["curves"] for panel in panels(Path("report/sweep-tau_weight"), "tuning"))
+    assert curve["label"] == "kd"
+    assert {tuple(cell["values"]): cell["mean"] for cell in curve["cells"]} == {
+        key: pytest.approx(value + 1.5) for key, value in grid.items()
+    }
+    assert [cell["values"] for cell in curve["cells"] if cell["chosen"]] == [[3.0, 9.0]]
+    drawing = Path("report/sweep-tau_weight/figures/tuning.svg").read_text()
+    for words in ("65.40", "± 0.71", "loss.temperature", "loss.kd_weight", "accuracy on 500 held-out images, %"):
+        assert words in drawing, words
+
+
+def test_a_search_shows_what_it_proposed(runs_dir: Path) -> None:
+    proposals = {(1.5, 3.0): 60.0, (2.25, 0.75): 61.0, (7.5, 12.0): 63.0, (3.75, 9.5): 62.0, (5.0, 1.0): 59.0}
+    for (temperature, weight), accuracy in proposals.items():
+        overrides = {"temperature": temperature, "kd_weight": weight}
+        add_run(runs_dir, loss="kd", overrides=overrides, holdout=500, accuracy=accuracy)
+    assert report.main(["sweep=optuna"]) == FINISHED
+    data = json.loads(Path("report/sweep-optuna/figures/tuning.json").read_text())
+    assert data["keys"] == ["loss.temperature", "loss.kd_weight"]
+    assert data["logarithmic"] == ["loss.kd_weight"]
+    ((curve,),) = (panel["curves"] for panel in data["panels"])
+    assert {tuple(cell["values"]): cell["mean"] for cell in curve["cells"]} == proposals
+
+
+def test_alpha_is_read_from_the_weights_that_it_becomes(runs_dir: Path) -> None:
+    for alpha, accuracy in ((0.1, 60.0), (0.5, 61.0)):
+        overrides = {"ce_weight": round(1 - alpha, 3), "kd_weight": alpha}
+        add_run(runs_dir, loss="kd", overrides=overrides, holdout=500, accuracy=accuracy)
+    add_run(runs_dir, loss="kd", overrides={"ce_weight": 1.0, "kd_weight": 9.0}, holdout=500, accuracy=99.0)
+    assert report.main(["sweep=alpha"]) == FINISHED
+    ((curve,),) = (panel["curves"] for panel in panels(Path("report/sweep-alpha"), "tuning"))
+    assert [(cell["values"], cell["mean"]) for cell in curve["cells"]] == [([0.1], 60.0), ([0.5], 61.0)]
+
+
+def test_a_sweep_over_methods_is_a_row_for_each(runs_dir: Path) -> None:
+    for seed, accuracy in enumerate((60.0, 61.0), start=1):
+        add_run(runs_dir, loss="ce", seed=seed, accuracy=accuracy)
+        add_run(runs_dir, loss="zscore_kd", seed=seed, accuracy=accuracy + 5)
+        add_run(runs_dir, loss="kd", seed=seed, accuracy=accuracy + 1)  # not of the controls
+    assert report.main(["sweep=controls"]) == FINISHED
+    ((ce, zscore),) = (panel["curves"] for panel in panels(Path("report/sweep-controls"), "test"))
+    assert (ce["label"], ce["cells"][0]["mean"], ce["cells"][0]["n"]) == ("ce", 60.5, 2)
+    assert (zscore["label"], zscore["cells"][0]["mean"]) == ("zscore_kd", 65.5)
+
+
+def test_curves_that_differ_in_more_are_never_one(runs_dir: Path) -> None:
+    tried(runs_dir, "kd", {1.0: (60.0,), 2.0: (61.0,)}, holdout=500)
+    tried(runs_dir, "kd", {1.0: (70.0,), 2.0: (71.0,)}, holdout=500, recipe_overrides={"epochs": 20})
+    tried(runs_dir, "kd", {1.0: (80.0,), 2.0: (81.0,)}, holdout=500, student="resnet20")
+    assert report.main(["sweep=temperature"]) == FINISHED
+    found = panels(Path("report/sweep-temperature"), "tuning")
+    assert [(each["student"], len(each["curves"])) for each in found] == [("resnet20", 1), ("resnet8", 2)]
+    assert {each["label"] for each in found[1]["curves"]} == {"kd, epochs=10", "kd, epochs=20"}
+    assert report.main(["sweep=temperature", "recipe.epochs=20"]) == FINISHED
+    ((curve,),) = (panel["curves"] for panel in panels(Path("report/sweep-temperature"), "tuning"))
+    assert [cell["mean"] for cell in curve["cells"]] == [70.0, 71.0]
+
+
+def test_nothing_to_show_is_one_sentence(runs_dir: Path, capsys: Capture) -> None:
+    assert report.main(["sweep=temperature"]) == FINISHED
+    assert capsys.readouterr().out == f"no runs in {runs_dir}: `distill train` makes one\n"
+    add_run(runs_dir, loss="kd", accuracy=70.0)
+    assert report.main(["sweep=temperature"]) == FINISHED
+    assert capsys.readouterr().out == (
+        f"{runs_dir} lacks two finished runs of one method that differ in loss.temperature: "
+        "`distill train sweep=temperature` makes them\n"
+    )
+    assert not Path("report").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["sweep=temperatur"], "sweep=temperatur does not exist: did you mean temperature?"),
+        (["sweep=temperature", "run=abc"], "unknown key 'run' in 'run=abc'"),
+        (["sweep=temperature", "loss.temperatur=2"], "no run has the key 'loss.temperatur'"),
+        (["sweep=temperature", "--out", "taken"], "--out taken is not empty and holds no report"),
+        (["sweep="], "sweep= needs a value"),
+    ],
+)
+def test_sweep_refusals(store: Path, capsys: Capture, words: list[str], sentence: str) -> None:
+    Path("taken").mkdir()
+    Path("taken/notes.txt").write_text("mine")
+    assert report.main(words) == REFUSED
+    told = capsys.readouterr()
+    assert sentence in told.err
+    assert told.out == ""
+    assert not Path("report").exists()
+
+
+def test_every_shipped_sweep_can_be_read_and_ones_own(tmp_path: Path) -> None:
+    keys = {name: load_sweep(name).keys for name in sweep_names()}
+    assert keys["tau_weight"] == keys["optuna"] == ("loss.temperature", "loss.kd_weight")
+    assert keys["controls"] == keys["seeds"] == keys["methods"] == ()
+    assert load_sweep("controls").losses == ("ce", "kd_w09_t2", "kd_w9_t2", "zscore_kd_w09", "zscore_kd")
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep/mine.yaml").write_text("# @package _global_\nsweep:\n  params:\n    recipe.epochs: 1,2\n")
+    (tmp_path / "sweep/empty.yaml").write_text("sweep: {}\n")
+    assert load_sweep("mine", config_dir=tmp_path).keys == ("recipe.epochs",)
+    with pytest.raises(ValueError, match=r"empty\.yaml varies nothing of its own"):
+        load_sweep("empty", config_dir=tmp_path)
