@@ -100,6 +100,8 @@ def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
     if all((job.directory / RESULT).is_file() for job in sweep.jobs):  # typed again: nothing to launch
         return summarise(run_plans(sweep.jobs, retry=command.retry))
     asked = epochs_asked([job] for job in sweep.jobs)
+    if sweep.plain:
+        return summarise([run_plans([job], retry=command.retry, asked=asked)[0] for job in sweep.jobs])
     run = partial(run_job, config_dir=command.config_dir, retry=command.retry, asked=asked)
     try:
         returned = presets.hydra.multirun("train", run, sweep.overrides, with_log_configuration=False)

@@ -20,6 +20,7 @@ HOLDOUT = "dataset.holdout"
 class Sweep:
     """All jobs of one command, and the overrides with which Hydra's sweeper makes the same jobs again.
 
+    `plain`: nothing is said to Hydra itself, so the jobs may as well be run as they are, one after the other.
     With a `selection` they are trained without its held-out images, and it says what follows; with a `search` they
     are what its trials change, and are not trained as they are.
     """
@@ -27,6 +28,7 @@ class Sweep:
     jobs: list[RunPlan]
     overrides: list[str]
     multirun: bool
+    plain: bool
     selection: Selection | None = None
     search: Search | None = None
 
@@ -87,19 +89,19 @@ def prepare(
     if absent:
         plans = [preflight(job, presets) for job in composed]
     texts = [presets.text(o) for o in parsed]
+    plain = _is_plain(texts, base)
     node = (base.config.get("sweep") or {}) if multirun else {}
     if node.get("select"):
-        sweep = _tuned(node["select"], plans, jobs, texts, presets)
+        sweep = _tuned(node["select"], Sweep(plans, texts, True, plain), jobs, presets)
         return presets, _searched(node["search"], sweep, jobs, base, presets) if node.get("search") else sweep
     if node.get("search"):
         raise Faults(["sweep.search has nothing to judge its trials by: set sweep.select={holdout: 0.1, seeds: 4}"])
-    return presets, Sweep(plans, texts, multirun)
+    return presets, Sweep(plans, texts, multirun, plain)
 
 
-def _tuned(
-    select: Mapping[str, Any], plans: list[RunPlan], jobs: list[list[str]], texts: list[str], presets: Presets
-) -> Sweep:
+def _tuned(select: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], presets: Presets) -> Sweep:
     """The same jobs without the images on which the best are chosen; all have passed with them already."""
+    plans, texts = sweep.jobs, sweep.overrides
     typed = any(text.lstrip("+").startswith(f"{HOLDOUT}=") for text in texts)
     holdouts = {plan.dataset.holdout for plan in plans}
     try:
@@ -118,7 +120,7 @@ def _tuned(
     fixed, cells = cells_of(jobs, presets)
     fixed = tuple(text for text in fixed if not text.lstrip("+").startswith(f"{HOLDOUT}="))
     final = (*fixed, f"++{HOLDOUT}=0", "++sweep.select=null", "++sweep.search=null")
-    return Sweep(plans, texts, True, Selection(holdout, seeds, final, cells))
+    return replace(sweep, jobs=plans, overrides=texts, selection=Selection(holdout, seeds, final, cells))
 
 
 def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base: Composed, presets: Presets) -> Sweep:
@@ -131,7 +133,7 @@ def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base
         faults.append(
             "a search proposes values itself and takes one seed: sweep over groups only, e.g. loss=kd,zscore_kd"
         )
-    if not str(base.launching.get("launcher", {}).get("_target_", "BasicLauncher")).endswith("BasicLauncher"):
+    if not _is_basic(base, "launcher"):
         faults.append("a search runs its trials one after the other: leave hydra/launcher out")
     if find_spec("optuna") is None:
         faults.append("sweep.search needs the package optuna: pip install 'distill[optuna]'")
@@ -148,6 +150,17 @@ def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base
     if faults:
         raise Faults(faults)
     return replace(sweep, search=Search(node["trials"], node["seed"], space, bases))
+
+
+def _is_plain(texts: Sequence[str], base: Composed) -> bool:
+    """Whether Hydra would run the jobs as they are, in their order: its own launcher and sweeper, and no word to it."""
+    told = any(text.lstrip("+~").startswith("hydra") for text in texts)
+    return _is_basic(base, "launcher") and _is_basic(base, "sweeper") and not told
+
+
+def _is_basic(base: Composed, part: str) -> bool:
+    target = str(base.launching.get(part, {}).get("_target_", ""))
+    return target.split(".")[-1].startswith("Basic")
 
 
 def _launcher_faults(job: Composed, base: Composed) -> list[str]:
