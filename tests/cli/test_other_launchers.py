@@ -107,7 +107,7 @@ def test_a_launcher_that_lost_a_process_is_a_sentence(
         raise RuntimeError("A worker process was terminated.\nAnd much more.")
 
     monkeypatch.setattr(Hydra, "multirun", dying)
-    assert main(["train", "-m", *TINY, "loss=ce", "seed=1,2"]) == 1
+    assert main(["train", "-m", *TINY, "loss=ce", "seed=1,2", "hydra/launcher=basic"]) == 1
     told = capsys.readouterr()
     assert told.err == "the launcher gave up: RuntimeError: A worker process was terminated.\n"
     assert "1 of 2 runs finished" in told.out
