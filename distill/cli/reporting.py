@@ -13,9 +13,9 @@ from distill.cli.grammar import UsageError
 from distill.compose.build import Refused
 from distill.compose.device import usable_device
 from distill.compose.gradients import term_gradients
-from distill.compose.plan import data_identity
 from distill.compose.rebuild import Untrusted, rebuild_dataset, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
+from distill.exports.sample import unlike
 from distill.report.finding import has_weights
 from distill.report.numbers.embedding import shown_images
 from distill.report.place import write_files
@@ -23,7 +23,6 @@ from distill.report.subjects import Answers, Found, Images, compared
 from distill.report.writing import record as as_record
 from distill.report.writing import report_files
 from distill.runs.files import StorageError, read_json
-from distill.runs.identity import canonical
 from distill.runs.layout import METRICS, PROVENANCE
 from distill.runs.lines import read_lines
 from distill.runs.store import RunRecord
@@ -107,28 +106,12 @@ def _dataset(record: RunRecord, asked: Asked) -> tuple[ImageDataset | None, str]
     """The run's data, else None with the reason. Refused where the user named their place."""
     try:
         dataset = rebuild_dataset(record, asked.places[record.run_id])
-        reason = _unlike(record, dataset)
+        reason = unlike(record, dataset)
     except Refused as refused:
         dataset, reason = None, f"its data are not at hand: {refused.faults[0]}"
     if reason and asked.insist:
         raise Refused([f"{record.path}: {reason}"])
     return (None, reason) if reason else (dataset, "")
-
-
-def _unlike(record: RunRecord, dataset: ImageDataset) -> str:
-    """Why these data are not the run's; empty where they are, or nobody knows."""
-    assert record.result is not None
-    classes = record.result["classes"]
-    if dataset.num_classes != classes:
-        return f"the data have {dataset.num_classes} classes where it tells {classes} apart"
-    recorded = record.identity.get("data")
-    if not isinstance(recorded, Mapping) or recorded.get("train") is None:  # imported where the data were not at hand
-        return ""
-    try:
-        same = canonical(recorded) == canonical(data_identity(dataset))
-    except ValueError:  # edited by hand
-        same = False
-    return "" if same else "the data are not those it was trained on: set dataset.npz or dataset.root"
 
 
 def _images(dataset: ImageDataset) -> Images:

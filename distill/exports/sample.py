@@ -54,7 +54,7 @@ def find_sample(record: RunRecord, places: Mapping[str, Any], *, asked: bool) ->
     assert record.result is not None
     try:
         dataset = rebuild_dataset(record, places)
-        reason = _unlike(record, dataset)
+        reason = unlike(record, dataset)
     except Refused as refused:
         dataset, reason = None, refused.faults[0]
     if dataset is not None and not reason:
@@ -68,7 +68,7 @@ def find_sample(record: RunRecord, places: Mapping[str, Any], *, asked: bool) ->
     return Sample(torch.randn(IMAGES, 3, size, size, generator=random), reason=reason)
 
 
-def _unlike(record: RunRecord, dataset: ImageDataset) -> str:
+def unlike(record: RunRecord, dataset: ImageDataset) -> str:
     """Why these data are not the run's; empty where they are."""
     assert record.result is not None
     classes = record.result["classes"]
