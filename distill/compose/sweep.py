@@ -89,14 +89,19 @@ def prepare(
     if absent:
         plans = [preflight(job, presets) for job in composed]
     texts = [presets.text(o) for o in parsed]
-    plain = _is_plain(texts, base)
-    node = (base.config.get("sweep") or {}) if multirun else {}
+    sweep = Sweep(plans, texts, multirun, _is_plain(texts, base))
+    return presets, _as_asked(sweep, jobs, base, presets) if multirun else sweep
+
+
+def _as_asked(sweep: Sweep, jobs: list[list[str]], base: Composed, presets: Presets) -> Sweep:
+    """The sweep as its preset wants it: run as it is, tuned over its grid, or searched."""
+    node = base.config.get("sweep") or {}
     if node.get("select"):
-        sweep = _tuned(node["select"], Sweep(plans, texts, True, plain), jobs, presets)
-        return presets, _searched(node["search"], sweep, jobs, base, presets) if node.get("search") else sweep
+        tuned = _tuned(node["select"], sweep, jobs, presets)
+        return _searched(node["search"], tuned, jobs, base, presets) if node.get("search") else tuned
     if node.get("search"):
         raise Faults(["sweep.search has nothing to judge its trials by: set sweep.select={holdout: 0.1, seeds: 4}"])
-    return presets, Sweep(plans, texts, multirun, plain)
+    return sweep
 
 
 def _tuned(select: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], presets: Presets) -> Sweep:

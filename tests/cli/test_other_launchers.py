@@ -136,7 +136,7 @@ class Sweeps:
 def sweep(request: pytest.FixtureRequest, tmp_path: Path) -> Sweeps:
     plugin = LAUNCHERS[request.param]
     if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
-        pytest.skip(f"needs the launcher {request.param}: pip install 'distill[sweep]'")
+        pytest.skip(f"needs the launcher {request.param}: pip install 'distill[launchers]'")
     return Sweeps(tmp_path, request.param)
 
 
