@@ -21,8 +21,7 @@ from distill.cli.grammar import (
     deliver,
     nearest,
     parse,
-    refuse,
-    wants_help,
+    run_verb,
 )
 
 if TYPE_CHECKING:
@@ -86,13 +85,8 @@ CHOICES = {"precision": ("fp32", "bf16", "auto"), "rows": ROWS, "engine.device":
 
 def main(argv: list[str]) -> int:
     """Run `distill bench` with the words after the verb; return the exit code."""
-    if wants_help(argv):
-        print(HELP, end="")
-        return FINISHED
     try:
-        return _bench(argv)
-    except UsageError as error:
-        return refuse(error)
+        return run_verb(argv, _bench, help_text=HELP)
     except KeyboardInterrupt:
         print("stopped: nothing was kept", file=sys.stderr)
         return FAILED

@@ -12,14 +12,11 @@ from distill.cli.grammar import (
     FORMAT,
     OUT,
     CommandLine,
-    UsageError,
     deliver,
     nearest,
     parse,
-    refuse,
-    wants_help,
+    run_verb,
 )
-from distill.runs.files import StorageError
 from distill.tables.filters import Selection
 
 HELP = """\
@@ -63,16 +60,7 @@ DEVICES = ("auto", "cpu", "cuda")  # for completion: torch knows more, cuda:1 am
 
 def main(argv: list[str]) -> int:
     """Run `distill evaluate` with the words after the verb; return the exit code."""
-    if wants_help(argv):
-        print(HELP, end="")
-        return FINISHED
-    try:
-        return _evaluate(argv)
-    except UsageError as error:
-        return refuse(error)
-    except StorageError as error:
-        print(error, file=sys.stderr)
-        return FAILED
+    return run_verb(argv, _evaluate, help_text=HELP)
 
 
 def _evaluate(argv: Sequence[str]) -> int:

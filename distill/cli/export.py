@@ -14,14 +14,12 @@ from distill.cli.grammar import (
     UsageError,
     nearest,
     parse,
-    refuse,
+    run_verb,
     select,
-    wants_help,
 )
 from distill.exports.folder import check_place
 from distill.exports.forms import EXTRA, FORMS
 from distill.exports.results import Kept, keep, with_teachers
-from distill.runs.files import StorageError
 from distill.runs.occupied import size_of
 from distill.tables.filters import FILTERS, Selection
 
@@ -80,16 +78,8 @@ WEIGHTS = "safetensors"
 
 def main(argv: list[str]) -> int:
     """Run `distill export` with the words after the verb; return the exit code."""
-    if wants_help(argv):
-        print(HELP, end="")
-        return FINISHED
-    try:
-        return _export_results(argv) if RESULTS.word in argv else _export(argv)
-    except UsageError as error:
-        return refuse(error)
-    except StorageError as error:
-        print(error, file=sys.stderr)
-        return FAILED
+    work = _export_results if RESULTS.word in argv else _export
+    return run_verb(argv, work, help_text=HELP)
 
 
 def _export(argv: Sequence[str]) -> int:

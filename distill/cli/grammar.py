@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -216,6 +216,20 @@ def select(line: CommandLine) -> Selection:
         line.faults.append(f"no run has the key {each.key!r} of '{each}': {nearest(each.key, keys)}")
     line.check()
     return Selection(line.runs_dir, tuple(records), tuple(asked))
+
+
+def run_verb(argv: Sequence[str], work: Callable[[Sequence[str]], int], *, help_text: str) -> int:
+    """Print a verb's help or do its `work`; returns the exit code. What is wrong with the line or the store is told."""
+    if wants_help(argv):
+        print(help_text, end="")
+        return FINISHED
+    try:
+        return work(argv)
+    except UsageError as error:
+        return refuse(error)
+    except StorageError as error:
+        print(error, file=sys.stderr)
+        return FAILED
 
 
 def refuse(error: UsageError) -> int:

@@ -13,16 +13,12 @@ from distill.cli import import_from_here
 from distill.cli.grammar import (
     BUSY,
     CONFIG_DIR,
-    FAILED,
     FINISHED,
     CommandLine,
-    UsageError,
     nearest,
     parse,
-    refuse,
-    wants_help,
+    run_verb,
 )
-from distill.runs.files import StorageError
 
 HELP = """\
 distill import FILE student=NAME dataset=NAME [key=value ...]     make a finished run of weights from elsewhere
@@ -74,16 +70,7 @@ GROUPS = ("student", "dataset")
 
 def main(argv: list[str]) -> int:
     """Run `distill import` with the words after the verb; return the exit code."""
-    if wants_help(argv):
-        print(HELP, end="")
-        return FINISHED
-    try:
-        return _import(read(argv))
-    except UsageError as error:
-        return refuse(error)
-    except StorageError as error:
-        print(error, file=sys.stderr)
-        return FAILED
+    return run_verb(argv, lambda words: _import(read(words)), help_text=HELP)
 
 
 def _import(line: CommandLine) -> int:

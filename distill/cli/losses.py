@@ -8,11 +8,9 @@ from distill.cli.grammar import (
     FINISHED,
     FORMAT,
     OUT,
-    UsageError,
     deliver,
     parse,
-    refuse,
-    wants_help,
+    run_verb,
 )
 
 HELP = """\
@@ -55,13 +53,7 @@ OPTIONS = (FORMAT, OUT, CONFIG_DIR)
 
 def main(argv: list[str]) -> int:
     """Run `distill losses` with the words after the verb; return the exit code."""
-    if wants_help(argv):
-        print(HELP, end="")
-        return FINISHED
-    try:
-        return _losses(argv)
-    except UsageError as error:
-        return refuse(error)
+    return run_verb(argv, _losses, help_text=HELP)
 
 
 def _losses(argv: Sequence[str]) -> int:

@@ -9,12 +9,10 @@ from distill.cli.grammar import (
     FORMAT,
     OUT,
     Option,
-    UsageError,
     deliver,
     parse,
-    refuse,
+    run_verb,
     select,
-    wants_help,
 )
 from distill.runs.files import StorageError
 from distill.runs.occupied import remove_table, size_of, tables
@@ -60,13 +58,7 @@ exit codes: 0 done, also when there is nothing to list; 1 a table could not be r
 
 def main(argv: list[str]) -> int:
     """Run `distill ls` with the words after the verb; return the exit code."""
-    if wants_help(argv):
-        print(HELP, end="")
-        return FINISHED
-    try:
-        return _list(argv)
-    except UsageError as error:
-        return refuse(error)
+    return run_verb(argv, _list, help_text=HELP)
 
 
 def _list(argv: Sequence[str]) -> int:

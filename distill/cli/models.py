@@ -10,12 +10,10 @@ from distill.cli.grammar import (
     FORMAT,
     OUT,
     CommandLine,
-    UsageError,
     deliver,
     nearest,
     parse,
-    refuse,
-    wants_help,
+    run_verb,
 )
 
 HELP = """\
@@ -53,13 +51,7 @@ OPTIONS = (FORMAT, OUT, CONFIG_DIR)
 
 def main(argv: list[str]) -> int:
     """Run `distill models` with the words after the verb; return the exit code."""
-    if wants_help(argv):
-        print(HELP, end="")
-        return FINISHED
-    try:
-        return _models(argv)
-    except UsageError as error:
-        return refuse(error)
+    return run_verb(argv, _models, help_text=HELP)
 
 
 def _models(argv: Sequence[str]) -> int:

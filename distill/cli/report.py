@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,15 +10,13 @@ from distill.cli import import_from_here, published
 from distill.cli.chosen import changed_places
 from distill.cli.grammar import (
     CONFIG_DIR,
-    FAILED,
     FINISHED,
     CommandLine,
     Option,
     UsageError,
     nearest,
     parse,
-    refuse,
-    wants_help,
+    run_verb,
 )
 from distill.cli.report_sweep import report_sweep
 from distill.cli.report_table import report_table
@@ -85,16 +82,7 @@ EXTRA = 'pip install "distill[report]"'
 
 def main(argv: list[str]) -> int:
     """Run `distill report` with the words after the verb; return the exit code."""
-    if wants_help(argv):
-        print(HELP, end="")
-        return FINISHED
-    try:
-        return _report(argv)
-    except UsageError as error:
-        return refuse(error)
-    except StorageError as error:
-        print(error, file=sys.stderr)
-        return FAILED
+    return run_verb(argv, _report, help_text=HELP)
 
 
 def _report(argv: Sequence[str]) -> int:

@@ -16,9 +16,8 @@ from distill.cli.grammar import (
     deliver,
     nearest,
     parse,
-    refuse,
+    run_verb,
     select,
-    wants_help,
 )
 from distill.tables import records
 from distill.tables.filters import FILTERS
@@ -69,13 +68,7 @@ exit codes: 0 done, also when there is nothing to show; 2 refused
 
 def main(argv: list[str]) -> int:
     """Run `distill table` with the words after the verb; return the exit code."""
-    if wants_help(argv):
-        print(HELP, end="")
-        return FINISHED
-    try:
-        return _table(argv)
-    except UsageError as error:
-        return refuse(error)
+    return run_verb(argv, _table, help_text=HELP)
 
 
 def _table(argv: Sequence[str]) -> int:
