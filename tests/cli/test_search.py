@@ -94,8 +94,25 @@ def test_a_poor_trial_ends_early(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     states = [trial.state.name for trial in trials()]
     assert states == ["COMPLETE", "PRUNED", "COMPLETE"]
     told = capsys.readouterr().out
-    assert "loss=kd: 2 trials finished, 1 ended early" in told.replace("the search: ", "loss=kd: ")
+    assert "the search: 2 trials finished, 1 ended early" in told
     assert sorted(run.status for run in students(holdout=True)) == ["finished", "finished", "unfinished"]
+
+
+def test_a_point_that_is_refused_between_sound_ends_fails_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preflight = optimise.preflight
+    refused = iter([True])
+
+    def once(*words: Any) -> Any:
+        if next(refused, False):
+            raise optimise.Faults(["temperature must not be so: change it"])
+        return preflight(*words)
+
+    monkeypatch.setattr(optimise, "preflight", once)
+    assert main(LINE.split()) == 0
+    assert [trial.state.name for trial in trials()] == ["FAIL", "COMPLETE"]
+    assert "temperature must not be so: change it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

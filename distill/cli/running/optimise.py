@@ -10,7 +10,7 @@ from distill.cli.running.execute import Console, execute
 from distill.cli.running.progress import Progress
 from distill.cli.running.stopping import Busy, RunFailed
 from distill.compose.plan import RunPlan
-from distill.compose.preflight import preflight
+from distill.compose.preflight import Faults, preflight
 from distill.compose.presets import Presets
 from distill.compose.search import Choice, Interval, Search, override
 from distill.compose.selection import Cell, Chosen
@@ -83,8 +83,8 @@ def _one_trial(study: "optuna.Study", search: Search, base: list[str], presets: 
     trial = study.ask()
     proposed = [override(each.key, _suggested(trial, each)) for each in search.space]
     print(f"trial {trial.number}: {' '.join(text.lstrip('+') for text in proposed)}", flush=True)
-    plan = preflight(presets.compose([*base, *proposed]), presets)
     try:
+        plan = preflight(presets.compose([*base, *proposed]), presets)
         console = Console(partial(print, flush=True), Reporting(trial, plan.directory.name))
         (ending,) = execute([plan], console, retry=retry)
         if isinstance(ending, RunFailed):
@@ -94,6 +94,9 @@ def _one_trial(study: "optuna.Study", search: Search, base: list[str], presets: 
             raise ending
         else:
             study.tell(trial, ending["last"]["accuracy"])
+    except Faults as faults:  # the ends of the space were sound, this point is not
+        print(faults, flush=True)
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
     except optuna.TrialPruned:
         print(f"trial {trial.number} ended early: it is behind the median of those before it", flush=True)
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
