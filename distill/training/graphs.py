@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -40,6 +41,18 @@ class CudaLane:
     def capture(self, work: Work) -> Work:
         """The graph's `replay`; call it inside the lane."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            work()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                work()
+        except RuntimeError as error:
+            self._leave_pool()
+            # that a broken capture cannot be ended hides what broke it
+            raise (error.__context__ if isinstance(error.__context__, RuntimeError) else error) from None
         return graph.replay
+
+    def _leave_pool(self) -> None:
+        """Some versions of torch leave the allocator in the pool of a capture that failed; no other can begin then."""
+        leave = getattr(torch._C, "_cuda_endAllocateToPool", None)
+        if leave is not None:
+            with suppress(RuntimeError):  # where torch has seen to it itself
+                leave(self._stream.device_index, self._pool)

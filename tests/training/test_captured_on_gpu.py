@@ -178,8 +178,11 @@ def test_a_capture_that_fails_leaves_a_member_that_trains(make) -> None:
     declined: list[str] = []
     fit([ours], watch=Silent(), engine=Captured(partial(CudaLane, ours.device), declined=declined.append))
     assert len(declined) == 2  # the full batch and the remainder
+    assert "allocat" not in "".join(declined)  # the second for its own reason, not for what the first left behind
     assert ours.captured_steps == 0
     assert_close(ours, eager)
+    captured(after := make("kd"))
+    assert after.captured_steps == STEPS
 
 
 def test_evaluation_is_captured(make) -> None:
