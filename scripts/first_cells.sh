@@ -4,7 +4,7 @@
 #   DATA=cifar100.npz OUT=out scripts/first_cells.sh tests bench teacher cells checks keep
 #
 #   tests    the tests marked gpu
-#   bench    what a step costs: peer, eager, compiled, captured; cohorts of 1, 4, 8; a whole run told from some epochs
+#   bench    launches and time of a step: peer, eager, compiled, captured, cohorts; a whole run told from some epochs
 #   teacher  trains the teacher, keeps its weights as fp16 and takes them back from there: that is the teacher from now on
 #   cells    fills the table's column, the most informative cell first, until BUDGET
 #   checks   one cell again with the live teacher, and one with the student in fp32 under the same teacher
@@ -19,7 +19,7 @@ set -euo pipefail
 : "${OUT:=out}" "${RUNS:=runs/first_cells}" "${DATA=}" "${BUDGET:=9m}" "${SEEDS:=2}"
 : "${TABLE:=cifar100_same}" "${COLUMN:=resnet32x4_resnet8x4}" "${TEACHER:=resnet32x4}" "${STUDENT:=resnet8x4}"
 : "${DATASET:=cifar100}" "${RECIPE:=cifar}" "${PRECISION:=auto}" "${CONFIGS=}" "${CHECKED:=zscore_kd}"
-: "${ROWS=ce,kd,zscore_kd,kd_w9_t2,kd_w09_t2,zscore_kd_w09}" "${BENCH=rows=step,teacher,student,compile,cohort,run,table}"
+: "${ROWS=ce,kd,zscore_kd,kd_w9_t2,kd_w09_t2,zscore_kd_w09}" "${BENCH=rows=kernels,step,teacher,student,compile,cohort,run,table}"
 : "${DISTILL:=distill}" "${PYTEST:=pytest}"
 
 mkdir -p "$OUT"

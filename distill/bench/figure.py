@@ -12,7 +12,7 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Figure:
-    """`ours` and `peer` are what one `unit` cost, round by round, in `quantity` (seconds or bytes).
+    """`ours` and `peer` are what one `unit` cost, round by round, in `quantity` (seconds, bytes or launches).
 
     Without a peer there is no ratio, and what is of interest is the cost itself. `preparation` are seconds spent before
     the first window (compiling, capturing), which are in no figure.

@@ -39,8 +39,8 @@ the same run; where one fails, the figure is not shown. Images are generated: no
 what is measured
   experiment=NAME           the pair and its recipe (default: cifar100/resnet20_resnet8)
   precision=fp32|bf16|auto  ours (default: auto, bf16 where the hardware multiplies it); the peer's is fp32
-  rows=data,step,...        of data teacher student step compile cohort evaluation epoch memory work run table
-                            (default: all but run and table, which belong on a GPU: a run's 50,000 images)
+  rows=data,step,...        of data teacher student step compile cohort evaluation epoch memory work run table kernels
+                            (default: on a CPU all but the last three: whole runs, and what is launched on a GPU)
   engine.device=auto|cpu|cuda
   --config-dir DIR          experiments of your own in DIR/experiment
 
@@ -73,8 +73,9 @@ ROWS = (
     "work",
     "run",
     "table",
+    "kernels",
 )
-OF_A_GPU = ("run", "table")
+OF_A_GPU = ("run", "table", "kernels")
 EXPERIMENT = "cifar100/resnet20_resnet8"
 COUNTS = {"rounds": 1, "steps": 1, "images": 100}  # at least
 KEYS = ("experiment", "precision", "rows", *COUNTS, "engine.device", "runs_dir")

@@ -93,6 +93,8 @@ def _amount(value: float | None, figure: Figure) -> str:
         return "-"
     if figure.quantity == "bytes":
         return size_of(int(value))
+    if figure.quantity == "launches":
+        return f"{value:.4g}/{figure.unit}"
     scale, unit = next(((scale, unit) for scale, unit in SCALES if value >= scale), SCALES[-1])
     return f"{value / scale:.3g} {unit}/{figure.unit}"
 

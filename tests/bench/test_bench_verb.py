@@ -54,7 +54,7 @@ def test_the_rows_of_the_command_are_the_rows_there_are() -> None:
     assert set(verb.ROWS) == set(ROWS)
     line = verb.read([])
     assert verb.asked_rows(line, gpu=True) == list(verb.ROWS)
-    assert set(verb.ROWS) - set(verb.asked_rows(line, gpu=False)) == {"run", "table"}
+    assert set(verb.ROWS) - set(verb.asked_rows(line, gpu=False)) == {"run", "table", "kernels"}
     assert verb.asked_rows(verb.read(["rows=step,run,data"]), gpu=False) == ["data", "step", "run"]
     assert all(name in verb.HELP for name in verb.ROWS)
 

@@ -7,7 +7,8 @@ from distill.bench.lab import Lab
 from distill.bench.rounds import measure
 from distill.bench.rows.data import data_path
 from distill.bench.rows.epochs import epoch, evaluation, work
-from distill.bench.rows.group import Build
+from distill.bench.rows.group import Build, figures_of
+from distill.bench.rows.kernels import kernel_facts
 from distill.bench.rows.memory import peaks
 from distill.bench.rows.run import building, whole_runs
 from distill.bench.rows.steps import cohorts, compiled_distillation, distillation, student
@@ -23,19 +24,7 @@ def timed(build: Build) -> Row:
             group = build(lab, stack)
             variants = [group.peer, *(each.variant for each in group.ours)]
             costs = measure(variants, rounds=lab.sizes.rounds, warm_up=lab.sizes.warm_up, clock=lab.clock)
-        peer = tuple(costs[group.peer.name])
-        return [
-            Figure(
-                each.key,
-                each.label,
-                group.unit,
-                each.gates,
-                tuple(costs[each.variant.name]),
-                peer,
-                preparation=each.preparation,
-            )
-            for each in group.ours
-        ]
+        return figures_of(group, costs)
 
     return row
 
@@ -62,4 +51,5 @@ ROWS: dict[str, Row] = {
     "work": timed(work),
     "run": whole_runs,
     "table": building,
+    "kernels": kernel_facts,
 }

@@ -1,9 +1,10 @@
 """Figures measured together: one variant they are all compared with, and ours."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from distill.bench.figure import Figure
 from distill.bench.lab import Lab
 from distill.bench.rounds import Variant
 
@@ -30,3 +31,20 @@ class Group:
 
 
 Build = Callable[[Lab, ExitStack], Group]
+
+
+def figures_of(group: Group, costs: Mapping[str, Sequence[float]]) -> list[Figure]:
+    """The figures of ours, given what one unit of every variant cost in every round."""
+    peer = tuple(costs[group.peer.name])
+    return [
+        Figure(
+            each.key,
+            each.label,
+            group.unit,
+            each.gates,
+            tuple(costs[each.variant.name]),
+            peer,
+            preparation=each.preparation,
+        )
+        for each in group.ours
+    ]

@@ -8,7 +8,7 @@ from distill.bench.paused import PausedTraining
 from distill.bench.rounds import Variant
 from distill.bench.rows.group import Group, Ours
 from distill.teachers import Teacher
-from distill.training import Member, compiled
+from distill.training import Engine, Member, compiled
 
 LIVE = ("crops", "folded", "curve")
 TABLE = ("crops", "table", "curve")
@@ -84,10 +84,11 @@ def of_steps(
     stack: ExitStack,
     *,
     lab: Lab,
+    engine: Engine | None = None,
     around: AbstractContextManager[object] | None = None,
 ) -> Variant:
-    """Windows of a training, each an epoch without its evaluation."""
-    training = stack.enter_context(PausedTraining(members, engine=lab.engine(), around=around))
+    """Windows of a training, each an epoch without its evaluation; by the engine that a run here would have."""
+    training = stack.enter_context(PausedTraining(members, engine=engine or lab.engine(), around=around))
     begun = False
 
     def evaluate() -> None:
