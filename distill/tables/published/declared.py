@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 
 from distill.tables.published.loading import shipped
+from distill.tables.published.reader import parse
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
 TEACHER_RECIPE = "recipe@teacher.recipe"
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Node = dict[str, Any]
 
@@ -53,13 +53,13 @@ class Presets:
         config["teacher"]["loss"] = self.node("loss", "ce")
         config = _merged(config, body)
         for path, value in values:
-            _set(config, path, yaml.load(value, Loader=_Loader))
+            _set(config, path, value)
         config = _filled(config, config.get("pair") or {})
         teacher = config["teacher"]
         return Declared(
             dataset=config["dataset"],
             student=config["student"],
-            loss=config["loss"],
+            loss=_weighted(config["loss"]),
             recipe=config["recipe"],
             teacher=teacher.get("network") or {},
             teacher_loss=teacher["loss"],
@@ -110,8 +110,19 @@ class Presets:
             path = next((path for path in paths if path.is_file()), None)
             if path is None:
                 raise ValueError(f"{group}={option} does not exist: `distill train --help` lists the presets")
-            self._files[group, option] = yaml.load(path.read_bytes(), Loader=_Loader) or {}
+            self._files[group, option] = _read(path)
         return self._files[group, option]
+
+
+def _read(path: Path) -> Node:
+    """The content of a preset's file. Raises ValueError with a sentence where it is none."""
+    try:
+        content = parse(path.read_bytes()) or {}
+    except (yaml.YAMLError, OSError) as error:
+        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a mapping, got {type(content).__name__}")
+    return content
 
 
 def _overridden(entries: Sequence[Any]) -> Iterator[tuple[str, str]]:
@@ -128,11 +139,27 @@ def _merged(base: Node, over: Mapping[str, Any]) -> Node:
     return made
 
 
-def _set(config: Node, path: str, value: Any) -> None:
+def _set(config: Node, path: str, text: str) -> None:
+    """Put the value that `text` spells at a dotted path. Raises ValueError with a sentence where that cannot be."""
     *parents, last = path.lstrip("+").split(".")
+    try:
+        value = parse(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}={text} cannot be read: {str(error).splitlines()[0]}") from error
     for parent in parents:
         config = config.setdefault(parent, {})
+        if not isinstance(config, dict):
+            raise ValueError(f"{path}={text} sets a key inside of {parent}, which is a value: name {parent} itself")
     config[last] = value
+
+
+def _weighted(loss: Node) -> Node:
+    """The loss, and those inside it, with the two weights that `alpha` stands for, as runs record them."""
+    made = {key: _weighted(value) if isinstance(value, dict) else value for key, value in loss.items()}
+    alpha = made.pop("alpha", None)
+    if not isinstance(alpha, int | float):
+        return made
+    return made | {"ce_weight": float(f"{1.0 - alpha:.12g}"), "kd_weight": float(alpha)}
 
 
 def _filled(node: Any, pair: Mapping[str, Any]) -> Any:

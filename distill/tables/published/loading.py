@@ -21,10 +21,11 @@ from typing import Any
 import yaml
 
 from distill.tables.ordering import natural
+from distill.tables.published.checking import check_names, check_values
 from distill.tables.published.content import Cell, Column, Delta, PublishedTable, Row
+from distill.tables.published.reader import parse
 
 Node = Mapping[str, Any]
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 RULES = ("last", "best on test", "unknown")
 _TABLE = {"title", "source", "dataset", "recipe", "baseline", "overrides", "untrainable", "columns", "rows", "deltas"}
 _COLUMN = {"experiment", "teacher", "student", "teacher_accuracy", "student_accuracy", "learning_rate", "label"}
@@ -57,8 +58,7 @@ def load(name: str, *, config_dir: Path | None = None) -> PublishedTable:
     if path is None or not name:
         raise UnknownTable(f"table={name} does not exist: there are {', '.join(table_names(config_dir=config_dir))}")
     try:
-        content = yaml.load(path.read_bytes(), Loader=_Loader)
-        return _table(name, _known(content, _TABLE | {"note"}, "the table"))
+        return _table(name, _known(parse(path.read_bytes()), _TABLE | {"note"}, "the table"))
     except (yaml.YAMLError, OSError) as error:
         raise DamagedTable(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     except KeyError as error:
@@ -78,10 +78,15 @@ def _folders(config_dir: Path | None) -> list[Path]:
 
 
 def _table(name: str, content: Node) -> PublishedTable:
+    check_names(content["columns"], "column")
+    check_names(content["rows"], "row")
     columns = {key: _known(node, _COLUMN, f"column {key}") for key, node in content["columns"].items()}
     rows = {key: _known(node, _ROW, f"row {key}") for key, node in content["rows"].items()}
     cells = {(row, column): _cell(content, row, column) for column in columns for row in rows}
     baseline = _known(content.get("baseline") or {}, {"row", "column"}, "baseline")
+    for what, there in (("row", rows), ("column", columns)):
+        if baseline.get(what) not in (None, *there):
+            raise ValueError(f"baseline names the {what} {baseline[what]!r}, which the table has not")
     return PublishedTable(
         name=name,
         title=content["title"],
@@ -193,4 +198,5 @@ def _known(node: Any, keys: set[str], where: str) -> Node:
         raise ValueError(f"{where} must be a mapping, got {node!r}")
     if wrong := set(node) - keys:
         raise ValueError(f"{where} has no key {min(map(str, wrong))!r}: there are {', '.join(sorted(keys))}")
+    check_values(node, where)
     return node
