@@ -45,7 +45,7 @@ def report_table(line: CommandLine) -> Path:
     except ValueError as error:
         raise UsageError([f"table={asked.table.name}: {error}"]) from error
     told = None if runs_dir == default_runs_dir() else str(runs_dir)
-    view = View(compare(measured), asked.shown, asked.seeds, told)
+    view = View(compare(measured), asked.shown, asked.seeds, told, line.config_dir)
     used = {run.run_id for lines in measured.lines.values() for each in lines for run in each.runs}
     kept = {record.run_id: record for record in records if record.run_id in used}
 

@@ -115,7 +115,8 @@ def _published(line: CommandLine, asked: published.Asked) -> int:
         measured = measure(whole, selection.chosen, config_dir=line.config_dir)
     except ValueError as error:
         raise UsageError([f"table={whole.name}: {error}"]) from error
-    deliver(layouts(View(compare(measured), shown, asked.seeds, line.pairs.get("runs_dir"))), line)
+    view = View(compare(measured), shown, asked.seeds, line.pairs.get("runs_dir"), line.config_dir)
+    deliver(layouts(view), line)
     return FINISHED
 
 

@@ -120,6 +120,11 @@ def test_a_table_of_ones_own_and_a_damaged_one(store: Path, tmp_path: Path, caps
     assert main(["table=mine", "--config-dir", str(tmp_path), "--format", "json"]) == FINISHED
     (cell,) = json.loads(capsys.readouterr().out)["cells"]
     assert cell["lines"][0]["verdict"]["word"] == "reproduced"
+    given = f"runs_dir={store} --config-dir {tmp_path}"
+    assert main(["table=mine", f"--config-dir={tmp_path}", f"runs_dir={store}"]) == FINISHED
+    shown = capsys.readouterr().out
+    assert f"loss=kd seed=4 {given}  # about 60 min" in shown  # a preset of one's own is found there alone
+    assert f"`distill fill table=mine {given}` trains them" in shown
     text = (folder / "mine.yaml").read_text()
     for wrong, sentence in (
         (text.replace("[70.6]", "[70.6, 71]"), "published of row kd has 2 values for 1 columns"),

@@ -40,12 +40,12 @@ resnet56 -> resnet20  KD            4 student seeds, 1 teacher        72.10 (72.
 resnet56 -> resnet20  KD + Z-score  3 student seeds, 1 teacher        72.10 (72.34)  +0.15 [-0.51, +0.82]
 resnet56 -> resnet20  DKD           -                                             -                     -
 
-pair                  method        verdict                                        difference to KD
---------------------  ------------  -----------------------------------------  --------------------
-resnet56 -> resnet20  Student       cannot tell: no number of runs would tell  -1.39 [-1.81, -0.97]
-resnet56 -> resnet20  KD            reproduced                                             baseline
-resnet56 -> resnet20  KD + Z-score  cannot tell, 6 runs would                  +0.84 [+0.53, +1.15]
-resnet56 -> resnet20  DKD           -                                                             -
+pair                  method        verdict                                                             difference to KD
+--------------------  ------------  --------------------------------------------------------------  --------------------
+resnet56 -> resnet20  Student       cannot tell: no number of runs would, published noise is ±0.39  -1.39 [-1.81, -0.97]
+resnet56 -> resnet20  KD            reproduced                                                                  baseline
+resnet56 -> resnet20  KD + Z-score  cannot tell, 6 runs would                                       +0.84 [+0.53, +1.15]
+resnet56 -> resnet20  DKD           -                                                                                  -
 
 pair                  method                                      paired  p (Holm)
 --------------------  ------------  ------------------------------------  --------

@@ -114,13 +114,37 @@ def test_the_number_of_runs_that_would_tell_is_the_least_that_does() -> None:
 
 
 def test_no_number_of_runs_tells_against_a_published_number_that_is_noise_itself() -> None:
-    found = judged([71.4, 71.0, 71.6, 71.2], value=71.3, runs=1)
-    assert (found.word, found.runs, found.why) == ("cannot tell", None, "no number of runs would tell")
+    ours = [71.4, 71.0, 71.6, 71.2]
+    found = judged(ours, value=71.3, runs=1)
+    noise = stats.norm.ppf(0.975) * np.std(ours, ddof=1)
+    assert (found.word, found.runs) == ("cannot tell", None)
+    assert found.why == f"no number of runs would, published noise is ±{noise:.2f}"
+
+
+def test_no_number_of_runs_tells_between_two_readings_that_disagree() -> None:
+    found = judged(OURS, best=[value + 0.9 for value in OURS], epochs="unknown", runs=5)
+    assert (found.word, found.runs) == ("cannot tell", None)
+    assert found.why == "no number of runs would, last and best epoch disagree"
+
+
+def test_welchs_interval_may_grow_with_our_runs_and_its_number_is_still_the_least() -> None:
+    ours = [71.3, 70.7, 71.2, 70.8]
+
+    def decided(n: int) -> bool:
+        a, b = np.var(ours, ddof=1) / n, 0.1**2 / 2
+        half = stats.t.ppf(0.975, (a + b) ** 2 / (a**2 / (n - 1) + b**2)) * math.sqrt(a + b)
+        return 0.2 + half <= 0.5
+
+    assert [decided(n) for n in (4, 20, 30, 1000)] == [False, True, False, False]
+    found = judged(ours, value=70.8, runs=2, deviation=0.1)
+    assert (found.word, found.runs) == ("cannot tell", next(n for n in range(5, 1000) if decided(n)))
 
 
 def test_one_run_equal_seeds_and_no_best_epoch_tell_nothing() -> None:
     one = judged([75.0])
-    assert (one.word, one.difference, one.low, one.runs) == ("cannot tell", 4.0, None, 2)
+    # one run has no deviation that could say how many would tell
+    assert (one.word, one.difference, one.low, one.runs) == ("cannot tell", 4.0, None, None)
+    assert one.why == "one run has no deviation"
     assert judged([75.0, 75.0]).why == "equal seeds measure no chance"
     assert judged(OURS, epochs="best on test").why == "no best epoch was recorded"
     assert judge(Sample({1: 71.0}, None), replace(CELL, value=None), published_runs=None) is None

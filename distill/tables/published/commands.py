@@ -8,14 +8,14 @@ from distill.tables.published.content import Cell
 from distill.tables.published.measured import Line, Measured
 
 
-def command(cell: Cell, seeds: Sequence[int], *, beside: Line | None = None, runs_dir: str | None = None) -> str:
+def command(cell: Cell, seeds: Sequence[int], *, beside: Line | None = None, told: Sequence[str] = ()) -> str:
     """`distill train ...` for these seeds of a cell that can be trained.
 
-    `beside` is the line they are to join, so with its teacher and precision; `runs_dir` is one that was given by hand.
+    `beside` is the line they are to join, so with its teacher and precision; `told` are words that go with every
+    command about the table.
     """
     words = ["distill", "train", *(["-m"] if len(seeds) > 1 else []), *cell.overrides]
-    words += [*(_joining(beside) if beside else []), f"seed={','.join(map(str, seeds))}"]
-    words += [f"runs_dir={runs_dir}"] if runs_dir else []
+    words += [*(_joining(beside) if beside else []), f"seed={','.join(map(str, seeds))}", *told]
     return shlex.join(words)
 
 

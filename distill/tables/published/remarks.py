@@ -35,10 +35,14 @@ def _verdicts(cells: Iterable[Cell]) -> list[str]:
     lines = [
         f"verdict: the 95 % interval of ours - published, of the epoch that the published number is of, lies wholly "
         f"within ±{MARGIN} points (reproduced), wholly beyond (not reproduced), or neither (cannot tell); it holds the "
-        "noise of the published runs too, with our deviation where none is published"
+        "noise of the published runs too, with our deviation where none is published; how many runs would tell is said "
+        "for our mean and deviation as they are now"
     ]
     if any(cell.runs is None for cell in judged):
-        lines.append("where the number of published runs is unknown, it is taken as 1")
+        lines.append(
+            "where the number of published runs is unknown, it is taken as 1: the published noise is then 1.96 of our "
+            "deviations, and no runs of ours make it smaller"
+        )
     if any(cell.epochs == "unknown" for cell in judged):
         lines.append("where the published epoch is unknown, the interval covers both readings, last and best")
     return lines
@@ -79,8 +83,7 @@ def _state(view: View) -> list[str]:
     lines = [f"{count} cell{'s' * (count != 1)} not trainable: {reason}" for reason, count in reasons.items()]
     if missing:
         lines.append(
-            f"{len(missing)} of {len(cells)} cells lack some of the {len(view.seeds)} seeds: "
-            f"`distill fill table={view.shown.name}` trains them"
+            f"{len(missing)} of {len(cells)} cells lack some of the {len(view.seeds)} seeds: `{view.fill}` trains them"
         )
     elsewhere = view.compared.measured.elsewhere
     return lines + [

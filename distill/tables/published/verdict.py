@@ -13,11 +13,13 @@ most cautious choice. Where the epoch is not known, the interval covers those of
     cannot tell      else, and with a single run
 
 Not told, the number of runs that would tell is the least n > ours for which the same interval, with d and s as they are
-now, is decided. None would where the published number alone is noisier than the distance of d from half a point allows.
+now, is decided. None would where the published number alone is noisier than the distance of d from half a point allows,
+or where its epoch is unknown and the two readings disagree.
 """
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,8 +49,8 @@ class Sample:
 class Verdict:
     """The word, the interval of ours - published (None where there is none), and what would tell.
 
-    `runs` is the number of runs of ours that would tell, None where the verdict is told or where no number would.
-    `why` says why nothing can be told, empty otherwise.
+    `runs` is the number of runs of ours that would tell; None where the verdict is told, where no number would, and
+    where a single run gives no deviation to say. `why` says why nothing can be told, empty otherwise.
     """
 
     word: Word
@@ -73,27 +75,44 @@ def judge(ours: Sample, cell: Cell, *, published_runs: int | None) -> Verdict | 
     difference = differences[0] if len(differences) == 1 else None
     n, deviations = readings[0].n, [reading.deviation for reading in readings]
     if n == 1:
-        return Verdict("cannot tell", difference, None, None, runs=2, why="one run has no deviation")
+        return Verdict("cannot tell", difference, None, None, why="one run has no deviation")
     known = [deviation for deviation in deviations if deviation is not None and deviation >= NO_CHANCE]
     if len(known) < len(deviations):
         return Verdict("cannot tell", difference, None, None, why="equal seeds measure no chance")
 
-    def interval(runs: int) -> tuple[float, float]:
+    def intervals(runs: int) -> list[tuple[float, float]]:
         halves = [_half(runs, deviation, cell, published_runs or 1) for deviation in known]
-        pairs = list(zip(differences, halves, strict=True))
-        return min(d - half for d, half in pairs), max(d + half for d, half in pairs)
+        return [(d - half, d + half) for d, half in zip(differences, halves, strict=True)]
 
-    low, high = interval(n)
+    low, high = _hull(intervals(n))
     word = _word(low, high)
     if word != "cannot tell":
         return Verdict(word, difference, low, high)
-    if _word(*interval(MOST_RUNS)) == "cannot tell":
-        return Verdict(word, difference, low, high, why="no number of runs would tell")
-    least, enough = n, MOST_RUNS  # undecided with `least`, decided with `enough`: the interval only shrinks
-    while enough - least > 1:
-        middle = (least + enough) // 2
-        least, enough = (middle, enough) if _word(*interval(middle)) == "cannot tell" else (least, middle)
-    return Verdict(word, difference, low, high, runs=enough)
+    runs = _least(lambda runs: _word(*_hull(intervals(runs))) != word, n, shrinks=cell.deviation is None)
+    return Verdict(word, difference, low, high, runs, "" if runs else _never(intervals(MOST_RUNS)))
+
+
+def _least(tells: Callable[[int], bool], n: int, *, shrinks: bool) -> int | None:
+    """The least number of runs above `n` that tells, None where none up to MOST_RUNS does.
+
+    Welch's interval may grow with our runs, since its degrees of freedom fall to those of the published ones; every
+    other one only shrinks, so that halving finds the number.
+    """
+    if not shrinks:
+        return next((runs for runs in range(n + 1, MOST_RUNS + 1) if tells(runs)), None)
+    return bisect_left(range(MOST_RUNS + 1), True, lo=n + 1, key=tells) if tells(MOST_RUNS) else None
+
+
+def _never(intervals: Sequence[tuple[float, float]]) -> str:
+    """Why no number of runs tells, of the intervals that so many as good as endless ones give."""
+    if all(_word(low, high) != "cannot tell" for low, high in intervals):
+        return "no number of runs would, last and best epoch disagree"
+    noise = max((high - low) / 2 for low, high in intervals)
+    return f"no number of runs would, published noise is ±{noise:.2f}"
+
+
+def _hull(intervals: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in intervals), max(high for _, high in intervals)
 
 
 def _readings(ours: Sample, cell: Cell) -> list[Summary] | None:

@@ -1,6 +1,8 @@
 """What of a compared table is shown, and for which seeds its cells are wanted."""
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from distill.tables.published.commands import command, seconds_of_run, spell
 from distill.tables.published.comparison import Compared, Entry
@@ -9,12 +11,16 @@ from distill.tables.published.content import Cell, PublishedTable
 
 @dataclass(frozen=True)
 class View:
-    """`shown` is the table with the rows and columns asked for; figures come from all of it."""
+    """`shown` is the table with the rows and columns asked for; figures come from all of it.
+
+    `runs_dir` and `config_dir` are those given by hand, which every command about the table needs too.
+    """
 
     compared: Compared
     shown: PublishedTable
     seeds: tuple[int, ...]
     runs_dir: str | None = None
+    config_dir: Path | None = None
 
     def entries(self, cell: Cell) -> tuple[Entry, ...]:
         """The lines of a cell with their differences."""
@@ -28,7 +34,17 @@ class View:
         """The command that trains what is missing; empty where nothing is."""
         seeds = self.missing(cell)
         beside = self.compared.measured.fullest(cell)
-        return command(cell, seeds, beside=beside, runs_dir=self.runs_dir) if seeds else ""
+        return command(cell, seeds, beside=beside, told=self._given) if seeds else ""
+
+    @property
+    def fill(self) -> str:
+        """The command that trains whatever the table lacks."""
+        return shlex.join(["distill", "fill", f"table={self.shown.name}", *self._given])
+
+    @property
+    def _given(self) -> list[str]:
+        words = [f"runs_dir={self.runs_dir}"] if self.runs_dir else []
+        return words + (["--config-dir", str(self.config_dir)] if self.config_dir else [])
 
     def seconds(self, cell: Cell) -> float | None:
         """The seconds that one missing run is likely to take."""
