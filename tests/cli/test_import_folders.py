@@ -14,6 +14,7 @@ import yaml
 from distill.cli import main
 from distill.cli.grammar import BUSY, FAILED, FINISHED, REFUSED
 from distill.runs.checkpoint import save_weights
+from distill.runs.files import StorageError
 from distill.runs.lock import RunLock
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "cifar100_resnet20_resnet8"
@@ -200,6 +201,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         "damaged",
     ),
     "json": (lambda run: (run / "result.json").write_text("{"), "result.json is damaged: it is not valid JSON"),
+    "nan": (edited("result.json", part("last", "accuracy", to=float("nan"))), "'last.accuracy' is missing"),
     "half": (edited("result.json", lambda result: {"last": result["last"]}), "is missing or of a wrong type"),
     "other": (edited("result.json", part("run_id", to="0123456789ab")), "belongs to run 0123456789ab"),
     "accuracy": (edited("result.json", part("last", "accuracy", to=99.0)), "are not 99.0 %"),
@@ -247,6 +249,22 @@ def test_the_copy_of_a_config_is_not_believed(source: Path, capsys: Capture) -> 
     assert bring(source) == FAILED
     assert ".config.json beside it says something else" in capsys.readouterr().err
     copy.write_text("{")
+    assert bring(source) == FINISHED
+
+
+def test_a_run_that_cannot_be_written_is_not_called_damaged(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise StorageError(f"could not write {path}: no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.import_module("distill.runs.files"), "write_bytes", full)
+        assert bring(source) == FAILED
+    told = capsys.readouterr()
+    assert told.err.count("no space left on device") == 2
+    assert "2 not to be written, 1 not finished" in told.out
+    assert not Path("ours").exists()
     assert bring(source) == FINISHED
 
 

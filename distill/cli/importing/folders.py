@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from distill.runs.store import RunRecord, lacks, read_run, weightless
 Say = Callable[[str], None]
 
 IMPORTED, COMPLETED, THERE = "imported", "given their weights", "there already"
-DAMAGED, DIFFERENT, LEFT_OUT, HELD = "damaged", "not alike", "not finished", "busy elsewhere"
-CODES = {DAMAGED: FAILED, DIFFERENT: FAILED, HELD: BUSY}
+DAMAGED, DIFFERENT, UNWRITTEN = "damaged", "not alike", "not to be written"
+LEFT_OUT, HELD = "not finished", "busy elsewhere"
+CODES = {DAMAGED: FAILED, DIFFERENT: FAILED, UNWRITTEN: FAILED, HELD: BUSY}
 
 
 class _Kept(Exception):
@@ -84,15 +85,17 @@ def _bring(path: Path, runs_dir: Path) -> tuple[str, str]:
         target = target_of(record, runs_dir)
         if _is_there(record, target):
             return THERE, f"{target} is there already"
+        config, contents = read_config(record.path), _contents(record)
+    except (UsageError, StorageError) as error:
+        raise _Kept(DAMAGED, str(error)) from error
+    try:
         with locked(target):
             completes = (target / RESULT).is_file()
-            _copy(record, target)
-    except UsageError as error:
-        raise _Kept(DAMAGED, str(error)) from error
+            _write(target, config, contents, completes=completes)
     except Busy as error:
         raise _Kept(HELD, str(error)) from error
     except StorageError as error:
-        raise _Kept(DAMAGED, str(error)) from error
+        raise _Kept(UNWRITTEN, str(error)) from error
     if completes:
         return COMPLETED, f"{target}: its weights are here now"
     return IMPORTED, f"{target}: imported{', a record without weights' if weightless(target) else ''}"
@@ -118,18 +121,29 @@ def _is_there(record: RunRecord, target: Path) -> bool:
     return bool(weightless(record.path)) or not weightless(target)
 
 
-def _copy(record: RunRecord, target: Path) -> None:
-    """The result comes last: what is killed before it can be typed again."""
-    names = (METRICS, TIMING, PROVENANCE)
-    contents = {name: (record.path / name).read_bytes() for name in names if (record.path / name).is_file()}
+def _contents(record: RunRecord) -> dict[str, bytes]:
+    """The files that are brought in, as they were checked. Raises StorageError, or _Kept where one has changed."""
+    contents: dict[str, bytes] = {}
+    for name in (METRICS, TIMING, PROVENANCE, RESULT):
+        if (record.path / name).is_file():
+            with files.storage_errors(record.path / name, action="read"):
+                contents[name] = (record.path / name).read_bytes()
     if (record.path / STUDENT).is_file():
-        files.write_bytes(target / STUDENT, _weights(record))
-    if (target / RESULT).is_file():
-        return
-    for name, data in contents.items():
-        files.write_bytes(target / name, data)
-    write_config(target, read_config(record.path))
-    files.write_bytes(target / RESULT, (record.path / RESULT).read_bytes())
+        contents[STUDENT] = _weights(record)
+    return contents
+
+
+def _write(target: Path, config: Mapping[str, object], contents: Mapping[str, bytes], *, completes: bool) -> None:
+    """The weights alone where they complete a run; else all, the result last: what is killed before can be typed again.
+
+    Raises StorageError.
+    """
+    first = [name for name in contents if name == STUDENT or not (completes or name == RESULT)]
+    for name in first:
+        files.write_bytes(target / name, contents[name])
+    if not completes:
+        write_config(target, config)
+        files.write_bytes(target / RESULT, contents[RESULT])
 
 
 def _weights(record: RunRecord) -> bytes:
