@@ -1,6 +1,7 @@
 """The runs of a folder, read from their files; a damaged run never hides the others."""
 
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def lacks(record: RunRecord) -> str | None:
             value: Any = content
             for part in key.split("."):
                 value = value.get(part) if isinstance(value, Mapping) else None
-            if not isinstance(value, kind):
+            if not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
                 return f"{record.path / name} is damaged: its key '{key}' is missing or of a wrong type"
     return None
 

@@ -71,14 +71,22 @@ def _finished(record: RunRecord, result: Mapping[str, Any]) -> Finished:
         precision=str(result.get("precision") or identity["precision"]),
         split=str(result["split"]),
         holdout=int(identity["data"].get("holdout") or 0),
-        last=float(result["last"]["accuracy"]),
-        best=float(best["accuracy"]) if best else None,
+        last=_percent(result["last"]["accuracy"]),
+        best=_percent(best["accuracy"]) if best else None,
         parameters=result.get("parameters"),
         seconds=result.get("seconds") or None,  # an imported run was trained elsewhere
         epochs=result.get("epochs"),
         peak_memory=result.get("peak_memory_bytes"),
         teacher=_teacher(record.names, result.get("teacher")),
     )
+
+
+def _percent(value: Any) -> float:
+    """An accuracy. Raises ValueError for what is none, nan above all, which would make a mean of nothing."""
+    accuracy = float(value)
+    if not 0.0 <= accuracy <= 100.0:
+        raise ValueError(f"an accuracy lies between 0 and 100, got {value}")
+    return accuracy
 
 
 def _teacher(names: Mapping[str, str], result: Mapping[str, Any] | None) -> Teacher | None:

@@ -12,6 +12,7 @@ from distill.tables.published import Measured, load, measure
 STORE = runpy.run_path(str(Path(__file__).with_name("published_store.py")))
 add, add_all = STORE["add"], STORE["add_all"]
 SAME = load("cifar100_same")
+BAD = ("NaN", "Infinity", "-1.0", "7000.0", "null", '"much"')  # accuracies
 
 
 def measured(runs_dir: Path, name: str = "cifar100_same") -> Measured:
@@ -117,5 +118,11 @@ def test_which_seeds_are_missing(runs_dir: Path) -> None:
 def test_a_damaged_run_and_one_without_a_configuration_are_passed_over(runs_dir: Path) -> None:
     add(runs_dir, 70.0, loss="kd")
     (path,) = runs_dir.iterdir()
-    (path / "result.json").write_text('{"split": "test"}')
-    assert filled(measured(runs_dir)) == {}
+    text = (path / "result.json").read_text()
+    assert '"accuracy": 70.0' in text
+    wrong = ['{"split": "test"}', *(text.replace('"accuracy": 70.0', f'"accuracy": {value}') for value in BAD)]
+    for result in wrong:
+        (path / "result.json").write_text(result)
+        assert filled(measured(runs_dir)) == {}
+    (path / "result.json").write_text(text)
+    assert filled(measured(runs_dir)) == {("kd", "resnet56_resnet20"): [1]}

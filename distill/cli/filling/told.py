@@ -56,7 +56,8 @@ def plan_lines(asked: Asked, filling: Filling, costs: Costs) -> list[str]:
         lines.append(f"left out: {row_key}, {column}: {reason}")
     missing = open_jobs(filling.jobs)
     if not missing:
-        return [*lines, f"nothing is missing: {len(filling.jobs)} runs are finished"]
+        else_ = " else" if filling.left_out else ""
+        return [*lines, f"nothing{else_} is missing: {len(filling.jobs)} runs are finished"]
     remaining = Remaining(missing, costs)
     rests = "" if remaining.rests_on == UNKNOWN else f" ({remaining.rests_on})"
     return [*lines, f"{len(missing)} runs to train, {remaining} one after the other{rests}"]
@@ -70,7 +71,7 @@ def open_jobs(jobs: Sequence[Job]) -> list[Job]:
 def _standing(jobs: Sequence[Job], costs: Costs) -> str:
     counts = Counter(state(job.plan) for job in jobs)
     words = [f"{counts[State.FINISHED]} of {len(jobs)} finished"]
-    words += [f"{counts[each]} {each.value}" for each in (State.HALF, State.FAILED) if counts[each]]
+    words += [f"{counts[each]} {each.value}" for each in (State.HALF, State.FAILED, State.DAMAGED) if counts[each]]
     missing = open_jobs(jobs)
     return ", ".join([*words, *([str(Remaining(missing, costs))] if missing else [])])
 
