@@ -246,6 +246,36 @@ def test_what_others_train_is_left_to_them(fill: Fill, capsys: Capture) -> None:
     assert fill("runs", "rows=ce,kd", "seeds=1") == (FINISHED, [])
 
 
+def test_a_damaged_run_is_not_finished_and_is_named(fill: Fill, capsys: Capture) -> None:
+    assert fill("runs", "rows=ce", "seeds=1")[0] == FINISHED
+    run = next(Path("runs").glob("*-s1-*"))
+    for damage in ("{", json.dumps({"last": {"accuracy": 50.0}})):
+        (run / "result.json").write_text(damage)
+        capsys.readouterr()
+        assert fill("runs", "rows=ce", "seeds=1", "--plan") == (FINISHED, [])
+        assert "0 of 1 finished, 1 damaged, about " in capsys.readouterr().out
+        assert fill("runs", "rows=ce", "seeds=1") == (FAILED, [])
+        assert "restore it, or delete the folder to train the run again" in capsys.readouterr().out
+
+
+def test_a_teacher_whose_weights_are_elsewhere_is_told_before_anything_starts(fill: Fill, capsys: Capture) -> None:
+    assert fill("runs", "rows=kd", "seeds=1", "teacher.source=live")[0] == FINISHED
+    teacher = next(Path("runs").glob("*-s0-*"))
+    (teacher / "student.safetensors").unlink()  # as a record of results brings it
+    assert fill("runs", "rows=ce,kd", "seeds=1") == (FINISHED, [["cross_entropy-s1"]])
+    capsys.readouterr()
+    assert fill("runs", "rows=ce,kd", "seeds=1,2") == (FINISHED, [["cross_entropy-s2"]])
+    assert f"left out: kd, all columns: teacher resnet8: {teacher} is a record" in capsys.readouterr().out
+    assert fill("runs", "rows=kd", "seeds=1,2") == (REFUSED, [])
+
+
+def test_a_pinned_source_is_compared_with_every_finished_seed(fill: Fill, capsys: Capture) -> None:
+    assert fill("runs", "rows=kd", "seeds=1", "teacher.source=live")[0] == FINISHED
+    capsys.readouterr()
+    assert fill("runs", "rows=kd", "seeds=3,1", "teacher.source=table") == (REFUSED, [])
+    assert "has source live: leave the source out to take that run" in capsys.readouterr().err
+
+
 def test_a_seed_that_presets_read_elsewhere_is_composed_anew(fill: Fill, capsys: Capture) -> None:
     Path("own/loss").mkdir()
     preset = "defaults: [/loss/kd@_here_]\ntemperature: ${seed}\n"

@@ -11,6 +11,7 @@ from distill.compose.composed import Composed
 from distill.compose.plan import RunPlan
 from distill.compose.preflight import DataAbsent, Faults, preflight
 from distill.compose.presets import Presets
+from distill.compose.source import other_source, weights_gone
 from distill.runs.identity import run_id
 from distill.runs.layout import RESULT
 from distill.tables.published import Cell
@@ -137,11 +138,14 @@ class _Composing:
 
 
 def _reseeded(plan: RunPlan, seed: int) -> RunPlan:
-    """The plan of the same run with that seed."""
+    """The plan of the same run with that seed. Raises Faults where what lies in the store keeps that one from it."""
     if plan.seed == seed:
         return plan
     identity: dict[str, Any] = {**plan.identity, "seed": seed}
-    return replace(plan, config={**plan.config, "seed": seed}, identity=identity, run_id=run_id(identity))
+    found = replace(plan, config={**plan.config, "seed": seed}, identity=identity, run_id=run_id(identity))
+    if conflict := other_source(found) or weights_gone(found):
+        raise Faults([conflict])
+    return found
 
 
 def _in_order(plans: Mapping[Key, Mapping[int, RunPlan]]) -> list[Job]:
