@@ -13,7 +13,7 @@ from torch import nn
 from distill.compose.targets import resolve, signature
 from distill.data import ImageDataset
 from distill.models import as_network
-from distill.models.meta import meta_copy
+from distill.models.meta import shapes_of
 from distill.objectives import Objective
 from distill.training import Recipe, seeded
 
@@ -79,7 +79,7 @@ def try_network(node: Mapping[str, Any], *, num_classes: int, image_size: int) -
     if shape != (1, num_classes):
         got = f"logits of shape {tuple(shape)}" if shape is not None else f"a {type(output).__name__} without logits"
         raise Refused([f"it must return distill.models.Output with logits of shape (1, {num_classes}), got {got}"])
-    return meta_copy(network)
+    return shapes_of(network)
 
 
 def build_objective(node: Mapping[str, Any], *, seed: int) -> Objective:

@@ -24,6 +24,7 @@ from yaml import YAMLError
 from distill.compose.check import nearest
 from distill.compose.composed import Composed, first_line, from_hydra
 from distill.compose.locate import configs_dir
+from distill.compose.repository import ReadOnce
 
 ROOT = "train"
 PUBLISHED = "table"  # configs/table: published numbers as plain data, no group
@@ -48,6 +49,8 @@ class Presets:
         path.append("schema", "structured://")  # Hydra's own node lives in its config store
         self.hydra = Hydra.create_main_hydra2(task_name="distill", config_search_path=path)
         self._loader = self.hydra.config_loader
+        assert isinstance(self._loader, ConfigLoaderImpl)
+        self._loader.repository = self._repository = ReadOnce(path)
         self._nodes = _NODES.setdefault(config_dir and config_dir.resolve(), {})
         self._group_names = frozenset(self._loader.list_groups("")) - {"hydra", PUBLISHED}
 
@@ -155,8 +158,7 @@ class Presets:
 
     def numbers(self, group: str, option: str) -> dict[str, float]:
         """The numbers that a preset's own file states, without composing it; none where it builds on others."""
-        assert isinstance(self._loader, ConfigLoaderImpl)
-        found = self._loader.repository.load_config(config_path=f"{group}/{option}")
+        found = self._repository.load_config(config_path=f"{group}/{option}")
         if found is None or found.defaults_list:
             return {}
         content: Any = OmegaConf.to_container(found.config, resolve=False)

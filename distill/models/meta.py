@@ -2,11 +2,15 @@
 
 import copy
 from typing import cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from distill.models.contract import Network, Output
+
+# of the networks that `shapes_of` made, by image size and batch
+_OUTLINES: WeakKeyDictionary[nn.Module, dict[tuple[int, int], Output]] = WeakKeyDictionary()
 
 
 def meta_copy(network: nn.Module) -> nn.Module:
@@ -24,6 +28,13 @@ def meta_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, memo).eval()
 
 
+def shapes_of(network: nn.Module) -> nn.Module:
+    """A `meta_copy` for checks, which never change it: each of its outlines is drawn once."""
+    copied = meta_copy(network)
+    _OUTLINES[copied] = {}
+    return copied
+
+
 def meta_images(image_size: int, *, batch: int = 1) -> Tensor:
     """Images (B, 3, S, S) on the meta device."""
     return torch.empty(batch, 3, image_size, image_size, device="meta")
@@ -36,9 +47,12 @@ def outline(network: Network, *, image_size: int, batch: int = 2) -> Output:
     The network may be on any device, the meta device too; it, its mode and its statistics stay as they are. A
     module that does not keep the contract goes through `as_network` first.
     """
-    clone = cast(Network, meta_copy(network))
-    with torch.no_grad():
-        return clone(meta_images(image_size, batch=batch), taps=True)
+    known = _OUTLINES.get(network, {})
+    if (image_size, batch) not in known:
+        clone = cast(Network, meta_copy(network))
+        with torch.no_grad():
+            known[image_size, batch] = clone(meta_images(image_size, batch=batch), taps=True)
+    return known[image_size, batch]
 
 
 def _on_meta(tensor: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from distill import models
 from distill.models import Network, Output, as_network, outline
+from distill.models.meta import shapes_of
 
 
 def test_outline_gives_every_output_as_meta_tensors() -> None:
@@ -35,6 +36,25 @@ def test_outline_is_that_of_evaluation() -> None:
     network.fc.register_forward_pre_hook(lambda module, _: modes.append(module.training))
     outline(network, image_size=32)
     assert modes == [False]
+
+
+def test_a_network_for_checks_is_outlined_once_for_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = shapes_of(models.resnet8())
+    forwards: list[int] = []
+    forward = models.resnet8().__class__.forward
+
+    def counted(self: Network, images: Tensor, *, taps: bool = False) -> Output:
+        forwards.append(len(images))
+        return forward(self, images, taps=taps)
+
+    monkeypatch.setattr(type(network), "forward", counted)
+    first = outline(network, image_size=32)
+    assert outline(network, image_size=32) is first
+    assert outline(network, image_size=32, batch=3).logits.shape == (3, 100)
+    assert outline(network, image_size=16).features[-1].shape == (2, 64, 4, 4)
+    assert forwards == [2, 3, 2]
+    other = models.resnet8()  # one that may change is outlined anew
+    assert outline(other, image_size=32) is not outline(other, image_size=32)
 
 
 def test_outline_of_a_network_without_values() -> None:
