@@ -152,7 +152,7 @@ def _train_chosen(found: "Iterable[Chosen]", selection: "Selection", command: Co
         left.discard(each.cell.method)
         print(
             f"chosen: {each.cell.title}, {each.accuracy:.2f} % on {selection.holdout:,} held-out images, "
-            f"the best of {each.tried} configurations; now on all images, {selection.seeds} seeds",
+            f"{each.rank}; now on all images, {selection.seeds} seeds",
             flush=True,
         )
         presets, final = prepare(

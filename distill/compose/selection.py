@@ -46,11 +46,21 @@ class Selection:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The best cell of a method, with its mean accuracy on the held-out images, of `tried` that were finished."""
+    """The best cell of a method, with its mean accuracy on the held-out images, of `tried` that were finished.
+
+    `ties` counts the cells that are as good, itself included: it is the first of them.
+    """
 
     cell: Cell
     accuracy: float
     tried: int
+    ties: int = 1
+
+    @property
+    def rank(self) -> str:
+        """What it is among the cells, in words."""
+        first = f"the first of {self.ties} that tie as " if self.ties > 1 else ""
+        return f"{first}the best of {self.tried} configurations"
 
 
 def cells_of(jobs: Sequence[Sequence[str]], presets: Presets) -> tuple[tuple[str, ...], tuple[Cell, ...]]:
@@ -71,17 +81,17 @@ def best_of_each_method(cells: Sequence[Cell], accuracies: Mapping[int, float]) 
 
     A cell of which a job has no accuracy (it failed) is out; a method may have none.
     """
-    chosen: dict[tuple[str, ...], Chosen] = {}
-    tried: dict[tuple[str, ...], int] = {}
+    means: dict[tuple[str, ...], dict[Cell, float]] = {}
     for cell in cells:
-        if not all(job in accuracies for job in cell.jobs):
-            continue
-        tried[cell.method] = tried.get(cell.method, 0) + 1
-        mean = fmean(accuracies[job] for job in cell.jobs)
-        best = chosen.get(cell.method)
-        if best is None or mean > best.accuracy:
-            chosen[cell.method] = Chosen(cell, mean, 0)
-    return [Chosen(each.cell, each.accuracy, tried[method]) for method, each in chosen.items()]
+        if all(job in accuracies for job in cell.jobs):
+            means.setdefault(cell.method, {})[cell] = fmean(accuracies[job] for job in cell.jobs)
+    return [_first_of_the_best(each) for each in means.values()]
+
+
+def _first_of_the_best(means: Mapping[Cell, float]) -> Chosen:
+    most = max(means.values())
+    best = [cell for cell, mean in means.items() if mean == most]
+    return Chosen(best[0], most, len(means), len(best))
 
 
 def held_out(share: float, images: int) -> int:

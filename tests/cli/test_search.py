@@ -64,6 +64,18 @@ def test_a_search_typed_again_is_done_and_one_that_asks_for_more_goes_on(capsys:
     assert after[2] not in before, "the sampler must not begin anew"
 
 
+def test_a_proposal_made_twice_is_one_configuration(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "presets/sweep").mkdir(parents=True)
+    (folder / "presets/sweep/one.yaml").write_text(
+        "# @package _global_\nsweep:\n  search: {trials: 2, seed: 0, space: {loss.temperature: [2.0]}}\n"
+        "  select: {holdout: 0.1, seeds: 1}\n"
+    )
+    line = LINE.replace("sweep=optuna", "sweep=one --config-dir presets")
+    assert main(line.split()) == 0
+    assert [trial.params for trial in trials()] == [{"loss.temperature": 2.0}] * 2
+    assert "held-out images, the best of 1 configurations; now on all images" in capsys.readouterr().out
+
+
 def test_a_trial_that_is_cut_off_is_proposed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed, or stopped by the user: the trial is neither lost nor counted twice."""
     execute = optimise.execute

@@ -88,8 +88,10 @@ def test_the_best_mean_wins_and_the_first_of_equals() -> None:
     accuracies = {0: 60.0, 1: 50.0, 2: 56.0, 3: 56.0, 4: 70.0}  # the third cell lacks a run
     (chosen,) = best_of_each_method(kd, accuracies)
     assert (chosen.cell, chosen.accuracy, chosen.tried) == (kd[1], 56.0, 2)
+    assert chosen.rank == "the best of 2 configurations"
     (first,) = best_of_each_method(kd[:2], {0: 56.0, 1: 56.0, 2: 56.0, 3: 56.0})
     assert first.cell is kd[0]
+    assert first.rank == "the first of 2 that tie as the best of 2 configurations"
 
 
 def test_methods_are_judged_apart() -> None:

@@ -115,6 +115,52 @@ def test_a_grid_on_the_test_set_has_a_figure_of_its_own(store: Path) -> None:
     assert "accuracy on the test set, %" in (folder / "figures/test.svg").read_text()
 
 
+def test_of_equals_the_one_that_was_trained_on_all_images_is_chosen(runs_dir: Path) -> None:
+    tried(runs_dir, "kd", {1.0: (66.0,), 2.0: (66.0,), 4.0: (60.0,)}, holdout=5000)
+    assert report.main(["sweep=temperature"]) == FINISHED
+    page = Path("report/sweep-temperature/index.html").read_text()
+    assert (
+        "kd on resnet8: 2 configurations tie on the held-out images. loss.temperature=1 counts as chosen, "
+        "the first of them; as good: loss.temperature=2."
+    ) in page
+    tried(runs_dir, "kd", {2.0: TESTED})
+    assert report.main(["sweep=temperature"]) == FINISHED
+    page = Path("report/sweep-temperature/index.html").read_text()
+    told = "loss.temperature=2 counts as chosen, the first that was trained on all images; as good: loss.temperature=1."
+    assert told in page
+    ((curve,),) = (panel["curves"] for panel in panels(Path("report/sweep-temperature"), "tuning"))
+    assert [cell["values"] for cell in curve["cells"] if cell["chosen"]] == [[2.0]]
+
+
+def test_a_method_tuned_on_two_sets_of_images_is_chosen_on_each(runs_dir: Path) -> None:
+    tried(runs_dir, "kd", {1.0: (66.0,), 2.0: (60.0,)}, holdout=500)
+    tried(runs_dir, "kd", {1.0: (60.0,), 2.0: (66.0,)}, holdout=5000)
+    tried(runs_dir, "kd", {1.0: (70.0,), 2.0: (71.0,), 4.0: (72.0,)})
+    assert report.main(["sweep=temperature"]) == FINISHED
+    folder = Path("report/sweep-temperature")
+    marked = {
+        panel["holdout"]: [cell["values"] for cell in panel["curves"][0]["cells"] if cell["chosen"]]
+        for figure in ("tuning", "test")
+        for panel in panels(folder, figure)
+    }
+    assert marked == {500: [[1.0]], 5000: [[2.0]], 0: [[1.0], [2.0]]}
+    chosen = json.loads((folder / "report.json").read_text())["chosen"]
+    assert {each["holdout"]: each["values"] for each in chosen} == {500: [1.0], 5000: [2.0]}
+
+
+def test_words_and_lists_may_be_swept(runs_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "presets/sweep").mkdir(parents=True)
+    preset = '# @package _global_\nsweep:\n  params:\n    recipe.milestones: "[2,4],[6,8]"\n'
+    (tmp_path / "presets/sweep/steps.yaml").write_text(preset)
+    for milestones, accuracy in (([2, 4], 60.0), ([6, 8], 61.0)):
+        add_run(runs_dir, loss="kd", recipe_overrides={"milestones": milestones}, holdout=500, accuracy=accuracy)
+    assert report.main(["sweep=steps", "--config-dir", str(tmp_path / "presets")]) == FINISHED
+    ((curve,),) = (panel["curves"] for panel in panels(Path("report/sweep-steps"), "tuning"))
+    assert [cell["values"] for cell in curve["cells"]] == [["[2,4]"], ["[6,8]"]]
+    page = Path("report/sweep-steps/index.html").read_text()
+    assert page.count('<th scope="col">recipe.milestones</th>') == 2  # sorts as words, not as numbers
+
+
 def test_two_keys_are_a_map_for_each_method(runs_dir: Path) -> None:
     grid = {(t, w): 60.0 + t + w / 10 for t in (2.0, 3.0) for w in (3.0, 9.0)}
     for (temperature, weight), accuracy in grid.items():

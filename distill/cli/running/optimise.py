@@ -72,9 +72,21 @@ def optimise(
         finished, pruned = states.count("COMPLETE"), states.count("PRUNED")
         print(f"{cell.title}: {finished} trials finished, {pruned} ended early", flush=True)
         if finished:
-            best = study.best_trial
-            values = tuple(override(each.key, best.params[each.key]) for each in search.space)
-            yield Chosen(Cell(cell.method, values, cell.jobs), float(best.value or 0.0), finished + pruned)
+            yield _chosen(study, search, cell)
+
+
+def _chosen(study: "optuna.Study", search: Search, cell: Cell) -> Chosen:
+    """The best proposal, the first of equals; one that was made twice counts once."""
+
+    def values(trial: "optuna.trial.FrozenTrial") -> tuple[str, ...]:
+        return tuple(override(each.key, trial.params[each.key]) for each in search.space)
+
+    best = study.best_trial
+    finished = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    pruned = [trial for trial in study.trials if trial.state.name == "PRUNED"]
+    tried = {values(trial) for trial in (*finished, *pruned)}
+    ties = {values(trial) for trial in finished if trial.value == best.value}
+    return Chosen(Cell(cell.method, values(best), cell.jobs), float(best.value or 0.0), len(tried), len(ties))
 
 
 def _one_trial(study: "optuna.Study", search: Search, base: list[str], presets: Presets, *, retry: bool) -> None:

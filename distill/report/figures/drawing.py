@@ -84,16 +84,26 @@ class Sketch:
 
     def legend(self, *, axes: Axes | None = None) -> None:
         """One legend above all axes, of what is in `axes` (the first), row by row."""
-        handles, labels = (axes or self.flat[0]).get_legend_handles_labels()
+        filled, across = self._entries(axes or self.flat[0])
+        self.figure.legend(*zip(*filled, strict=True), loc="outside upper left", ncols=across)
+
+    def legend_above(self, axes: Axes, title: str) -> None:
+        """The legend of `axes` above them, where no line can run into it, with `title` on top."""
+        filled, across = self._entries(axes)
+        style: dict[str, Any] = {"bbox_to_anchor": (0, 1), "borderaxespad": 0.4, "borderpad": 0, "alignment": "left"}
+        legend = axes.legend(*zip(*filled, strict=True), loc="lower left", ncols=across, title=title, **style)
+        legend.get_title().set_fontsize(_STYLE["axes.titlesize"])
+
+    def _entries(self, axes: Axes) -> tuple[list[tuple[Any, str]], int]:
+        """Handles and labels in the order in which so many columns read row by row."""
+        handles, labels = axes.get_legend_handles_labels()
         fitting = (n for n in range(len(labels), 1, -1) if _width(labels, across=n) <= self.figure.get_figwidth())
         across = next(fitting, 1)
         rows = -(-len(labels) // across)
         # matplotlib fills columns: an empty entry keeps the place of one that is missing in the last row
         order = [row * across + column for column in range(across) for row in range(rows)]
-        filled = [
-            (handles[place], labels[place]) if place < len(labels) else (Line2D([], [], alpha=0), "") for place in order
-        ]
-        self.figure.legend(*zip(*filled, strict=True), loc="outside upper left", ncols=across)
+        nothing = (Line2D([], [], alpha=0), "")
+        return [(handles[place], labels[place]) if place < len(labels) else nothing for place in order], across
 
     def keep(self, count: int) -> list[Axes]:
         """Hide all axes but the first `count`; returns those with nothing below them, which now show their numbers."""

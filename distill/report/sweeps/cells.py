@@ -36,7 +36,7 @@ def _curve(curve: Curve) -> dict[str, Any]:
     return {
         "label": curve.label,
         "preset": curve.preset,
-        "cells": [_cell(cell, chosen=cell.values == curve.chosen) for cell in curve.cells],
+        "cells": [_cell(cell, chosen=cell.values in curve.chosen) for cell in curve.cells],
     }
 
 

@@ -9,10 +9,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from distill.report.figures.drawing import HEAT, Sketch, drawing, line
 from distill.report.looks import INK, PAPER, Look, look_of
+from distill.report.sweeps.tried import is_number
 from distill.tables.leaves import word
 
 Curve = Mapping[str, Any]
 ACROSS = 2
+_LINE = 0.2  # inches of a legend's line
 _DENSE = 0.5  # of the cells of a grid: with fewer it is no grid but what a search proposed
 
 
@@ -37,21 +39,21 @@ def draw_curves(numbers: Mapping[str, Any]) -> str:
     keys, panels = numbers["keys"], numbers["panels"]
     across = len(keys)
     width = 6.4 if across == 1 else 9.0
-    with drawing(len(panels), across, height=0.9 + 3.5 * len(panels), width=width, sharey="row") as sketch:
+    height = sum(3.7 + _LINE * len(panel["curves"]) for panel in panels)
+    with drawing(len(panels), across, height=height, width=width, sharey="row") as sketch:
         for row, panel in zip(sketch.axes, panels, strict=True):
             for place, (axes, key) in enumerate(zip(row, keys, strict=True)):
                 _axis(axes, panel, place, joined=len(keys) == 1, log=key in numbers["logarithmic"])
                 axes.set_xlabel(key)
             row[0].set_ylabel(_accuracy(panel))
-            row[0].set_title(_title(panel))
-            row[0].legend(loc="best")
+            sketch.legend_above(row[0], _title(panel))
         return sketch.svg()
 
 
 def _axis(axes: Axes, panel: Mapping[str, Any], place: int, *, joined: bool, log: bool) -> None:
     """Accuracy over one key; points alone where other keys change too. Words stand at equal distances."""
     values = list(dict.fromkeys(cell["values"][place] for curve in panel["curves"] for cell in curve["cells"]))
-    measured = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    measured = all(map(is_number, values))
     where = {value: value if measured else rank for rank, value in enumerate(values)}
     for curve, look in zip(panel["curves"], looks(panel["curves"]), strict=True):
         x = [where[cell["values"][place]] for cell in curve["cells"]]
@@ -164,8 +166,9 @@ def _points(axes: Axes, curve: Curve, scale: tuple[float, float], numbers: Mappi
 def draw_methods(numbers: Mapping[str, Any]) -> str:
     """A panel for each student, a row for each method: its seeds, mean and deviation."""
     panels = numbers["panels"]
-    lines = max(len(panel["curves"]) for panel in panels)
-    with drawing(len(panels), 1, height=0.9 + len(panels) * (0.9 + 0.36 * lines), width=7.2) as sketch:
+    lines = [1 + len(panel["curves"]) for panel in panels]
+    height = 0.9 + sum(0.6 + 0.36 * each for each in lines)
+    with drawing(len(panels), 1, height=height, width=7.2, height_ratios=lines) as sketch:
         for axes, panel in zip(sketch.flat, panels, strict=True):
             _methods(axes, panel)
             axes.set_title(_title(panel))

@@ -6,7 +6,7 @@ from distill.report.assembled import assembled
 from distill.report.blocks import Block, Chapter, Figure, Table, Text, columns, number
 from distill.report.sweeps.cells import chosen, measured_on, numbers
 from distill.report.sweeps.drawings import draw_sweep
-from distill.report.sweeps.tried import SweepRuns
+from distill.report.sweeps.tried import Choice, SweepRuns, is_number
 from distill.tables.leaves import word
 from distill.tables.numbers import accuracy
 
@@ -64,7 +64,7 @@ def _chosen(found: SweepRuns) -> Chapter:
     if not found.choices:
         words = "Nothing was chosen: no configuration of this sweep was measured on held-out images."
         return Chapter("chosen", "What was chosen", (Text(words, missing=True),))
-    told = {"method": False, "student": False, "dataset": False, **dict.fromkeys(found.preset.keys, True)}
+    told = {"method": False, "student": False, "dataset": False, **_swept(found)}
     headers, numeric = columns({**told, "tried": True, "held out (%)": True, "test set (%)": True, "n": True})
     rows = []
     for choice in found.choices:
@@ -84,6 +84,7 @@ def _chosen(found: SweepRuns) -> Chapter:
         sortable=True,
     )
     blocks: list[Block] = [table]
+    blocks += [Text(_ties(found, choice)) for choice in found.choices if choice.ties]
     counts = {len(choice.curve.cells) for choice in found.choices}
     if len(counts) > 1:
         words = "The methods were not given equal budgets: the column 'tried' says how many configurations each had."
@@ -91,12 +92,30 @@ def _chosen(found: SweepRuns) -> Chapter:
     return Chapter("chosen", "What was chosen", tuple(blocks))
 
 
+def _swept(found: SweepRuns) -> dict[str, bool]:
+    """The swept keys, and whether all their values are numbers."""
+    cells = [cell for panel in found.panels for curve in panel.curves for cell in curve.cells]
+    return {key: all(is_number(cell.values[place]) for cell in cells) for place, key in enumerate(found.preset.keys)}
+
+
+def _ties(found: SweepRuns, choice: Choice) -> str:
+    chosen, *others = (
+        " ".join(f"{key}={word(value)}" for key, value in zip(found.preset.keys, cell.values, strict=True))
+        for cell in (choice.cell, *choice.ties)
+    )
+    why = "the first that was trained on all images" if choice.tested else "the first of them"
+    return (
+        f"{choice.curve.label} on {choice.curve.cells[0].row.first.names['student']}: {len(others) + 1} configurations "
+        f"tie on the held-out images. {chosen} counts as chosen, {why}; as good: {', '.join(others)}."
+    )
+
+
 def _dataset(found: SweepRuns, curve: Any) -> str:
     return next(panel.dataset for panel in found.panels if curve in panel.curves)
 
 
 def _tried(found: SweepRuns) -> Chapter:
-    heads = {"method": False, "student": False, "dataset": False, **dict.fromkeys(found.preset.keys, True)}
+    heads = {"method": False, "student": False, "dataset": False, **_swept(found)}
     heads |= {"measured on": False, "n": True, "last epoch (%)": True}
     headers, numeric = columns({**heads, "chosen": False} if found.preset.keys else heads)
     rows = [
@@ -108,7 +127,7 @@ def _tried(found: SweepRuns) -> Chapter:
             measured_on(panel.holdout),
             str(cell.row.last.n),
             number(cell.row.last.mean) if cell.row.last.deviation is None else accuracy(cell.row.last),
-            *(["chosen" if cell.values == curve.chosen and panel.holdout else ""] if found.preset.keys else []),
+            *(["chosen" if cell.values in curve.chosen and panel.holdout else ""] if found.preset.keys else []),
         )
         for panel in found.panels
         for curve in panel.curves

@@ -32,15 +32,15 @@ class Curve:
     """The configurations of one method that differ in the swept keys alone, measured on the same images.
 
     `label` tells it from the other curves of its panel. `kin` is equal for what tunes a method and what is trained with
-    the values chosen: those differ in the images they train on, and in the teacher's weights. `chosen` is the one best
-    on held-out images, here or in the tuning of the same method; None where there was none.
+    the values chosen: those differ in the images they train on, and in the teacher's weights. `chosen` are the values
+    best on held-out images, here or, for a curve on the test set, in each tuning of the same method.
     """
 
     label: str
     preset: str
     kin: tuple[Any, ...]
     cells: tuple[Tried, ...]
-    chosen: tuple[Any, ...] | None
+    chosen: frozenset[tuple[Any, ...]]
 
     @property
     def settings(self) -> tuple[tuple[str, str], ...]:
@@ -66,11 +66,15 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What a tuning chose: the configuration, of how many, and the runs trained with it on all images."""
+    """What a tuning chose: the configuration, of how many, and the runs trained with it on all images.
+
+    `ties` are the others that were as good on the held-out images.
+    """
 
     curve: Curve
     cell: Tried
     tested: tuple[Row, ...]
+    ties: tuple[Tried, ...]
 
 
 @dataclass(frozen=True)
@@ -109,19 +113,23 @@ def tried(preset: SweepPreset, runs: Iterable[Finished]) -> SweepRuns:
             tested[kin, values].append(row)
     least = 2 if preset.keys else 1
     grids = {key: _ordered(cells) for key, cells in pools.items() if len(cells) >= least}
-    tunings = {kin: cells for (kin, _), cells in grids.items() if preset.keys and holdout(cells[0].row)}
-    curves = [
-        Curve(preset_of(cells), preset_of(cells), kin, cells, _best(tunings[kin]).values if kin in tunings else None)
-        for (kin, _), cells in grids.items()
-        if holdout(cells[0].row) or _covers(cells, tunings.get(kin, ()))
-    ]
+    tunings: dict[Hashable, list[tuple[Tried, ...]]] = defaultdict(list)
+    for (kin, _), cells in grids.items():
+        if preset.keys and holdout(cells[0].row):
+            tunings[kin].append(cells)
+    curves = []
+    for (kin, _), cells in grids.items():
+        judged = [cells] if cells in tunings[kin] else tunings[kin]
+        if holdout(cells[0].row) or all(_covers(cells, others) for others in judged):
+            chosen = frozenset(_best(kin, others, tested)[0].values for others in judged)
+            curves.append(Curve(preset_of(cells), preset_of(cells), kin, cells, chosen))
     panels = _panels(curves)
     choices = tuple(
-        Choice(curve, best, tuple(tested[curve.kin, best.values]))
+        Choice(curve, best, tuple(tested[curve.kin, best.values]), tuple(ties))
         for panel in panels
         for curve in panel.curves
         if panel.holdout and preset.keys
-        for best in [_best(curve.cells)]
+        for best, *ties in [_best(curve.kin, curve.cells, tested)]
     )
     return SweepRuns(preset, panels, choices)
 
@@ -145,7 +153,7 @@ def _values(row: Row, preset: SweepPreset) -> tuple[Any, ...] | None:
             value = _alpha(config, key)
         if value is None:
             return None
-        found.append(value)
+        found.append(word(value) if isinstance(value, list | tuple) else value)
     return tuple(found)
 
 
@@ -178,8 +186,11 @@ def _measured(row: Row) -> Hashable:
     return images, (row.teacher.weights, row.teacher.source) if row.teacher else None
 
 
-def _best(cells: Sequence[Tried]) -> Tried:
-    return max(cells, key=lambda cell: fmean(run.last for run in cell.row.runs))
+def _best(kin: Hashable, cells: Sequence[Tried], tested: Mapping[Any, Sequence[Row]]) -> list[Tried]:
+    """The cells with the highest mean: first what was trained on all images, as a sweep does with the one it chose."""
+    means = [fmean(run.last for run in cell.row.runs) for cell in cells]
+    best = [cell for cell, mean in zip(cells, means, strict=True) if mean == max(means)]
+    return sorted(best, key=lambda cell: not tested.get((kin, cell.values)))
 
 
 def _ordered(cells: Iterable[Tried]) -> tuple[Tried, ...]:
@@ -187,8 +198,12 @@ def _ordered(cells: Iterable[Tried]) -> tuple[Tried, ...]:
 
 
 def _place(value: Any) -> tuple[bool, Any]:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return not number, value if number else natural(word(value))
+    return not is_number(value), value if is_number(value) else natural(word(value))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a swept value is a number, not a word."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _panels(curves: Sequence[Curve]) -> tuple[Panel, ...]:
