@@ -1,5 +1,6 @@
 """Error of every class: a run against another."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from distill.report.figures.drawing import drawing
 from distill.report.looks import FAINT, INK, PAPER, Look
 
 NAMED = 2  # classes on either side that are called by name
+_SIDE, _LETTERS = 200, 11  # points: a panel's side, about, and the height of a name
 
 
 def draw_errors(numbers: Mapping[str, Any], looks: Mapping[str, Look], *, of: str, against: Sequence[str]) -> str:
@@ -37,12 +39,14 @@ def _scatter(axes: Axes, numbers: Mapping[str, Any], of: str, other: str, look: 
         linewidth=0.4,
     )
     order = sorted(points, key=lambda point: point[1] - point[0])
-    for better, (x, y, name) in [*((True, p) for p in order[:NAMED]), *((False, p) for p in order[-NAMED:])]:
-        if (y < x) if better else (y > x):
+    below = [point for point in order[:NAMED] if point[1] < point[0]]
+    above = [point for point in order[-NAMED:] if point[1] > point[0]]
+    for better, named in ((True, below), (False, above)):
+        for (x, y, name), lift in zip(named, _lifts([y for _, y, _ in named], most, down=better), strict=True):
             axes.annotate(
                 name,
                 (x, y),
-                xytext=(4, -4) if better else (4 * _away(x, most), 4),
+                xytext=(4, lift - 4) if better else (4 * _away(x, most), lift + 4),
                 textcoords="offset points",
                 ha="left" if better or _away(x, most) > 0 else "right",
                 va="top" if better else "bottom",
@@ -54,6 +58,17 @@ def _scatter(axes: Axes, numbers: Mapping[str, Any], of: str, other: str, look: 
     axes.set_aspect("equal")
     axes.set_xlabel(f"error of {other} (%)")
     axes.set_ylabel(f"error of {of} (%)")
+
+
+def _lifts(heights: Sequence[float], most: float, *, down: bool) -> list[float]:
+    """Points by which the names at these heights move, all down or all up, so that each has a line of its own."""
+    sign = -1 if down else 1
+    lifts, line = dict.fromkeys(range(len(heights)), 0.0), -math.inf
+    for place in sorted(lifts, key=lambda place: sign * heights[place]):
+        height = sign * heights[place] / most * _SIDE
+        lifts[place] = sign * max(0.0, line - height)
+        line = max(line, height) + _LETTERS
+    return list(lifts.values())
 
 
 def _away(x: float, most: float) -> int:

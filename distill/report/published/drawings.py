@@ -28,7 +28,7 @@ def draw_cells(numbers: Mapping[str, Any]) -> str:
             _cells(axes, lines)
             axes.set_title(name)
         sketch.keep(len(columns))
-        _key(sketch)
+        _key(sketch, published=any(each["published"] is not None for lines in columns.values() for each in lines))
         return sketch.svg()
 
 
@@ -45,11 +45,12 @@ def _cells(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xlabel("accuracy after the last epoch (%)")
 
 
-def _key(sketch: Sketch) -> None:
+def _key(sketch: Sketch, *, published: bool) -> None:
     axes = sketch.flat[0]
     axes.plot([], [], "o", color=INK, ms=4.5, label="a run of ours")
     axes.plot([], [], "|", color=INK, ms=15, mew=2.4, label="mean, ± deviation")
-    axes.plot([], [], "D", mfc="none", mec=INK, ms=7, mew=1.3, label="published (its own epoch rule)")
+    if published:
+        axes.plot([], [], "D", mfc="none", mec=INK, ms=7, mew=1.3, label="published (its own epoch rule)")
     sketch.legend()
 
 

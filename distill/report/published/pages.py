@@ -13,6 +13,7 @@ from distill.tables.published.view import View
 from distill.tables.sheet import Sheet
 
 _NONE = "No finished run of ours fills a cell that is shown, so there is nothing to draw; the table says what would."
+_BESIDE = " beside the published numbers, which follow their own epoch rule: the table says which"
 
 
 def table_files(view: View, histories: Histories, provenance: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -57,6 +58,7 @@ def _pictures(view: View, histories: Histories) -> Chapter:
     blocks: list[Block] = []
     if not found["columns"]:
         return Chapter("pictures", "Cells and curves", (Text(_NONE, missing=True),))
+    published = any(each["published"] is not None for lines in found["columns"].values() for each in lines)
     told = "; ".join(
         f"{name}: " + ", ".join(f"{each['label']} {each['mean']:.2f} %" for each in lines)
         for name, lines in found["columns"].items()
@@ -64,8 +66,7 @@ def _pictures(view: View, histories: Histories) -> Chapter:
     blocks.append(
         Figure(
             "cells",
-            "Our runs after the last epoch beside the published numbers, which follow their own epoch rule: the table "
-            "says which. A method has one colour in all figures.",
+            f"Our runs after the last epoch{_BESIDE if published else ''}. A method has one colour in all figures.",
             f"Dot charts of accuracies. Means of ours: {told}.",
             found,
             draw_cells(found),
