@@ -205,6 +205,8 @@ def test_curves_and_the_epochs_an_accuracy_takes() -> None:
     assert epochs_to(drawn, [10.0, 10.5, 40.0, 41.0])["runs"]["a"] == [1, 2, 2, None]
     assert levels(80.0, []) == [40.0, 64.0, 72.0, 76.0, 80.0]
     assert levels(80.0, [50.0]) == [50.0]
+    third = 100 * 2 / 3
+    assert levels(third, [])[-1] == third  # not 66.67, which a run that ends at 66.666... never reaches
 
 
 def test_differences_of_configuration() -> None:

@@ -33,8 +33,8 @@ def chapter(compared: Compared) -> Chapter:
                 f"t-SNE of the embeddings of {numbers['images']} {compared.images.split} images: the first "
                 f"{numbers['images'] // len(classes)} or so of {len(classes)} classes, evenly spaced over the class "
                 f"numbers, nobody's choice (scikit-learn, perplexity {numbers['perplexity']:g}, seed "
-                f"{numbers['seed']}). Only who is whose neighbour means something: sizes of groups and distances "
-                f"between them do not.{more}",
+                f"{numbers['seed']}). Colours and markers are classes here, not methods. Only who is whose "
+                f"neighbour means something: sizes of groups and distances between them do not.{more}",
                 f"Scatter charts, one for each network, of the classes {', '.join(classes)}.",
                 numbers,
                 draw_planes(numbers),

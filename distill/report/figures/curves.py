@@ -57,7 +57,7 @@ def _terms(axes: Axes, run: Mapping[str, Any], look: Look) -> None:
         line(axes, *_known(run["epoch"], run["train_loss"]), look, "sum")
     if all(value >= 0 for values in run["terms"].values() for value in values if value is not None):
         axes.set_ylim(bottom=0)
-    axes.set_ylabel("weighted loss terms (nats)")
+    axes.set_ylabel("weighted loss terms")
     axes.legend()
     _epochs(axes)
 

@@ -52,7 +52,7 @@ def _part(line: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def levels(last: float, asked: Sequence[float]) -> list[float]:
     """The accuracies whose epochs are told: those asked for, else shares of `last`, the accuracy of the baseline."""
-    return list(asked) or [round(share * last, 2) for share in SHARES]
+    return list(asked) or [min(round(share * last, 2), last) for share in SHARES]  # who ends at `last` reaches it
 
 
 def epochs_to(drawn: Mapping[str, Any], targets: Sequence[float]) -> dict[str, Any]:
