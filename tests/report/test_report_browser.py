@@ -54,6 +54,8 @@ window.addEventListener("load", () => {
   document.querySelector('nav a[href="#calibration"]').click();
   told.hash = location.hash;
   told.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  const captions = [...document.querySelectorAll("caption")];
+  told.cut = captions.filter((each) => each.getBoundingClientRect().width > window.innerWidth).length;
   told.drawings = [...document.querySelectorAll("svg.drawing")].filter((each) => {
     const box = each.getBoundingClientRect();
     return box.width > 200 && box.height > 100;
@@ -141,7 +143,8 @@ def test_the_system_decides_the_theme_until_a_reader_does(browse: Browse) -> Non
 
 
 def test_a_narrow_window_does_not_scroll_sideways(browse: Browse) -> None:
-    assert told(browse("read.html", "--dump-dom", "--window-size=500,900"))["wide"] == 0
+    found = told(browse("read.html", "--dump-dom", "--window-size=500,900"))
+    assert (found["wide"], found["cut"]) == (0, 0)
 
 
 @pytest.mark.parametrize(("name", "words"), [("light", (LIGHT,)), ("dark", (DARK,)), ("narrow", (LIGHT,))])
