@@ -1,5 +1,6 @@
 """What `distill fill` begins next, and when its budget makes it stop, on clocks of the tests' own."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,11 @@ from distill.cli.filling.budget import ENDING, SAVING, Budget
 from distill.cli.filling.jobs import STUDENT, TEACHER, Job
 from distill.cli.filling.order import groups, next_cohort, ready
 from distill.cli.grammar import parse
+from distill.runs.config_file import write_config
 from distill.training.watch import Silent
+
+EPOCH = {"epoch": 1, "accuracy": 50.0}
+RESULT = {"weights_sha256": "ab", "classes": 4, "seconds": 1.0, "split": "test", "last": EPOCH, "best": EPOCH}
 
 
 def plan(
@@ -50,7 +55,10 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 def finish(job: Job, name: str = "result.json") -> None:
     """Let a run be finished, or half-trained."""
     job.plan.directory.mkdir(exist_ok=True)
-    (job.plan.directory / name).touch()
+    (job.plan.directory / name).write_text(json.dumps(RESULT))
+    parts: dict[str, object] = {"student": {}, "dataset": {}}
+    identity = {"precision": job.plan.precision}
+    write_config(job.plan.directory, {"run_id": job.plan.run_id, "names": {}, "config": parts, "identity": identity})
 
 
 def names(found: list[Job]) -> str:
