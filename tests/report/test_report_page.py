@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from distill.report.blocks import Figure, Text
@@ -223,6 +224,22 @@ def test_a_run_without_teacher_and_curves(make_run, images: Images, whole: Compa
     assert isinstance(told, Text)
     assert "There is no teacher to compare with" in told.words
     assert temperature.chapter(alone).blocks
+
+
+def test_a_network_that_says_the_same_of_all_images_is_named_and_not_drawn(whole: Compared) -> None:
+    """scikit-learn divides by the spread of the first direction, and dies of what comes out."""
+    answers = whole.run.found.answers
+    assert answers is not None
+    assert answers.embeddings is not None
+    dead = replace(whole.run.found, answers=replace(answers, embeddings=np.zeros_like(answers.embeddings)))
+    alive = whole.against[0].found
+    (figure,) = embedding.chapter(compared(dead, [alive], None, images=whole.images)).blocks
+    assert isinstance(figure, Figure)
+    assert set(figure.numbers["networks"]) == {"ce"}
+    assert "With the same embedding for all images: zscore_kd." in figure.caption
+    (told,) = embedding.chapter(compared(dead, [], None, images=whole.images)).blocks
+    assert isinstance(told, Text)
+    assert told.missing
 
 
 def test_a_drawing_in_a_page() -> None:

@@ -3,7 +3,7 @@
 from distill.report.blocks import Chapter, Figure, Text
 from distill.report.chapters.missing import no_answers
 from distill.report.figures.embedding import draw_planes
-from distill.report.numbers.embedding import planes
+from distill.report.numbers.embedding import planes, varies
 from distill.report.subjects import Compared
 
 TITLE = "Embeddings"
@@ -15,15 +15,18 @@ def chapter(compared: Compared) -> Chapter:
         return Chapter("embedding", TITLE, (Text(reason, missing=True),))
     assert compared.images is not None
     asked = {each.label: each.found.answers for each in compared.everyone if each.found.answers is not None}
-    values = {name: answers.embeddings for name, answers in asked.items() if answers.embeddings is not None}
+    known = {name: answers.embeddings for name, answers in asked.items() if answers.embeddings is not None}
+    values = {name: each for name, each in known.items() if varies(each)}
     rows = compared.images.drawn
     if not values or len(rows) < 4:
-        words = "There is nothing to draw: no network has an embedding, or there are too few images."
+        words = "There is nothing to draw: no network has embeddings that vary, or there are too few images."
         return Chapter("embedding", TITLE, (Text(words, missing=True),))
     numbers = planes(values, compared.images.labels[rows], compared.images.class_names)
     classes = list(dict.fromkeys(numbers["classes"]))
-    without = [name for name in asked if name not in values]
+    without = [name for name in asked if name not in known]
+    equal = [name for name in known if name not in values]
     more = f" Without an embedding: {', '.join(without)}." if without else ""
+    more += f" With the same embedding for all images: {', '.join(equal)}." if equal else ""
     return Chapter(
         "embedding",
         TITLE,

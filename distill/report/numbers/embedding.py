@@ -20,6 +20,11 @@ def shown_images(labels: Labels, *, classes: int) -> NDArray[np.integer]:
     return np.concatenate([np.flatnonzero(labels == each)[:IMAGES] for each in chosen])
 
 
+def varies(embeddings: NDArray[np.floating]) -> bool:
+    """Whether the images (rows) differ in anything: where they do not, there are no directions to begin with."""
+    return bool((embeddings != embeddings[:1]).any())
+
+
 def planes(embeddings: Mapping[str, NDArray[np.floating]], labels: Labels, names: Sequence[str]) -> dict[str, Any]:
     """Of each network (M, D) the positions (M, 2) of its images; `classes` are those of the images, in order.
 
