@@ -16,6 +16,7 @@ from distill.cli.completion.shell import complete
 from distill.cli.filling import budget as budgets
 from distill.cli.filling.costs import Costs
 from distill.cli.grammar import BUSY, FAILED, FINISHED, REFUSED
+from distill.cli.running.jobs import Outcome
 from distill.runs.lock import RunLock
 
 Capture = pytest.CaptureFixture[str]
@@ -244,6 +245,25 @@ def test_what_others_train_is_left_to_them(fill: Fill, capsys: Capture) -> None:
     assert fill("runs", "rows=ce,kd", "seeds=1") == (FINISHED, [])
     shutil.rmtree(teacher)  # as where the students alone were brought
     assert fill("runs", "rows=ce,kd", "seeds=1") == (FINISHED, [])
+
+
+def test_what_others_have_finished_meanwhile_is_not_busy(
+    fill: Fill, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    assert fill("runs", "rows=ce", "seeds=1")[0] == FINISHED
+    run = next(Path("runs").glob("*-s1-*"))
+    (run / "result.json").rename(run / "kept")
+
+    def elsewhere(plans, watch, **options) -> list[Outcome]:
+        (run / "kept").rename(run / "result.json")
+        return [Outcome(plan.directory.name, str(plan.directory), BUSY, "being trained") for plan in plans]
+
+    monkeypatch.setattr("distill.cli.filling.carry_out.follow_plans", elsewhere)
+    capsys.readouterr()
+    assert fill("runs", "rows=ce", "seeds=1") == (FINISHED, [])
+    told = capsys.readouterr().out
+    assert "1 of 1 runs finished" in told
+    assert "busy" not in told
 
 
 def test_a_damaged_run_is_not_finished_and_is_named(fill: Fill, capsys: Capture) -> None:

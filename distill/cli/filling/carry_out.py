@@ -102,17 +102,18 @@ class _Trainer:
         jobs = self._filling.jobs
         missing = open_jobs(jobs)
         say(f"{len(jobs) - len(missing)} of {len(jobs)} runs finished")
-        for outcome in self._ended.values():
-            if outcome.code != FINISHED:
-                say(f"{'busy' if outcome.code == BUSY else 'failed'}: {outcome.text}")
-        codes = {outcome.code for outcome in self._ended.values()}
+        still = {job.plan.run_id for job in missing}  # what was busy elsewhere may be finished by now
+        left = [outcome for run, outcome in self._ended.items() if run in still]
+        for outcome in left:
+            say(f"{'busy' if outcome.code == BUSY else 'failed'}: {outcome.text}")
+        codes = {outcome.code for outcome in left}
         waiting = self._waiting()
         if waiting and not (self._ended or self._budget.struck):
             return self._too_short(waiting)
         if waiting:
             stopped = "" if self._asked.budget is None else "the budget is used: "
-            left = f"{len(missing)} runs are left, {Remaining(missing, self._costs)}"
-            say(f"{stopped}{left}; type the command again to go on: {shlex.join(['distill', 'fill', *words])}")
+            rest = f"{len(missing)} runs are left, {Remaining(missing, self._costs)}"
+            say(f"{stopped}{rest}; type the command again to go on: {shlex.join(['distill', 'fill', *words])}")
         say(_hint(self._asked, jobs[0].plan.runs_dir))
         return next((code for code in (FAILED, BUSY) if code in codes), FINISHED)
 
