@@ -5,6 +5,7 @@ import io
 import json
 import math
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,13 @@ def test_markdown_has_the_papers_layout_first(store: Path) -> None:
     ]
     assert "Our cells" in found
     assert "Missing cells" not in found
+
+
+def test_a_teacher_of_whom_nothing_is_published_is_named(store: Path) -> None:
+    shown = view(store, rows=("kd",))
+    columns = [replace(column, teacher_accuracy=None) for column in shown.shown.columns]
+    shown = replace(shown, shown=replace(shown.shown, columns=tuple(columns)))
+    assert "| Teacher | ours | 72.10 |" in render(layouts(shown), form="markdown").splitlines()
 
 
 def test_latex_is_two_tables_and_no_commands(store: Path) -> None:

@@ -18,7 +18,7 @@ from distill.tables.sheet import Sheet
 def sheet(view: View) -> Sheet:
     """The shown table with our cells."""
     table = view.shown
-    rows = [row for row in _teachers(view) if any(text != told.NOTHING for text in row[2:])]
+    rows = _teachers(view)
     for row in table.rows:
         rows += _method(view, row)
     return Sheet(
@@ -34,7 +34,9 @@ def sheet(view: View) -> Sheet:
 def _teachers(view: View) -> list[tuple[str, ...]]:
     columns = view.shown.columns
     theirs = [told.NOTHING if each.teacher_accuracy is None else f"{each.teacher_accuracy:.2f}" for each in columns]
-    return [("Teacher", "published", *theirs), ("", "ours", *(_teacher(view, column) for column in columns))]
+    ours = [_teacher(view, column) for column in columns]
+    known = [row for row in (("published", *theirs), ("ours", *ours)) if set(row[1:]) != {told.NOTHING}]
+    return [("" if number else "Teacher", *row) for number, row in enumerate(known)]
 
 
 def _teacher(view: View, column: Column) -> str:
