@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill.report.blocks import Figure, Text
+from distill.report.blocks import Chapter, Figure, Table, Text
 from distill.report.chapters import calibration, curves, embedding, errors, fidelity, gradients, temperature, toy
 from distill.report.looks import FAINT, GRID, INK, PAPER, look_of
 from distill.report.page.inline import inlined, standalone
@@ -316,3 +316,13 @@ def test_gradients_recorded_by_training_take_the_place_of_those_measured_now(
     assert "Measured now" not in by_epoch.caption
     (figure,) = [each for each in gradients.chapter(whole).blocks if isinstance(each, Figure)]
     assert set(figure.numbers["runs"]) == {"ce", "kd temperature=4", "zscore_kd"}
+
+
+def test_a_narrow_column_of_figures_breaks_before_an_interval_alone() -> None:
+    row = ("KD 4", "-2.50 [-4.72, -0.27]", "[-4.38, -0.61] r=+0.89", "45.84 ± 0.34", "3 student seeds")
+    table = Table("c", ("",) * 5, (row,), (False, True, True, True, False), sortable=False)
+    text = chapter(Chapter("t", "t", (table,)))
+    breaks = [cell.split(" ") for cell in re.findall(r"<td[^>]*>(.*?)</td>", text)]
+    assert [len(parts) for parts in breaks] == [2, 2, 1, 3]
+    assert breaks[0][0] == "-2.50"
+    assert breaks[1][1] == "r=+0.89"

@@ -1,5 +1,6 @@
 """Blocks as HTML."""
 
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -63,8 +64,16 @@ def _cells(row: tuple[str, ...], numeric: tuple[bool, ...]) -> str:
     first, *others = row
     # a row that goes on with the one above has no name, and an empty heading would be read out as one
     cells = [f'<th scope="row"{_numeric(numeric[0])}>{escape(first)}</th>' if first else "<td></td>"]
-    cells += [f"<td{_numeric(n)}>{escape(cell)}</td>" for cell, n in zip(others, numeric[1:], strict=True)]
+    cells += [
+        f"<td{_numeric(n)}>{escape(_together(cell) if n else cell)}</td>"
+        for cell, n in zip(others, numeric[1:], strict=True)
+    ]
     return "".join(cells)
+
+
+def _together(figures: str) -> str:
+    """A narrow column breaks before an interval or a correlation, and nowhere else."""
+    return re.sub(r" (?!\[|r=)", "\N{NO-BREAK SPACE}", figures)
 
 
 def _numeric(numeric: bool) -> str:

@@ -37,9 +37,15 @@ def sheet(view: View, *, everything: bool = False) -> Sheet:
 
 
 def details(view: View) -> Sheet | None:
-    """The cells with runs of ours alone, for a page on which the wide sheet stands already; None without any."""
+    """The cells with runs of ours alone, for a page on which the wide sheet stands already; None without any.
+
+    Where that has a single pair in its head, the pair is not named again.
+    """
     rows = [row for cell in view.shown.cells.values() for row in _rows(view, cell) if row.entry]
-    return _sheet("Our cells", rows, [*_names(view), *_telling(_figures(view), rows)], ()) if rows else None
+    pair, method = _names(view)
+    names = [method] if len(view.shown.columns) == 1 else [pair, method]
+    columns = [*names, *_telling(_figures(view), rows)]
+    return _sheet("Our cells", rows, columns, (), naming=len(names)) if rows else None
 
 
 def commands(view: View) -> Sheet | None:
@@ -120,12 +126,14 @@ def _telling(columns: Sequence[_Column], rows: Sequence[Shown]) -> list[_Column]
     return [column for column in columns if any(column.text(row) != told.NOTHING for row in rows)]
 
 
-def _sheet(title: str, rows: Sequence[Shown], columns: Sequence[_Column], below: tuple[str, ...]) -> Sheet:
+def _sheet(
+    title: str, rows: Sequence[Shown], columns: Sequence[_Column], below: tuple[str, ...], *, naming: int = 2
+) -> Sheet:
     return Sheet(
         title=title,
         headers=tuple(column.header for column in columns),
         numeric=tuple(column.numeric for column in columns),
         rows=tuple(tuple(column.text(row) for column in columns) for row in rows),
         notes=below,
-        naming=2,
+        naming=naming,
     )
