@@ -290,7 +290,7 @@ def test_an_edited_record_removes_nothing_elsewhere(tmp_path: Path) -> None:
 def test_gradients_recorded_by_training_take_the_place_of_those_measured_now(
     whole: Compared, make_run: Callable[..., Found]
 ) -> None:
-    norms = [(0.5, 12.0), (0.4, None), (0.25, 3.0)]
+    norms = [(None, 12.0), (0.4, None), (0.25, 3.0)]  # the first epoch's by an older version
     run = make_run("eeee", loss="zscore_kd", terms=("ce", "kd"))
     lines = [
         {**line, "gradient_norms": {"ce": ce, "kd": kd}} for line, (ce, kd) in zip(run.history, norms, strict=True)
@@ -305,9 +305,11 @@ def test_gradients_recorded_by_training_take_the_place_of_those_measured_now(
     by_epoch, at_the_end = [each for each in made.blocks if isinstance(each, Figure)]
     assert by_epoch.name == "gradient_norms"
     assert by_epoch.numbers == {
-        "runs": {"zscore_kd": {"epoch": [1, 2, 3], "terms": {"ce": [0.5, 0.4, 0.25], "kd": [12.0, None, 3.0]}}}
+        "runs": {"zscore_kd": {"epoch": [1, 2, 3], "terms": {"ce": [None, 0.4, 0.25], "kd": [12.0, None, 3.0]}}}
     }
     assert "zscore_kd kd from 12 to 3" in by_epoch.alt
+    (table, *_) = [each for each in made.blocks if isinstance(each, Table)]
+    assert table.rows == (("zscore_kd", "ce", "2 to 3", "0.4", "0.25"), ("zscore_kd", "kd", "1 to 3", "12", "3"))
     assert look_of("zscore_kd").colour.lower() in by_epoch.svg.lower()
     assert "norm of the gradient" in by_epoch.svg
     assert at_the_end.name == "gradients"

@@ -34,14 +34,18 @@ def chapter(compared: Compared) -> Chapter:
 
 
 def _by_epoch(numbers: dict[str, Any], compared: Compared) -> list[Block]:
-    ends = [
-        (name, term, [value for value in values if value is not None])
+    recorded = [
+        (name, term, [(epoch, value) for epoch, value in zip(run["epoch"], values, strict=True) if value is not None])
         for name, run in numbers["runs"].items()
         for term, values in run["terms"].items()
     ]
-    told = ", ".join(f"{name} {term} from {known[0]:.2g} to {known[-1]:.2g}" for name, term, known in ends if known)
-    headers, numeric = columns({"run": False, "term": False, "first epoch": True, "last epoch": True})
-    rows = tuple((name, term, *(f"{known[place]:.4g}" for place in (0, -1))) for name, term, known in ends if known)
+    ends = [(name, term, known[0], known[-1]) for name, term, known in recorded if known]
+    told = ", ".join(f"{name} {term} from {first[1]:.2g} to {last[1]:.2g}" for name, term, first, last in ends)
+    headers, numeric = columns({"run": False, "term": False, "epochs": True, "first": True, "last": True})
+    rows = tuple(
+        (name, term, f"{first[0]} to {last[0]}", f"{first[1]:.4g}", f"{last[1]:.4g}")
+        for name, term, first, last in ends
+    )
     return [
         Figure(
             "gradient_norms",
@@ -51,7 +55,12 @@ def _by_epoch(numbers: dict[str, Any], compared: Compared) -> list[Block]:
             numbers,
             draw_gradients_by_epoch(numbers, compared.looks),
         ),
-        Table("Gradient norms at the weights, after the first and the last epoch.", headers, rows, numeric),
+        Table(
+            "Gradient norms at the weights, after the first and the last epoch of which they are recorded.",
+            headers,
+            rows,
+            numeric,
+        ),
     ]
 
 
