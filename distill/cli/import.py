@@ -55,8 +55,8 @@ student.pretrained=true, or student=torchvision student.name=NAME student.weight
 examples
   distill import resnet56_vanilla/ckpt_epoch_240.pth student=resnet56 dataset=cifar100 dataset.npz=cifar100.npz
   distill import student_best student=resnet8x4 dataset=cifar100
-  distill import results/cifar100_resnet20_resnet8/resnet8-kd-s1-b19faa5acf0b/student.safetensors
-  distill import results/cifar100_resnet20_resnet8
+  distill import results/cifar100_small/runs/resnet20-cross_entropy-s0-67078f4ee682/student.safetensors
+  distill import results/cifar100_small/runs
 
 exit codes: 0 done, or there already; 1 damaged, unlike what is here, or not to be written; 2 refused; 3 busy elsewhere
 """

@@ -17,7 +17,7 @@ from distill.runs.checkpoint import save_weights
 from distill.runs.files import StorageError
 from distill.runs.lock import RunLock
 
-RESULTS = Path(__file__).resolve().parents[2] / "results" / "cifar100_resnet20_resnet8"
+RESULTS = Path(__file__).resolve().parents[2] / "results" / "cifar100_small" / "runs"
 Capture = pytest.CaptureFixture[str]
 TINY = [
     "dataset=synthetic",

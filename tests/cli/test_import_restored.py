@@ -17,7 +17,7 @@ from distill.runs.checkpoint import save_weights
 from distill.runs.lock import RunLock
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "results" / "cifar100_resnet20_resnet8"
+RESULTS = ROOT / "results" / "cifar100_small" / "runs"
 CLASSES, TEST_IMAGES = 4, 50
 Capture = pytest.CaptureFixture[str]
 
@@ -195,7 +195,7 @@ def test_what_is_in_its_place_is_left_alone(source: Path, capsys: Capture) -> No
     assert bring(source) == FINISHED
 
 
-@pytest.mark.parametrize("folder", sorted(path.name for path in RESULTS.iterdir()))
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in RESULTS.glob("*/student.safetensors")))
 def test_the_kept_results_come_back(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert bring(RESULTS / folder) == FINISHED
