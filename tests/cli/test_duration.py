@@ -1,0 +1,20 @@
+"""Times as they are told."""
+
+import pytest
+
+from distill.cli.running.progress import duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (45.4, "45 s"),
+        (59.7, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 05 min"),
+        (99.9 * 3600, "99 h 54 min"),
+        (5 * 86400 + 3.2 * 3600, "5 d 03 h"),
+    ],
+)
+def test_a_duration_has_two_units(seconds: float, told: str) -> None:
+    assert duration(seconds) == told
