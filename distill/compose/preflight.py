@@ -68,20 +68,17 @@ def preflight(
     if needs_teacher and "teacher" not in uncertain:
         option = composed.choices.get("loss", "?")
         _check_teacher(teacher_node, (objective, first_objective), option=option, faults=faults)
-    parts.try_recipe(teacher_node.get("recipe"), "teacher.recipe", faults)
-    teacher_loss = parts.try_objective(teacher_node.get("loss"), "teacher.loss", faults)
-    if teacher_loss is not None and teacher_loss.needs_teacher:
-        faults.append("teacher.loss must not need a teacher itself: set loss@teacher.loss=ce")
+    _check_teachers_training(teacher_node, faults)
     dataset = parts.try_dataset(config.get("dataset"), faults, may_download=may_download)
     shape = parts.shape_of(config.get("dataset"), dataset, faults)
+    finished = None
     if shape is not None:
         parts.check_network(config.get("student"), shape, "student", faults)
         parts.check_network(teacher_node.get("network"), shape, "teacher.network", faults)
-    finished = None
-    if shape is not None and needs_teacher and teacher_node.get("run") and "runs_dir" in config:
-        finished = parts.finished_teacher(Path(config["runs_dir"]), teacher_node["run"], shape[0], faults)
-    guide = (finished or teacher_node.get("network")) if needs_teacher else None
+        if needs_teacher and teacher_node.get("run") and "runs_dir" in config:
+            finished = parts.finished_teacher(Path(config["runs_dir"]), teacher_node["run"], shape[0], faults)
     if shape is not None and not (faults or uncertain):
+        guide = (finished or teacher_node.get("network")) if needs_teacher else None
         labels = torch.arange(shape[0]) if dataset is None else torch.tensor(dataset.train_labels)
         trained = guide if stage.get("network") == "teacher" else config["student"]
         for each, network, path in ((objective, config["student"], "loss"), (first_objective, trained, FIRST_STAGE)):
@@ -134,6 +131,14 @@ def _check_teacher(
     faults += source_faults(node, objectives, option=option)
     if not (node.get("network") or node.get("run")):
         faults.append(f"loss={option} needs a teacher: choose teacher=NAME or teacher.run=ID")
+
+
+def _check_teachers_training(node: Mapping[str, Any], faults: list[str]) -> None:
+    """What is wrong with the run that a teacher without a finished one is trained by."""
+    parts.try_recipe(node.get("recipe"), "teacher.recipe", faults)
+    loss = parts.try_objective(node.get("loss"), "teacher.loss", faults)
+    if loss is not None and loss.needs_teacher:
+        faults.append("teacher.loss must not need a teacher itself: set loss@teacher.loss=ce")
 
 
 def _teacher(

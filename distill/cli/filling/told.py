@@ -56,8 +56,8 @@ def plan_lines(asked: Asked, filling: Filling, costs: Costs) -> list[str]:
         lines.append(f"left out: {row_key}, {column}: {reason}")
     missing = open_jobs(filling.jobs)
     if not missing:
-        else_ = " else" if filling.left_out else ""
-        return [*lines, f"nothing{else_} is missing: {len(filling.jobs)} runs are finished"]
+        nothing = "nothing else" if filling.left_out else "nothing"
+        return [*lines, f"{nothing} is missing: {len(filling.jobs)} runs are finished"]
     remaining = Remaining(missing, costs)
     rests = "" if remaining.rests_on == UNKNOWN else f" ({remaining.rests_on})"
     return [*lines, f"{len(missing)} runs to train, {remaining} one after the other{rests}"]
