@@ -1,12 +1,12 @@
 """What reaches the device: a step by every engine, a student and a teacher alone, cohorts on one stream and on several.
 
-The choice that `engine.capture=auto` makes rests on these figures.
+What `engine.capture=auto` should choose is to be read from these figures.
 """
 
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import chain, product, repeat
+from itertools import chain, product
 
 import torch
 
@@ -59,6 +59,10 @@ def engines(lab: Lab, stack: ExitStack, *, new_lane: Callable[[], Lane]) -> Grou
     def captured(lanes: Callable[[], Lane] = new_lane) -> Captured:
         return Captured(lanes, declined=lab.note)
 
+    def on_one_stream() -> Captured:
+        lane = new_lane()
+        return captured(lambda: lane)
+
     ours = []
     forms = ("", " compiled") if why_not_compiled(lab.device) is None else ("",)
     for name, form in product(("eager", "captured"), forms):
@@ -74,7 +78,7 @@ def engines(lab: Lab, stack: ExitStack, *, new_lane: Callable[[], Lane]) -> Grou
     ours += _teacher_alone(lab, new_lane)
     for size in COHORTS:
         windows = max(2, steps // size)
-        for name, engine in (("one stream", captured(repeat(new_lane()).__next__)), ("a stream each", captured())):
+        for name, engine in (("one stream", on_one_stream()), ("a stream each", captured())):
             cohort = lab.cohort(lab.steps(windows), lab.live(), size)
             variant = of_steps(f"{size} on {name}", cohort, windows * size, stack, lab=lab, engine=engine)
             label = f"KD step a student, {size} students, {name}"
@@ -113,7 +117,6 @@ def _teacher_alone(lab: Lab, new_lane: Callable[[], Lane]) -> list[Ours]:
             taught.ask()
 
     return [
-        Ours(f"kernels.teacher.{run.__name__}", f"teacher alone {run.__name__}", variant, ("folded",))
-        for run in (eager, captured)
-        for variant in (Variant(f"teacher {run.__name__}", steps, run),)
+        Ours(f"kernels.teacher.{name}", f"teacher alone {name}", Variant(f"teacher {name}", steps, run), ("folded",))
+        for name, run in (("eager", eager), ("captured", captured))
     ]
