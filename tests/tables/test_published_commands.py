@@ -18,6 +18,7 @@ SOME = {
     "cifar100_cross": [("zscore_mlkd", "resnet32x4_shufflenet_v2"), ("mlkd", "wrn_40_2_mobilenet_v2")],
     "cifar100_same": [("zscore_kd", "resnet110_resnet20"), ("cat_kd", "vgg13_vgg8"), ("ce", "vgg13_vgg8")],
     "cifar100_small": [("zscore_kd_w09", "resnet20_resnet8")],
+    "cifar100_weight": [("kd_soft", "resnet56_resnet20"), ("zscore_w15", "resnet56_resnet20")],
     "plain_cnn": [("kd", "resnet_1m_plain_cnn")],
     "teacher_size": [("zscore_dkd", "wrn_40_2_wrn_16_2")],
     "vit": [("zscore_kd", "resnet56_deit_tiny")],
