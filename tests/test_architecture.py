@@ -25,13 +25,13 @@ ALLOWED: dict[str, set[str] | None] = {
     "imports": {"runs", "imports"},
     "tables": {"runs", "tables"},
     "report": {"losses", "runs", "tables", "report"},  # losses: the toy case shows what students train with
-    "compose": None,
-    "exports": {"compose", "data", "models", "runs", "tables", "training", "exports"},
-    "bench": {"data", "models", "losses", "objectives", "teachers", "training", "runs", "compose", "bench"},
+    "config": None,
+    "exports": {"config", "data", "models", "runs", "tables", "training", "exports"},
+    "bench": {"data", "models", "losses", "objectives", "teachers", "training", "runs", "config", "bench"},
     "cli": None,
     "__main__": {"cli"},
 }
-CONFIGURED = {"compose", "cli"}  # the only ones that may know Hydra
+CONFIGURED = {"config", "cli"}  # the only ones that may know Hydra
 # `distill ls` and `distill table` answer at once: no torch below these and distill.tables.
 QUICK = {f"distill.{name}" for name in ("cli", "cli.ls", "cli.table", "runs.store", "runs.identity", "runs.lock")}
 # Neither does `import distill` wait for it, nor an export that is refused.
@@ -159,9 +159,9 @@ def instantiating(sources: Sources) -> list[str]:
 
 
 def scattered_instantiate(sources: Sources) -> list[str]:
-    """`instantiate` in more than one file, or outside distill/compose."""
+    """`instantiate` in more than one file, or outside distill/config."""
     found = instantiating(sources)
-    return found if len(found) > 1 or any(part(name) != "compose" for name in found) else []
+    return found if len(found) > 1 or any(part(name) != "config" for name in found) else []
 
 
 def nameless(sources: Sources) -> list[str]:
@@ -232,7 +232,7 @@ BROKEN: list[tuple[Rule, Sources]] = [
     (upward_imports, {"distill.objectives.x": "def late():\n    import distill.runs.store"}),
     (
         upward_imports,
-        {"distill.training.loop": "import importlib\nimportlib.import_module('distill.compose')"},
+        {"distill.training.loop": "import importlib\nimportlib.import_module('distill.config')"},
     ),
     (upward_imports, {"distill.runs.store": "from distill.tables import Table"}),
     (unknown_parts, {"distill.helpers": ""}),
@@ -258,8 +258,8 @@ BROKEN: list[tuple[Rule, Sources]] = [
     (
         scattered_instantiate,
         {
-            "distill.compose.a": "hydra.utils.instantiate(x)",
-            "distill.compose.b": "hydra.utils.instantiate(y)",
+            "distill.config.a": "hydra.utils.instantiate(x)",
+            "distill.config.b": "hydra.utils.instantiate(y)",
         },
     ),
     (nameless, {"distill.data.utils": ""}),
@@ -281,8 +281,8 @@ SOUND: Sources = {
     "distill.runs.store": "import yaml\nif TYPE_CHECKING:\n    import torch",
     "distill.runs.checkpoint": "import torch",
     "distill.tables.grouping": "from distill.runs import store\ndef late():\n    import torch",
-    "distill.compose.build": "from hydra.utils import instantiate\nimport distill.training.loop",
-    "distill.cli": "from distill.compose import build\ndef late():\n    from distill.runs import checkpoint",
+    "distill.config.build": "from hydra.utils import instantiate\nimport distill.training.loop",
+    "distill.cli": "from distill.config import build\ndef late():\n    from distill.runs import checkpoint",
 }
 
 
@@ -304,4 +304,4 @@ def test_a_violation_is_seen(rule: Rule, sources: Sources) -> None:
 def test_the_walk_covers_the_package_and_compose_builds_the_objects() -> None:
     sources = read_sources()
     assert {"distill", "distill.__main__"} <= sources.keys()
-    assert len(instantiating(sources)) == any(part(name) == "compose" for name in sources)
+    assert len(instantiating(sources)) == any(part(name) == "config" for name in sources)

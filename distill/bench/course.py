@@ -16,7 +16,7 @@ from distill.bench.pair import name_of
 from distill.bench.rows import ROWS
 from distill.bench.settings import Settings
 from distill.bench.targets import Circumstances
-from distill.compose.plan import RunPlan
+from distill.config.plan import RunPlan
 from distill.runs.provenance import device_name
 from distill.training import determinism, resolve_precision
 

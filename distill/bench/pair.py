@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.bench.settings import Settings
-from distill.compose.plan import RunPlan
-from distill.compose.sweep import prepare
+from distill.config.plan import RunPlan
+from distill.config.sweep import prepare
 from distill.data import ImageDataset, synthetic
 from distill.data.digest import ordered_digest
 
@@ -26,7 +26,7 @@ def plan_pair(settings: Settings, faults: Sequence[str] = ()) -> RunPlan:
     Nothing needs to be downloaded, and neither side's speed depends on what is in an image.
 
     Raises:
-        distill.compose.preflight.Faults: all that is wrong with the experiment, after `faults`.
+        distill.config.preflight.Faults: all that is wrong with the experiment, after `faults`.
     """
     data: dict[str, int | str] = {"classes": CLASSES, "train_size": CLASSES, "test_size": 1, "image_size": SIZE}
     data |= {"mean": MEAN, "std": STD, "pad": 4, "flip": "true"}

@@ -101,7 +101,7 @@ def _bench(argv: Sequence[str]) -> int:
     from distill.bench.course import bench  # with torch, for which no refusal waits
     from distill.bench.pair import plan_pair
     from distill.cli.benching import views
-    from distill.compose.preflight import Faults
+    from distill.config.preflight import Faults
     from distill.training.determinism import CUBLAS, WORKSPACE
 
     settings, gpu = _settings(line)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.cli.grammar import UsageError
-from distill.compose.rebuild import Untrusted
+from distill.config.rebuild import Untrusted
 from distill.exports.report import Exported
 from distill.exports.writing import export_run
 from distill.runs.store import RunRecord

@@ -82,7 +82,7 @@ def _fill(line: CommandLine, asked: Asked, argv: Sequence[str], *, begun: float)
     import_from_here()
 
     from distill.cli.filling.carry_out import carry_out  # with torch, for which no refusal waits
-    from distill.compose.preflight import Faults
+    from distill.config.preflight import Faults
 
     retry, only_plan = (option.word in line.options for option in (RETRY, PLAN))
     try:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from distill.cli.grammar import UsageError
-from distill.compose.build import Refused
-from distill.compose.device import usable_device
-from distill.compose.gradients import term_gradients
-from distill.compose.rebuild import Untrusted, rebuild_dataset, rebuild_network
+from distill.config.build import Refused
+from distill.config.device import usable_device
+from distill.config.gradients import term_gradients
+from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
 from distill.exports.sample import unlike
 from distill.report.finding import has_weights

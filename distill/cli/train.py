@@ -17,11 +17,11 @@ from distill.runs.layout import RESULT
 from distill.runs.store import read_run
 
 if TYPE_CHECKING:
-    from distill.compose.plan import RunPlan
-    from distill.compose.presets import Presets
-    from distill.compose.search import Search
-    from distill.compose.selection import Chosen, Selection
-    from distill.compose.sweep import Sweep
+    from distill.config.plan import RunPlan
+    from distill.config.presets import Presets
+    from distill.config.search import Search
+    from distill.config.selection import Chosen, Selection
+    from distill.config.sweep import Sweep
 
 OPTIONS = (
     Option("--multirun"),
@@ -63,8 +63,8 @@ def train(command: Command) -> int:
     """Check every job of the command, then run them; returns the exit code."""
     import_from_here()
 
-    from distill.compose.preflight import Faults  # with torch, which --help must not wait for
-    from distill.compose.sweep import prepare
+    from distill.config.preflight import Faults  # with torch, which --help must not wait for
+    from distill.config.sweep import prepare
 
     try:
         presets, sweep = prepare(
@@ -93,7 +93,7 @@ def train(command: Command) -> int:
 def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
     """Run the checked jobs of a command; returns its exit code."""
     from distill.cli.running.jobs import as_they_stand, run_job, run_plans, summarise
-    from distill.compose.source import epochs_asked
+    from distill.config.source import epochs_asked
 
     if not sweep.multirun:
         return run_plans(sweep.jobs, retry=command.retry)[0].code
@@ -132,7 +132,7 @@ def _search(presets: "Presets", sweep: "Sweep", search: "Search", selection: "Se
 
 def _best(sweep: "Sweep", selection: "Selection") -> "list[Chosen]":
     """The best cell of each method, by what its finished runs say of the held-out images."""
-    from distill.compose.selection import best_of_each_method
+    from distill.config.selection import best_of_each_method
 
     finished = {position: read_run(job.directory) for position, job in enumerate(sweep.jobs)}
     accuracies = {
@@ -145,7 +145,7 @@ def _best(sweep: "Sweep", selection: "Selection") -> "list[Chosen]":
 
 def _train_chosen(found: "Iterable[Chosen]", selection: "Selection", command: Command) -> Iterator[int]:
     """Train the chosen cells on all images; yields exit codes, a failure for every method of which none was found."""
-    from distill.compose.sweep import prepare
+    from distill.config.sweep import prepare
 
     left = {cell.method for cell in selection.cells}
     for each in found:

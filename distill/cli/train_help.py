@@ -3,7 +3,7 @@
 import textwrap
 from pathlib import Path
 
-from distill.compose.locate import configs_dir
+from distill.config.locate import configs_dir
 from distill.tables.ordering import natural
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe", "experiment", "sweep")

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import cast
 
-from distill.compose.rebuild import rebuild_network
+from distill.config.rebuild import rebuild_network
 from distill.exports.finding import finished_run
 from distill.exports.normalisation import Normalisation, normalisation_of
 from distill.models import Network

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.compose.build import Refused
-from distill.compose.plan import data_identity
-from distill.compose.rebuild import rebuild_dataset
+from distill.config.build import Refused
+from distill.config.plan import data_identity
+from distill.config.rebuild import rebuild_dataset
 from distill.data import SHAPES, ImageDataset
 from distill.runs.identity import canonical
 from distill.runs.store import RunRecord

@@ -44,7 +44,7 @@ class Images:
 class Found:
     """A run before it has a name in the report: its record, its files, its answers, and what is missing of them.
 
-    `gradients` are the numbers of `distill.compose.gradients`; `missing` are sentences without the run's name.
+    `gradients` are the numbers of `distill.config.gradients`; `missing` are sentences without the run's name.
     """
 
     record: RunRecord

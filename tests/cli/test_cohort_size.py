@@ -9,7 +9,7 @@ import torch
 from distill.cli.running import cohort_size
 from distill.cli.running.cohort_size import MOST, fitting_size
 from distill.cli.running.free_memory import free_bytes, host_bytes
-from distill.compose.footprint import Footprint
+from distill.config.footprint import Footprint
 
 MB, GB = 10**6, 10**9
 

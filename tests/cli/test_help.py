@@ -92,7 +92,7 @@ def test_the_examples_are_commands(verb: str, capsys: Capture) -> None:
 
 def test_the_help_of_train_names_only_what_there_is(capsys: Capture) -> None:
     from distill.cli.train import FLAGS, read_command
-    from distill.compose.presets import Presets
+    from distill.config.presets import Presets
 
     text = help_of("train", capsys)
     presets = Presets()

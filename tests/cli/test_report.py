@@ -14,7 +14,7 @@ import distill
 import distill.cli
 from distill.cli import report, reporting
 from distill.cli.grammar import FAILED, FINISHED, REFUSED
-from distill.compose.gradients import BATCHES, term_gradients
+from distill.config.gradients import BATCHES, term_gradients
 from distill.data import ImageStream, digits
 from distill.report.numbers import embedding
 from distill.report.place import PAGE
@@ -186,7 +186,7 @@ def test_results_without_weights(store: Path, seen: list[Compared], capsys: Capt
 def test_data_that_are_not_at_hand(
     store: Path, seen: list[Compared], monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    from distill.compose.build import Refused
+    from distill.config.build import Refused
 
     def gone(*_: object) -> object:
         raise Refused(["they are gone"])

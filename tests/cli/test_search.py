@@ -7,7 +7,7 @@ import pytest
 
 from distill.cli import main
 from distill.cli.running.stopping import Interrupted
-from distill.compose.search import Choice, Interval, corners, override, read_space
+from distill.config.search import Choice, Interval, corners, override, read_space
 from distill.runs.store import scan
 
 optuna = pytest.importorskip("optuna", reason="the extra is not installed: pip install 'distill[optuna]'")

@@ -9,7 +9,7 @@ import pytest
 
 import distill.cli
 from distill.cli.grammar import FINISHED
-from distill.compose.build import _dataset
+from distill.config.build import _dataset
 
 CLASSES = 4
 

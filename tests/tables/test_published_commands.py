@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from distill.compose.preflight import DataAbsent, Faults, preflight
-from distill.compose.presets import Presets as Composer
+from distill.config.preflight import DataAbsent, Faults, preflight
+from distill.config.presets import Presets as Composer
 from distill.tables.leaves import leaves
 from distill.tables.published import Cell, load, table_names
 from distill.tables.published.declared import Declared, Presets

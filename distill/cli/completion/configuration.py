@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from distill.cli.train_help import GROUPS, group_options
-from distill.compose.schema import Root
+from distill.config.schema import Root
 
 LAUNCHERS = ("basic", "cohort")
 DEVICES = ("auto", "cpu", "cuda")
@@ -72,7 +72,7 @@ def _literals(key: str) -> list[str]:
 @cache
 def _compose(words: tuple[str, ...], config_dir: Path | None) -> Mapping[str, Any]:
     """The first job of what is typed so far; what is wrong with it is left out."""
-    from distill.compose.presets import Presets  # with Hydra, for which the options of a group need not wait
+    from distill.config.presets import Presets  # with Hydra, for which the options of a group need not wait
 
     presets = Presets(config_dir)
     overrides, _ = presets.parse([word for word in words if "=" in word and not word.startswith("-")])

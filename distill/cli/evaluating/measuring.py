@@ -9,10 +9,10 @@ import torch
 from distill.cli.evaluating.measurement import Measured
 from distill.cli.grammar import UsageError
 from distill.cli.running.teacher import EVALUATION_BATCH, agrees
-from distill.compose.build import Refused
-from distill.compose.device import usable_device
-from distill.compose.plan import data_identity
-from distill.compose.rebuild import Untrusted, rebuild_dataset, rebuild_network
+from distill.config.build import Refused
+from distill.config.device import usable_device
+from distill.config.plan import data_identity
+from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
 from distill.runs.identity import canonical
 from distill.runs.store import RunRecord

@@ -18,9 +18,9 @@ from distill.cli.running.cohort_size import fitting_size
 from distill.cli.running.jobs import Outcome, follow_plans
 from distill.cli.running.progress import Progress, duration
 from distill.cli.running.stopping import Interrupted, stop_when
-from distill.compose.plan import RunPlan
-from distill.compose.presets import Presets
-from distill.compose.source import epochs_asked
+from distill.config.plan import RunPlan
+from distill.config.presets import Presets
+from distill.config.source import epochs_asked
 
 say = partial(print, flush=True)
 MANY = 20  # cells; a few are checked in no time

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from distill.compose.build import Refused, build_network
-from distill.compose.plan import RunPlan
-from distill.compose.rebuild import TRUSTED
+from distill.config.build import Refused, build_network
+from distill.config.plan import RunPlan
+from distill.config.rebuild import TRUSTED
 from distill.models import profile
 from distill.runs.files import StorageError, read_json
 from distill.runs.layout import METRICS, PROVENANCE, TIMING

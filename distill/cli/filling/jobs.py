@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Any
 
 from distill.cli.filling.asked import Asked
-from distill.compose.composed import Composed
-from distill.compose.plan import RunPlan
-from distill.compose.preflight import DataAbsent, Faults, preflight
-from distill.compose.presets import Presets
-from distill.compose.source import other_source, weights_gone
+from distill.config.composed import Composed
+from distill.config.plan import RunPlan
+from distill.config.preflight import DataAbsent, Faults, preflight
+from distill.config.presets import Presets
+from distill.config.source import other_source, weights_gone
 from distill.runs.identity import run_id
 from distill.runs.layout import RESULT
 from distill.tables.published import Cell

@@ -5,7 +5,7 @@ from enum import Enum
 
 from distill.cli.filling.jobs import Job
 from distill.cli.running.cohort import cohorts
-from distill.compose.plan import RunPlan, teacher_identity
+from distill.config.plan import RunPlan, teacher_identity
 from distill.runs.layout import FAILED, LAST, PREVIOUS, RESULT
 from distill.runs.store import lacks, read_run
 

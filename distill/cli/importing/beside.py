@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.cli.grammar import UsageError
 from distill.cli.importing.parts import Parts
-from distill.compose.identity import canonical_node
+from distill.config.identity import canonical_node
 from distill.runs.identity import canonical
 from distill.runs.identity import run_id as digest_of
 from distill.runs.layout import CONFIG, RESULT

@@ -9,7 +9,7 @@ from distill.cli.importing.imported import PRECISION, Imported
 from distill.cli.importing.measured import counted, measure
 from distill.cli.importing.records import config_of, provenance_of, result_of
 from distill.cli.running.teacher import agrees
-from distill.compose.identity import short_names
+from distill.config.identity import short_names
 from distill.runs import files
 from distill.runs.checkpoint import load_weights
 from distill.runs.files import StorageError

@@ -11,11 +11,11 @@ from torch import nn
 from distill.cli.grammar import UsageError
 from distill.cli.importing.fit import filled
 from distill.cli.importing.parts import Parts, at_hand
-from distill.compose.build import build_dataset
-from distill.compose.identity import canonical_node
-from distill.compose.parts import check_network
-from distill.compose.plan import data_identity
-from distill.compose.targets import resolve
+from distill.config.build import build_dataset
+from distill.config.identity import canonical_node
+from distill.config.parts import check_network
+from distill.config.plan import data_identity
+from distill.config.targets import resolve
 from distill.data import SHAPES, ImageDataset
 from distill.imports.checkpoint import Checkpoint
 from distill.runs.identity import NUMERICS_VERSION

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from distill.cli.grammar import CommandLine, UsageError
-from distill.compose.build import Refused
-from distill.compose.check import check_target
-from distill.compose.composed import Composed
-from distill.compose.names import run_names
-from distill.compose.presets import Presets
-from distill.compose.rebuild import WITHOUT_DOWNLOAD
+from distill.config.build import Refused
+from distill.config.check import check_target
+from distill.config.composed import Composed
+from distill.config.names import run_names
+from distill.config.presets import Presets
+from distill.config.rebuild import WITHOUT_DOWNLOAD
 from distill.data import ImageDataset
 
 GROUPS = ("student", "dataset")

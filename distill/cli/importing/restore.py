@@ -14,9 +14,9 @@ from distill.cli.importing.measured import counted, measure
 from distill.cli.importing.parts import at_hand, located
 from distill.cli.running.stopping import Busy
 from distill.cli.running.teacher import agrees
-from distill.compose.identity import short_names
-from distill.compose.plan import data_identity
-from distill.compose.rebuild import Untrusted, rebuild_dataset, rebuild_network
+from distill.config.identity import short_names
+from distill.config.plan import data_identity
+from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
 from distill.runs import files
 from distill.runs.config_file import read_config
 from distill.runs.files import StorageError

@@ -9,13 +9,13 @@ from typing import Any
 from distill.cli.grammar import UsageError
 from distill.cli.listing.headers import Header, read_header
 from distill.cli.listing.needs import Observed, observe
-from distill.compose.build import Refused, sentences
-from distill.compose.check import UNRESOLVED, check_target, check_typed
-from distill.compose.composed import Composed
-from distill.compose.locate import configs_dir
-from distill.compose.presets import Presets
-from distill.compose.stages import FirstStage, split_stages
-from distill.compose.weights import reduce_alpha
+from distill.config.build import Refused, sentences
+from distill.config.check import UNRESOLVED, check_target, check_typed
+from distill.config.composed import Composed
+from distill.config.locate import configs_dir
+from distill.config.presets import Presets
+from distill.config.stages import FirstStage, split_stages
+from distill.config.weights import reduce_alpha
 from distill.runs.layout import FIRST_STAGE
 from distill.tables.leaves import leaves, word
 from distill.tables.output import Views

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from distill.compose.build import build_objective
-from distill.compose.rehearsal import rehearse
+from distill.config.build import build_objective
+from distill.config.rehearsal import rehearse
 from distill.data import Batch
 from distill.models import Network, Output
 from distill.objectives import Objective, Task

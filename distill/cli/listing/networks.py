@@ -8,11 +8,11 @@ from typing import Any, cast
 import torch
 
 from distill.cli.grammar import UsageError
-from distill.compose.build import Refused, build_dataset, build_network
-from distill.compose.check import MISSING, check_target
-from distill.compose.composed import Composed
-from distill.compose.presets import Presets
-from distill.compose.targets import resolve
+from distill.config.build import Refused, build_dataset, build_network
+from distill.config.check import MISSING, check_target
+from distill.config.composed import Composed
+from distill.config.presets import Presets
+from distill.config.targets import resolve
 from distill.data import SHAPES
 from distill.models import Network, profile
 from distill.tables.leaves import leaves

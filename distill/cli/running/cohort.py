@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from distill.cli.running.cohort_size import MOST, fitting_size
 from distill.cli.running.jobs import Outcome, plan_job, run_plans
-from distill.compose.plan import RunPlan
-from distill.compose.source import epochs_asked
+from distill.config.plan import RunPlan
+from distill.config.source import epochs_asked
 
 
 def launch(configs: Sequence[DictConfig], task: Any, *, size: int | None) -> list[JobReturn]:

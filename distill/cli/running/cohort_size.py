@@ -6,8 +6,8 @@ from typing import Any
 
 from distill.cli.running.free_memory import free_bytes
 from distill.cli.running.teacher import EVALUATION_BATCH
-from distill.compose.footprint import Footprint, footprint, shared_bytes
-from distill.compose.plan import RunPlan
+from distill.config.footprint import Footprint, footprint, shared_bytes
+from distill.config.plan import RunPlan
 from distill.runs.layout import RESULT
 from distill.runs.occupied import size_of
 

@@ -12,9 +12,9 @@ from distill.cli.running.resuming import resume
 from distill.cli.running.stopping import Busy, Interrupted, RunFailed, stop_signals
 from distill.cli.running.teacher import EVALUATION_BATCH, MeasuredTeacher, measured_teacher
 from distill.cli.running.teacher_table import choose_source
-from distill.compose.plan import RunPlan
-from distill.compose.rebuild import weights_of
-from distill.compose.source import epochs_asked, not_from_a_table, teacher_use
+from distill.config.plan import RunPlan
+from distill.config.rebuild import weights_of
+from distill.config.source import epochs_asked, not_from_a_table, teacher_use
 from distill.data import EvaluationStream, ImageStream
 from distill.runs.checkpoint import Loaded
 from distill.runs.directory import RunDirectory

@@ -17,10 +17,10 @@ from distill.cli.running.execute import Console, Result, execute
 from distill.cli.running.job_device import spread
 from distill.cli.running.progress import Progress, duration
 from distill.cli.running.stopping import Busy, Interrupted
-from distill.compose.composed import from_hydra
-from distill.compose.plan import RunPlan
-from distill.compose.preflight import Faults, preflight
-from distill.compose.presets import Presets
+from distill.config.composed import from_hydra
+from distill.config.plan import RunPlan
+from distill.config.preflight import Faults, preflight
+from distill.config.presets import Presets
 from distill.runs.layout import RESULT
 from distill.training import Watch
 

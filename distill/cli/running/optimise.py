@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from distill.cli.running.execute import Console, execute
 from distill.cli.running.progress import Progress
 from distill.cli.running.stopping import Busy, RunFailed
-from distill.compose.plan import RunPlan
-from distill.compose.preflight import Faults, preflight
-from distill.compose.presets import Presets
-from distill.compose.search import Choice, Interval, Search, override
-from distill.compose.selection import Cell, Chosen
+from distill.config.plan import RunPlan
+from distill.config.preflight import Faults, preflight
+from distill.config.presets import Presets
+from distill.config.search import Choice, Interval, Search, override
+from distill.config.selection import Cell, Chosen
 from distill.runs.lock import RunLock
 from distill.training import Evaluation, Member
 

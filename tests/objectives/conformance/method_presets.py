@@ -20,12 +20,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from distill.compose.build import build_objective
-from distill.compose.check import check_target, check_typed
-from distill.compose.locate import configs_dir
-from distill.compose.presets import Presets
-from distill.compose.stages import FirstStage, split_stages
-from distill.compose.weights import reduce_alpha
+from distill.config.build import build_objective
+from distill.config.check import check_target, check_typed
+from distill.config.locate import configs_dir
+from distill.config.presets import Presets
+from distill.config.stages import FirstStage, split_stages
+from distill.config.weights import reduce_alpha
 from distill.objectives import Objective
 from distill.runs.layout import FIRST_STAGE
 

@@ -1,0 +1,81 @@
+"""What a run is, in canonical form: the part of its configuration that can change its numbers."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from distill.config.targets import PROVIDED, RESERVED, public_name, resolve, signature
+from distill.runs.identity import NUMERICS_VERSION
+
+# arguments that are the method, where the objective is a frame for several
+NAMING = ("divergence", "distance")
+
+
+def canonical_node(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A `_target_` node under its public name, without the arguments that equal the target's own defaults.
+
+    So an argument spelt out as its default, one left out, and one that did not exist yet are the same. What the data
+    set decides (the number of classes) is left out too.
+    """
+    target = resolve(str(node["_target_"]))
+    defaults = signature(target).defaults
+    arguments = {
+        key: _canonical(value)
+        for key, value in node.items()
+        if key not in (*RESERVED, *PROVIDED) and not (key in defaults and _same(value, defaults[key]))
+    }
+    return {"target": public_name(str(node["_target_"])), **arguments}
+
+
+def _canonical(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return canonical_node(value) if "_target_" in value else {key: _canonical(part) for key, part in value.items()}
+
+
+def run_identity(
+    *,
+    data: Mapping[str, Any],
+    student: Mapping[str, Any],
+    teacher: Mapping[str, Any] | None,
+    loss: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    seed: int,
+    precision: str,
+) -> dict[str, Any]:
+    """The identity of a run; `teacher` is `{"run": id}` or `{"weights": sha256}`, `precision` resolved."""
+    return {
+        "numerics": NUMERICS_VERSION,
+        "data": dict(data),
+        "student": canonical_node(student),
+        "teacher": None if teacher is None else dict(teacher),
+        "objective": canonical_node(loss),
+        "recipe": canonical_node(recipe),
+        "seed": seed,
+        "precision": precision,
+    }
+
+
+def short_names(identity: Mapping[str, Any]) -> tuple[str, str]:
+    """Student and method as the run's folder calls them: `("resnet8", "zscore_kd")`; they follow from the identity."""
+    objective = identity["objective"]
+    named = next((objective[key] for key in NAMING if isinstance(objective.get(key), Mapping)), objective)
+    method = _snake(str(named["target"]).rsplit(".", 1)[-1])
+    transform = objective.get("transform")
+    if isinstance(transform, Mapping) and str(transform.get("target")).endswith(".standardize"):
+        method = f"zscore_{method}"
+    student = str(identity["student"]["target"]).rsplit(".", 1)[-1]
+    detail = identity["student"].get("name")  # timm and torchvision networks
+    return f"{student}.{detail}" if detail else student, method
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _same(value: Any, default: Any) -> bool:
+    if isinstance(default, tuple):
+        default = list(default)
+    if isinstance(value, tuple):
+        value = list(value)
+    return type(value) is type(default) and bool(value == default)

@@ -1,0 +1,75 @@
+"""What people call a run's parts: the option chosen, and what was changed in it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from distill.config.composed import Composed
+from distill.config.presets import Presets
+
+GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
+
+
+def run_names(composed: Composed, config: Mapping[str, Any], presets: Presets) -> dict[str, str]:
+    """`{"loss": "kd temperature=3", ...}`: a preset's name only where the node is that preset's."""
+    names = {group: composed.choices.get(group, "?") for group in GROUPS}
+    touched = {group: option for group, option in names.items() if group in _touched(composed) and option != "?"}
+    base = _experiment(composed)
+    presented = presets.nodes(touched, base) if touched else {}
+    for group, preset in presented.items():
+        node = config[group] if group != "teacher" else (config["teacher"] or {}).get("network")
+        if node is not None:
+            names[group] = _name(touched[group], node, preset)
+    if names["loss"] != touched.get("loss", names["loss"]):
+        names["loss"] = _other_preset(config["loss"], base, presets) or names["loss"]
+    return names
+
+
+def recipe_name(composed: Composed, recipe: Mapping[str, Any], presets: Presets) -> str:
+    """The name of a teacher's own recipe node: made from the run's option, or from one chosen for the teacher."""
+    option = composed.choices.get("recipe@teacher.recipe") or composed.choices.get("recipe", "?")
+    return _name(option, recipe, presets.nodes({"recipe": option})["recipe"])
+
+
+def _touched(composed: Composed) -> set[str]:
+    """The groups in which the command sets values, beside choosing an option."""
+    keys = {override.lstrip("+").partition("=")[0] for override in composed.overrides}
+    groups = {key.lstrip("~").partition("@")[0].partition(".")[0] for key in keys if set(key) & set(".@~")}
+    if any("@teacher" in key for key in keys):
+        groups.add("teacher")
+    return groups | {"loss"} if "pair" in groups else groups
+
+
+def _experiment(composed: Composed) -> tuple[str, ...]:
+    chosen = composed.choices.get("experiment", "null")
+    return () if chosen in ("null", "None") else (f"experiment={chosen}",)
+
+
+def _name(option: str, node: Mapping[str, Any], preset: Mapping[str, Any]) -> str:
+    return " ".join([option, *differing(node, preset), *(f"~{key}" for key in preset if key not in node)])
+
+
+def _other_preset(loss: Mapping[str, Any], base: tuple[str, ...], presets: Presets) -> str | None:
+    """The loss preset that says the same as a changed one."""
+    for option in presets.groups["loss"]:
+        if list(differing(presets.numbers("loss", option), loss)):
+            continue  # one look at the file is cheaper than composing it
+        preset = presets.nodes({"loss": option}, base)["loss"]
+        if set(loss) == set(preset) and not list(differing(loss, preset)):
+            return option
+    return None
+
+
+def differing(config: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """`key=value` for every value of `config` that `other` lacks or has otherwise."""
+    for key, value in config.items():
+        where = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping) and isinstance(other.get(key), Mapping):
+            yield from differing(value, other[key], where)
+        elif _plain(value) != _plain(other.get(key)):
+            yield f"{where}={value:g}" if isinstance(value, float) else f"{where}={value}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.12g}")  # as in run ids
+    return list(value) if isinstance(value, tuple) else value

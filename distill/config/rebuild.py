@@ -1,0 +1,163 @@
+"""Networks and data sets read back from a run directory, whose content is not trusted."""
+
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import distill.data
+import distill.models
+import distill.objectives
+from distill.config.build import Refused, build_dataset, build_network, build_objective, sentences
+from distill.config.stages import split_stages
+from distill.config.targets import resolve
+from distill.data import ImageDataset
+from distill.objectives import Task
+from distill.runs.checkpoint import load_weights
+from distill.runs.files import StorageError
+from distill.runs.layout import STUDENT
+from distill.runs.store import RunRecord, find
+
+
+# what these two packages export; timm's and torchvision's networks are reached through the adapters of distill.models
+def exported(*packages: ModuleType) -> frozenset[str]:
+    """The dotted names of everything callable that packages export."""
+    return frozenset(
+        f"{package.__name__}.{name}"
+        for package in packages
+        for name, found in vars(package).items()
+        if callable(found) and not name.startswith("_")
+    )
+
+
+TRUSTED = exported(distill.models, distill.data)
+TRUSTED_METHODS = TRUSTED | exported(distill.objectives)
+LOSSES = "distill.losses."
+
+# the run's own weights replace whatever a network begins with
+WITHOUT_DOWNLOAD = {"pretrained": False, "weights": None}
+
+
+class Untrusted(StorageError):
+    """The run asks for something that nobody built because a folder said so."""
+
+
+def rebuild_network(record: RunRecord, *, own: str | None = None) -> nn.Module:
+    """The trained network of a finished run; only shipped networks are built from what a folder says.
+
+    Args:
+        record: a finished run.
+        own: the target of a class of the user's, named on the command line and therefore trusted too.
+
+    Raises:
+        Untrusted: the run names another target.
+        StorageError: its weights are not those it recorded, or its network cannot be built from its config.
+    """
+    assert record.result is not None
+    node = _trusted(record.config.get("student"), "student", record, own=own)
+    try:
+        network = _built(node, record)
+        network = _deployed(network, record, own=own) or network
+    except (Refused, ValueError) as refused:
+        raise StorageError(f"the network of {record.path} cannot be built: {sentences(refused)[0]}") from refused
+    load_into(network, record)
+    return network
+
+
+def _built(node: Mapping[str, Any], record: RunRecord) -> nn.Module:
+    assert record.result is not None
+    node = {**node, **{key: value for key, value in WITHOUT_DOWNLOAD.items() if key in node}}
+    return build_network(node, num_classes=record.result["classes"], seed=0)
+
+
+def _deployed(student: nn.Module, record: RunRecord, *, own: str | None) -> nn.Module | None:
+    """What the run's objective deploys in the student's place; its weights come with the run's."""
+    loss, _ = split_stages(record.config.get("loss"))
+    if not isinstance(loss, Mapping) or not all(_is_ours(target) for target in _targets(loss)):
+        return None  # a method of the user's; where it deploys a network, the weights will not fit, and that is said
+    objective = build_objective(loss, seed=0)
+    if not objective.deploys:
+        return None
+    assert record.result is not None
+    classes, image_size = record.result["classes"], record.result.get("image_size", 32)
+    return objective.attach(student, _guide(record, own=own), Task(image_size, torch.arange(classes)))
+
+
+def only_ours(loss: Any, record: RunRecord) -> Mapping[str, Any]:
+    """The node of a run's method, if everything in it is of this package. Raises Untrusted."""
+    strange = "${" in repr(loss) or not all(_is_ours(target) for target in _targets(loss))
+    if strange or not isinstance(loss, Mapping):
+        raise Untrusted(f"{record.path} asks for a method that is not one of distill's")
+    return loss
+
+
+def _is_ours(target: str) -> bool:
+    """Whether an objective, or a loss inside it, is one of this package."""
+    if target.startswith(LOSSES):
+        return f"{resolve(target).__module__}.".startswith(LOSSES)
+    return target in TRUSTED_METHODS
+
+
+def _guide(record: RunRecord, *, own: str | None) -> nn.Module | None:
+    """The teacher's network, of which a deployed one keeps a part; only its shapes matter here."""
+    teacher = record.config.get("teacher")
+    if not isinstance(teacher, Mapping):
+        return None
+    run = teacher.get("run")
+    if run:
+        return rebuild_network(find(record.path.parent, str(run)), own=own)
+    return _built(_trusted(teacher.get("network"), "teacher", record, own=own), record)
+
+
+def load_into(network: nn.Module, record: RunRecord) -> None:
+    """Load a finished run's weights after checking their digest. Raises StorageError."""
+    weights = weights_of(record)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise StorageError(f"the weights of {record.path} do not fit the network its config names: {reason}") from error
+
+
+def weights_of(record: RunRecord) -> dict[str, Tensor]:
+    """A finished run's weights after checking their digest. Raises StorageError."""
+    assert record.result is not None
+    return load_weights(record.path / STUDENT, expected_sha256=record.result["weights_sha256"])
+
+
+def rebuild_dataset(record: RunRecord, changes: Mapping[str, Any]) -> ImageDataset:
+    """The data set of a run, its file or folder replaced by `changes` where they lie elsewhere now."""
+    return build_dataset({**_trusted(record.config.get("dataset"), "dataset", record), **changes})
+
+
+def _trusted(node: Any, key: str, record: RunRecord, *, own: str | None = None) -> Mapping[str, Any]:
+    """The node that says what the run's `key` is, if nothing in it is built that we or the user did not name."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise StorageError(f"{record.path} does not say what its {key} is: its config is damaged")
+    for target in _targets(node):
+        if target not in TRUSTED and target != own:
+            raise Untrusted(
+                f"{record.path} asks for {target!r}, and a run is rebuilt only from networks and data sets of distill: "
+                "a class of your own is named on the command line (student._target_=..., or of a teacher "
+                "teacher.network._target_=...)"
+            )
+    # Hydra would resolve it, and what comes out may be a node with a target of its own.
+    if "${" in repr(node):
+        raise Untrusted(
+            f"{record.path} holds an interpolation, ${{...}}: a run is rebuilt only from networks and data sets that "
+            "are written out"
+        )
+    return node
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _targets(value)

@@ -1,0 +1,112 @@
+"""Tuning on held-out images: which cell of a grid is the best of its method, judged without the test set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from distill.config.presets import Presets
+
+SEEDS = ("seed", "teacher.seed")  # averaged over, not tuned
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration of a grid.
+
+    `method` is what is compared (the swept choices of groups, `loss=kd`), `values` what is tuned (swept values of keys,
+    `loss.temperature=4`), `jobs` the positions of its runs among the sweep's jobs: more than one where seeds are swept.
+    """
+
+    method: tuple[str, ...]
+    values: tuple[str, ...]
+    jobs: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        """`loss=kd loss.temperature=4`; a sweep of one method without values has no words."""
+        return " ".join(text.lstrip("+") for text in (*self.method, *self.values)) or "the search"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The cells of a sweep that is run without `holdout` training images, to choose the best of each method.
+
+    `fixed` are the overrides that no job varies; `seeds` is how many runs a chosen cell then gets on all images.
+    """
+
+    holdout: int
+    seeds: int
+    fixed: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    def overrides(self, cell: Cell) -> list[str]:
+        """What trains a cell on all images."""
+        return [*self.fixed, *cell.method, *cell.values, f"seed=range(1,{self.seeds + 1})"]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The best cell of a method, with its mean accuracy on the held-out images, of `tried` that were finished.
+
+    `ties` counts the cells that are as good, itself included: it is the first of them.
+    """
+
+    cell: Cell
+    accuracy: float
+    tried: int
+    ties: int = 1
+
+    @property
+    def rank(self) -> str:
+        """What it is among the cells, in words."""
+        first = f"the first of {self.ties} that tie as " if self.ties > 1 else ""
+        return f"{first}the best of {self.tried} configurations"
+
+
+def cells_of(jobs: Sequence[Sequence[str]], presets: Presets) -> tuple[tuple[str, ...], tuple[Cell, ...]]:
+    """The overrides that all jobs share, and the cells of the rest, in the order of the jobs."""
+    shared = set(jobs[0]).intersection(*jobs)
+    found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
+    for position, job in enumerate(jobs):
+        swept = [override for override in job if override not in shared and _key(override) not in SEEDS]
+        method = tuple(override for override in swept if _key(override) in presets.groups)
+        values = tuple(override for override in swept if override not in method)
+        found.setdefault((method, values), []).append(position)
+    fixed = tuple(override for override in jobs[0] if override in shared and _key(override) not in SEEDS)
+    return fixed, tuple(Cell(*key, tuple(positions)) for key, positions in found.items())
+
+
+def best_of_each_method(cells: Sequence[Cell], accuracies: Mapping[int, float]) -> list[Chosen]:
+    """The cell of each method with the highest mean accuracy over its jobs; of equals the first.
+
+    A cell of which a job has no accuracy (it failed) is out; a method may have none.
+    """
+    means: dict[tuple[str, ...], dict[Cell, float]] = {}
+    for cell in cells:
+        if all(job in accuracies for job in cell.jobs):
+            means.setdefault(cell.method, {})[cell] = fmean(accuracies[job] for job in cell.jobs)
+    return [_first_of_the_best(each) for each in means.values()]
+
+
+def _first_of_the_best(means: Mapping[Cell, float]) -> Chosen:
+    most = max(means.values())
+    best = [cell for cell, mean in means.items() if mean == most]
+    return Chosen(best[0], most, len(means), len(best))
+
+
+def held_out(share: float, images: int) -> int:
+    """How many of `images` training images a share of them is; ValueError unless 0 < share < 1."""
+    if not 0 < share < 1:
+        raise ValueError(f"sweep.select.holdout must be between 0 and 1, got {share:g}: set sweep.select.holdout=0.1")
+    return max(1, round(share * images))
+
+
+def checked_seeds(seeds: int) -> int:
+    """`seeds`; ValueError unless there is at least one."""
+    if seeds < 1:
+        raise ValueError(f"sweep.select.seeds must be >= 1, got {seeds}: set sweep.select.seeds=4")
+    return seeds
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+").partition("=")[0]

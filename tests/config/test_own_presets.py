@@ -1,0 +1,101 @@
+"""A user's presets in --config-dir: used like ours, and checked like ours."""
+
+import pytest
+
+HEAD = "# @package _global_\n"
+
+
+def test_they_stand_beside_the_shipped_ones(command, presets_of) -> None:
+    own = presets_of(
+        {
+            "loss/mine.yaml": "defaults: [kd]\ntemperature: 3.0\n",
+            "experiment/pair.yaml": HEAD + "defaults:\n  - override /loss: mine\nrecipe:\n  epochs: 2\n",
+        }
+    )
+    plan = command.plan(*command.tiny, "experiment=pair", config_dir=own)
+    assert (plan.names["loss"], plan.config["loss"]["temperature"], plan.recipe.epochs) == ("mine", 3.0, 2)
+    assert plan.run_id == command.plan(*command.tiny, "loss.temperature=3", "recipe.epochs=2").run_id
+    assert command.plan(*command.tiny, "loss=zscore_kd", config_dir=own).names["loss"] == "zscore_kd"
+
+
+WRONG = {
+    "misspelt keys": (
+        HEAD + "seed: many\nloss:\n  temprature: 3\nrecipe:\n  epoch: 4\n  optimizer:\n    lr: fast\n",
+        [
+            "seed must be an integer, got 'many'",
+            "loss.temprature is not a key of distill.objectives.SoftTargets: did you mean 'temperature'?",
+            "recipe.epoch is not a key of distill.training.Recipe: did you mean 'epochs'?",
+            "recipe.optimizer.lr must be a number, got 'fast'",
+        ],
+    ),
+    "a new root key": (HEAD + "temperature: 3\n", ["temperature is not a key"]),
+    "a misspelt option": (
+        HEAD + "defaults:\n  - override /loss: zscor_kd\n",
+        ["loss=zscor_kd does not exist: did you mean 'zscore_kd'?"],
+    ),
+    "a misspelt group": (
+        HEAD + "defaults:\n  - override /los: kd\n",
+        ["experiment/wrong overrides los, which is not a group: did you mean 'loss'?"],
+    ),
+    "a value out of range": (
+        HEAD + "teacher:\n  recipe:\n    epochs: 0\n",
+        ["epochs must be >= 1, got 0: set teacher.recipe.epochs"],
+    ),
+    "no header": ("seed: 3\n", ["the first line of an experiment's file must be '# @package _global_'"]),
+    "no YAML": (HEAD + "loss: [\n", ["a preset is not valid YAML: while parsing"]),
+    "an unknown interpolation": (
+        HEAD + "seed: ${engine.nothing}\n",
+        ["seed: Interpolation key 'engine.nothing' not found"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_experiment(command, presets_of, name: str) -> None:
+    text, expected = WRONG[name]
+    own = presets_of({"experiment/wrong.yaml": text})
+    sentences = command.refused(*command.tiny, "experiment=wrong", config_dir=own)
+    assert len(sentences) == len(expected)
+    for start in expected:
+        assert any(sentence.startswith(start) for sentence in sentences), (start, sentences)
+
+
+def test_a_preset_that_cannot_be_composed_hides_no_other_fault(command, presets_of) -> None:
+    own = presets_of({"experiment/wrong.yaml": HEAD + "defaults:\n  - override /loss: zscor_kd\n"})
+    sentences = command.refused("experiment=wrong", "seed=x", "loss.beta=1", "engine.thread=1", config_dir=own)
+    assert [sentence.split()[0] for sentence in sentences] == ["loss=zscor_kd", "seed", "engine.thread"]
+
+
+def test_a_nested_group(command, presets_of) -> None:
+    own = presets_of(
+        {
+            "loss/mine/warm.yaml": "defaults: [/loss/kd@_here_]\ntemperature: 3.0\n",
+            "loss/mine/wrong.yaml": "defaults: [/loss/kd@_here_]\ndivergence:\n  tempreture: 1\nce_wieght: 1\n",
+            "loss/mine/lost.yaml": "defaults: [kdd]\n",
+        }
+    )
+    assert command.plan(*command.tiny, "loss=mine/warm", config_dir=own).names["loss"] == "mine/warm"
+    wrong = command.refused(*command.tiny, "loss=mine/wrong", config_dir=own)
+    assert [sentence.partition(" ")[0] for sentence in wrong] == ["loss.divergence.tempreture", "loss.ce_wieght"]
+    assert "did you mean 'temperature'?" in wrong[0]
+    assert "did you mean 'ce_weight'?" in wrong[1]
+    (lost,) = command.refused(*command.tiny, "loss=mine/lost", config_dir=own)
+    assert lost == "loss=kdd does not exist: did you mean 'kd'?"
+    (misspelt,) = command.refused(*command.tiny, "loss=mine/wram", config_dir=own)
+    assert misspelt == "loss=mine/wram does not exist: did you mean 'mine/warm'?"
+
+
+def test_a_preset_that_includes_itself(command, presets_of) -> None:
+    own = presets_of({"loss/mine.yaml": "defaults: [{/loss@_here_: kd}]\n"})  # `loss=mine` holds for it too
+    (sentence,) = command.refused(*command.tiny, "loss=mine", config_dir=own)
+    assert sentence.startswith("a preset includes itself")
+
+
+def test_a_wrong_folder_is_one_sentence(command, tmp_path) -> None:
+    from distill.config.preflight import Faults
+    from distill.config.sweep import prepare
+
+    faults = ["--config-dir 'x' is not a folder"]
+    with pytest.raises(Faults) as caught:
+        prepare(["loss=mine"], multirun=False, config_dir=tmp_path / "x", faults=faults, may_download=False)
+    assert caught.value.sentences == faults
