@@ -66,7 +66,7 @@ def _run(words: Sequence[str]) -> int:
         print(HELP.format(verbs="\n".join(f"  {name:<9} {what}" for name, what in VERBS.items())))
         return 0
     if verb in ("--completion", "--complete"):
-        return int(importlib.import_module("distill.cli.completion.shell").main(list(words)))
+        return int(importlib.import_module("distill.cli.completion").main(list(words)))
     if verb == "--version":
         print(importlib.import_module("distill").__version__)
         return 0

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from distill.cli import import_from_here
 from distill.cli.chosen import changed_places, chosen_run
-from distill.cli.evaluating.measurement import views
 from distill.cli.grammar import (
     FAILED,
     FINISHED,
@@ -74,7 +73,7 @@ def _evaluate(argv: Sequence[str]) -> int:
     if OWN in line.pairs:
         import_from_here()
 
-    from distill.cli.evaluating.measuring import measure  # with torch, for which no refusal waits
+    from distill.cli.evaluation import measure, views
 
     device, precision = line.pairs.get("engine.device", "auto"), line.pairs.get("precision")
     measured = measure(record, device=device, precision=precision, places=places, own=line.pairs.get(OWN))

@@ -61,7 +61,7 @@ def _losses(argv: Sequence[str]) -> int:
     line.check()
     import_from_here()
 
-    from distill.cli.listing.losses import catalogue, views  # with torch, for which no refusal waits
+    from distill.cli.loss_presets import catalogue, views
 
     asked = line.pairs["loss"].split(",") if "loss" in line.pairs else []
     deliver(views(catalogue(asked, config_dir=line.config_dir)), line)

@@ -59,7 +59,7 @@ def _models(argv: Sequence[str]) -> int:
     line.check()
     import_from_here()
 
-    from distill.cli.listing.networks import count, views  # with torch, for which no refusal waits
+    from distill.cli.networks import count, views
 
     pairs = {key: value for key, value in line.pairs.items() if key != "runs_dir"}
     deliver(views(count(pairs, config_dir=line.config_dir)), line)

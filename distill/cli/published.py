@@ -50,18 +50,6 @@ def tables_folder(line: CommandLine) -> Path | None:
     return line.config_dir if line.config_dir is not None and line.config_dir.is_dir() else None
 
 
-def choices(key: str, table: str | None, *, config_dir: Path | None) -> list[str]:
-    """What `table=`, `rows=` and `columns=` may be, for completion."""
-    if key == "table":
-        return table_names(config_dir=config_dir)
-    try:
-        chosen = load(table or "", config_dir=config_dir)
-    except (UnknownTable, DamagedTable):
-        return []
-    keys = {"rows": [row.key for row in chosen.rows], "columns": [column.key for column in chosen.columns]}
-    return keys.get(key, [])
-
-
 def whole_numbers(text: str) -> tuple[int, ...] | None:
     """`0`, or `0,1,2`; None for what is none."""
     words = [word for word in split(text) if word]

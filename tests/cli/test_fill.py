@@ -12,7 +12,6 @@ import pytest
 
 import distill.cli.running.execute
 from distill.cli import main
-from distill.cli.completion.shell import complete
 from distill.cli.filling import budget as budgets
 from distill.cli.filling.costs import Costs
 from distill.cli.grammar import BUSY, FAILED, FINISHED, REFUSED
@@ -355,13 +354,3 @@ def test_refusals_of_shipped_tables(
     assert (told.out, len(told.err.splitlines())) == ("", 1)
     assert sentence in told.err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_fill_is_completed() -> None:
-    assert complete("distill fill table=cifar100_sm") == ["table=cifar100_small"]
-    assert complete("distill fill table=cifar100_small rows=ce,kd_w9") == ["rows=ce,kd_w9_t2"]
-    assert "budget=" in complete("distill fill b")
-    assert complete("distill fill table=cifar100_small precision=b") == ["precision=bf16"]
-    assert complete("distill fill table=cifar100_small engine.th") == ["engine.threads="]
-    assert complete("distill fill rec") == ["recipe."]
-    assert set(complete("distill fill --")) == {"--config-dir", "--plan", "--retry", "--help"}

@@ -11,7 +11,6 @@ import torch
 import yaml
 
 from distill.cli import main
-from distill.cli.completion.shell import FILES, complete
 from distill.cli.grammar import FINISHED, REFUSED
 from distill.models import resnet8, resnet20
 
@@ -221,20 +220,3 @@ def test_values_that_are_no_weights(weights: dict[str, Any], capsys: Capture) ->
     for name, sentence in (("whole.pth", "fc.bias holds int64, no weights"), ("nan.pth", "fc.bias holds values that")):
         assert bring(name, "student=resnet8", *SMALL) == REFUSED
         assert sentence in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("line", "candidates"),
-    [
-        ("import ", [FILES]),
-        ("import ckpt/", [FILES]),
-        ("import st", ["student=", "student."]),
-        ("import x.pth run", ["runs_dir="]),
-        ("import x.pth student=resnet8x", ["student=resnet8x4"]),
-        ("import x.pth dataset=cifar10", ["dataset=cifar10", "dataset=cifar100"]),
-        ("import x.pth student=timm student.n", ["student.name="]),
-        ("import x.pth engine.device=c", ["engine.device=cpu", "engine.device=cuda"]),
-    ],
-)
-def test_completion(line: str, candidates: list[str]) -> None:
-    assert complete(f"distill {line}") == candidates

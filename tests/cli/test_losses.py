@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distill.cli.grammar import FINISHED, REFUSED
-from distill.cli.listing.headers import read_header
+from distill.cli.loss_presets import read_header
 from distill.cli.losses import HELP, main
 from distill.config.locate import configs_dir
 

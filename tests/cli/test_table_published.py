@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli.completion.shell import complete
 from distill.cli.grammar import FINISHED, REFUSED
 from distill.cli.table import main
-from distill.tables.published import load, table_names
+from distill.tables.published import table_names
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE = runpy.run_path(str(ROOT / "tests" / "tables" / "published_store.py"))
@@ -154,15 +153,6 @@ def test_a_table_is_no_option_of_a_run(capsys: Capture, monkeypatch: pytest.Monk
         f"{SAME} is no part of a run: `distill table {SAME}` shows that published table, "
         f"`distill fill {SAME}` trains its cells\n"
     )
-    assert not any(word.startswith("table") for word in complete("distill train t"))
-
-
-def test_completion_knows_tables_rows_and_columns() -> None:
-    assert complete("distill table table=cifar100_s") == ["table=cifar100_same", "table=cifar100_small"]
-    assert complete("distill table table=ablation columns=plain,z") == ["columns=plain,zscore"]
-    rows = [f"rows={row.key}" for row in load("teacher_size").rows]
-    assert complete("distill table table=teacher_size rows=") == rows
-    assert "rows=" in complete("distill table r")
 
 
 def test_it_imports_nothing_heavy(store: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from distill.cli import main
-from distill.cli.completion.shell import FOLDERS, complete
 from distill.cli.grammar import FAILED, FINISHED, REFUSED
 from distill.exports.results import FILES
 
@@ -170,10 +169,3 @@ def test_nothing_to_export_is_one_line(store: Path, capsys: Capture) -> None:
     assert export("loss=dkd") == FINISHED
     assert "no run matches loss=dkd: loss is ce or kd or zscore_kd" in capsys.readouterr().out
     assert not Path("results").exists()
-
-
-def test_filters_are_completed(store: Path) -> None:
-    assert set(complete("distill export --results los")) >= {"loss="}
-    assert set(complete("distill export --results loss=z")) == {"loss=zscore_kd"}
-    assert complete("distill export --results --out ") == [FOLDERS]
-    assert "loss=" not in complete("distill export los")

@@ -1,4 +1,4 @@
-"""Student presets built, counted and laid out for `distill models`."""
+"""The work of `distill models`: build and count the student presets, and lay out the list."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -1,1 +1,0 @@
-"""Completion of command lines: what the shell is told, and the words that presets and runs offer."""

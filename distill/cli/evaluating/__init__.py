@@ -1,1 +1,0 @@
-"""What `distill evaluate` measures, and how it is laid out."""
