@@ -4,9 +4,8 @@ import os
 from typing import Any
 
 from distill.cli.grammar import CommandLine, UsageError
-from distill.exports.finding import finished_run
 from distill.runs.files import StorageError
-from distill.runs.store import RunRecord, scan
+from distill.runs.store import RunRecord, finished_run, scan
 from distill.tables.words import option
 
 

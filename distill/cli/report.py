@@ -20,10 +20,10 @@ from distill.cli.grammar import (
 )
 from distill.cli.report_sweep import report_sweep
 from distill.cli.report_table import report_table
-from distill.report.finding import reported_run, teacher_of, unlike_images
+from distill.report.finding import teacher_of, unlike_images
 from distill.report.place import PAGE, check_place
 from distill.runs.files import StorageError
-from distill.runs.store import RunRecord, scan
+from distill.runs.store import RunRecord, finished_run, scan
 from distill.tables.filters import Selection
 
 HELP = """\
@@ -169,7 +169,7 @@ def _runs(line: CommandLine) -> list[RunRecord]:
     found: list[RunRecord] = []
     for key, text in words:
         try:
-            record = reported_run(line.runs_dir, text, key=key)
+            record = finished_run(line.runs_dir, text, weights=False)
         except ValueError as error:
             line.faults.append(str(error))
             continue

@@ -18,7 +18,7 @@ from distill.config.targets import UnknownTarget, resolve
 from distill.data import SHAPES, ImageDataset
 from distill.objectives import Objective
 from distill.runs.files import StorageError
-from distill.runs.store import RunRecord, find, lacks, weightless
+from distill.runs.store import RunRecord, finished_run
 from distill.training import Recipe
 
 T = TypeVar("T")
@@ -124,20 +124,11 @@ def _network_or_faults(node: str, num_classes: int, image_size: int) -> nn.Modul
 def finished_teacher(runs_dir: Path, run: str, num_classes: int, faults: list[str]) -> RunRecord | None:
     """The finished run that `teacher.run` names, if it tells as many classes apart as the data set has."""
     try:
-        record = find(runs_dir, run)
+        record = finished_run(runs_dir, run)
     except (ValueError, StorageError) as error:
         faults.append(f"teacher.run: {error}")
         return None
-    damage = record.message or (lacks(record) if record.status == "finished" else None)
-    if damage:
-        faults.append(f"teacher.run={run}: {damage}")
-        return None
-    if record.status != "finished" or record.result is None:
-        faults.append(f"teacher.run={run} is {record.status}, not finished: type its command again to finish it")
-        return None
-    if sentence := weightless(record.path):
-        faults.append(f"teacher.run={run}: {sentence}")
-        return None
+    assert record.result is not None
     classes = record.result["classes"]
     if classes != num_classes:
         faults.append(

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill.runs.files import StorageError, read_json, sync_folder, temporary_path
-from distill.runs.layout import CONFIG, RESULT
+from distill.runs.layout import CONFIG, EXPORT, RESULT
 
-RECORD = "export.json"
+RECORD = EXPORT
 CARD = "README.md"
 SAFETENSORS, ONNX, TORCH = "model.safetensors", "model.onnx", "model.pt2"
 _OURS = frozenset({RECORD, CARD, CONFIG, RESULT, SAFETENSORS, ONNX, TORCH})

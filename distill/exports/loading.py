@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import cast
 
 from distill.config.rebuild import rebuild_network
-from distill.exports.finding import finished_run
 from distill.exports.normalisation import Normalisation, normalisation_of
 from distill.models import Network
-from distill.runs.store import RunRecord
+from distill.runs.store import RunRecord, finished_run
 
 
 class LoadedNetwork(Network):

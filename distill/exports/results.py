@@ -11,7 +11,7 @@ from typing import Any
 from distill.runs import files
 from distill.runs.config_file import as_yaml, read_config
 from distill.runs.layout import CONFIG, METRICS, PROVENANCE, RESULT, TIMING
-from distill.runs.store import RunRecord, lacks
+from distill.runs.store import RunRecord, damage
 
 FILES = (CONFIG, METRICS, TIMING, PROVENANCE, RESULT)  # the result last: a folder that has one is whole
 
@@ -49,7 +49,7 @@ def keep(records: Sequence[RunRecord], folder: Path) -> Kept:
     damaged = [record.message for record in records if record.status == "damaged"]
     contents: dict[str, dict[str, bytes]] = {}
     for record in finished.values():
-        if sentence := lacks(record):
+        if sentence := damage(record):
             damaged.append(sentence)
         else:
             contents[record.path.resolve().name] = _contents(record)

@@ -4,27 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.runs.files import StorageError
 from distill.runs.layout import STUDENT
-from distill.runs.store import RunRecord, find, lacks
-
-
-def reported_run(runs_dir: Path, text: str, *, key: str) -> RunRecord:
-    """The finished run that `text` means, with its weights or without; `key` is what named it, for the sentence.
-
-    Raises:
-        ValueError: no run or several match, or it is not finished.
-        StorageError: its files are damaged.
-    """
-    record = find(runs_dir, text)
-    if record.status == "damaged":
-        raise StorageError(record.message)
-    if record.status != "finished":
-        remedy = "add --retry to its command" if record.status == "failed" else "type its command again"
-        raise ValueError(f"{key}={text} is {record.status}, not finished: {remedy} to finish it")
-    if damage := lacks(record):
-        raise StorageError(damage)
-    return record
+from distill.runs.store import RunRecord, finished_run
 
 
 def has_weights(record: RunRecord) -> bool:
@@ -45,7 +26,7 @@ def teacher_of(record: RunRecord, runs_dir: Path) -> tuple[RunRecord | None, str
     folders = list(dict.fromkeys((record.path.parent, runs_dir)))
     for folder in folders:
         try:
-            found = reported_run(folder, teacher, key="teacher")
+            found = finished_run(folder, teacher, weights=False)
         except ValueError:
             continue
         if found.result and found.result["weights_sha256"] != facts.get("weights_sha256"):

@@ -13,6 +13,7 @@ STUDENT = "student.safetensors"
 RESULT = "result.json"
 FAILED = "failed.json"
 LOCK = "lock"
+EXPORT = "export.json"  # in a folder that `distill export` wrote
 TABLES = "tables"  # of a teacher's logits, one folder each
 
 # ends the name of the loss of a run that only prepares another one (a method's first stage)

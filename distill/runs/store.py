@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from distill.runs.config_file import read_config
 from distill.runs.files import StorageError, read_json, storage_errors
-from distill.runs.layout import CONFIG, FAILED, RESULT, STUDENT
+from distill.runs.layout import CONFIG, EXPORT, FAILED, RESULT, STUDENT
 from distill.runs.lock import is_held
 
 Status = Literal["finished", "failed", "running", "unfinished", "damaged"]
@@ -100,8 +100,32 @@ def read_run(path: Path) -> RunRecord | None:
     )
 
 
-def lacks(record: RunRecord) -> str | None:
-    """Why a finished run cannot serve (edited or half-copied by hand), as a sentence; None where it can."""
+def finished_run(runs_dir: Path, run: str, *, weights: bool = True) -> RunRecord:
+    """The finished run that `run` means (see `find`), with everything that later work needs of it.
+
+    `weights=False` also accepts a run whose weights are not here.
+
+    Raises:
+        ValueError: no run or several match, it is an export, it is not finished, or its weights are not here.
+        StorageError: its files are damaged.
+    """
+    record = find(runs_dir, run)
+    if (record.path / EXPORT).is_file():
+        raise ValueError(f"{record.path} is an export, not a run: name the run {record.run_id} that it was made of")
+    if sentence := damage(record):
+        raise StorageError(sentence)
+    if record.status != "finished":
+        remedy = "add --retry to its command" if record.status == "failed" else "type its command again"
+        raise ValueError(f"{record.path} is {record.status}, not finished: {remedy} to finish it")
+    if weights and (sentence := weightless(record.path)):
+        raise ValueError(sentence)
+    return record
+
+
+def damage(record: RunRecord) -> str | None:
+    """What is wrong with the files of a run (unreadable, edited, half copied), as a sentence; None if nothing is."""
+    if record.message or record.status != "finished":
+        return record.message or None
     for name, content, wanted in (
         (RESULT, record.result or {}, _RESULT_KEYS),
         (CONFIG, {"config": record.config, "identity": record.identity}, _CONFIG_KEYS),

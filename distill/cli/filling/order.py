@@ -7,7 +7,7 @@ from distill.cli.filling.jobs import Job
 from distill.cli.running.cohort import cohorts
 from distill.config.plan import RunPlan, teacher_identity
 from distill.runs.layout import FAILED, LAST, PREVIOUS, RESULT
-from distill.runs.store import lacks, read_run
+from distill.runs.store import damage, read_run
 
 SIZE = 8  # runs side by side at most: each takes memory, and all of them share the time
 
@@ -26,7 +26,7 @@ def state(plan: RunPlan) -> State:
     """What the run's folder says."""
     if (plan.directory / RESULT).is_file():
         record = read_run(plan.directory)
-        return State.DAMAGED if record is None or record.message or lacks(record) else State.FINISHED
+        return State.DAMAGED if record is None or damage(record) else State.FINISHED
     if (plan.directory / FAILED).is_file():
         return State.FAILED
     half = any((plan.directory / name).is_file() for name in (LAST, PREVIOUS))

@@ -10,7 +10,7 @@ from distill.config.identity import canonical_node
 from distill.runs.identity import canonical
 from distill.runs.identity import run_id as digest_of
 from distill.runs.layout import CONFIG, RESULT
-from distill.runs.store import RunRecord, lacks, read_run
+from distill.runs.store import RunRecord, damage, read_run
 
 
 def has_run(path: Path) -> bool:
@@ -26,9 +26,8 @@ def read_beside(path: Path, parts: Parts) -> RunRecord:
     """
     record = read_run(path.parent)
     assert record is not None  # its config is there
-    damage = record.message or lacks(record)
-    if damage:
-        raise UsageError([f"{damage}; put the weights into a folder of their own to import them without it"])
+    if sentence := damage(record):
+        raise UsageError([f"{sentence}; put the weights into a folder of their own to import them without it"])
     faults = [
         f"{path.parent / CONFIG} says another {group} than the command: leave {group}= out"
         for group, node in parts.nodes.items()

@@ -15,7 +15,7 @@ from distill.runs import files, layout
 from distill.runs.config_file import read_config, write_config
 from distill.runs.files import StorageError
 from distill.runs.layout import CONFIG, LAST, METRICS, PREVIOUS, PROVENANCE, RESULT, STUDENT, TIMING
-from distill.runs.store import RunRecord, lacks, read_run, weightless
+from distill.runs.store import RunRecord, damage, read_run, weightless
 
 Say = Callable[[str], None]
 
@@ -106,8 +106,8 @@ def _is_there(record: RunRecord, target: Path) -> bool:
     there = read_run(target)
     if there is not None and there.status == "running":
         raise _Kept(HELD, f"{target} is being trained: wait for it, or stop it first")
-    if there is not None and (damage := there.message or (lacks(there) if there.status == "finished" else None)):
-        raise _Kept(DAMAGED, f"{damage}; delete its folder and import it again")
+    if there is not None and (sentence := damage(there)):
+        raise _Kept(DAMAGED, f"{sentence}; delete its folder and import it again")
     if there is None or there.result is None:
         if any((target / name).exists() for name in (LAST, PREVIOUS, layout.FAILED)):
             raise _Kept(DIFFERENT, f"{target} has been trained in part: finish it, or delete it and import it again")

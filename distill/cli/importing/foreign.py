@@ -14,7 +14,7 @@ from distill.runs import files
 from distill.runs.checkpoint import load_weights
 from distill.runs.files import StorageError
 from distill.runs.layout import STUDENT, run_path
-from distill.runs.store import RunRecord, lacks, read_run, weightless
+from distill.runs.store import RunRecord, damage, read_run, weightless
 from distill.training import Evaluation
 
 Say = Callable[[str], None]
@@ -107,8 +107,7 @@ def _known(record: RunRecord) -> Evaluation | None:
 
 
 def _check_intact(record: RunRecord) -> None:
-    damage = record.message or lacks(record)
-    if damage:
-        raise StorageError(f"{damage}; delete its folder and import the file again")
+    if sentence := damage(record):
+        raise StorageError(f"{sentence}; delete its folder and import the file again")
     assert record.result is not None
     load_weights(record.path / STUDENT, expected_sha256=record.result["weights_sha256"])

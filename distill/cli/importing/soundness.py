@@ -19,7 +19,7 @@ from distill.runs.files import StorageError
 from distill.runs.identity import canonical, run_id
 from distill.runs.layout import CONFIG, FIRST_STAGE, METRICS, PROVENANCE, RESULT, STUDENT
 from distill.runs.lines import read_lines
-from distill.runs.store import RunRecord, lacks
+from distill.runs.store import RunRecord, damage
 
 # what a node may name to be looked up here, and compared with the identity
 KNOWN = TRUSTED_METHODS | exported(distill.training, torch.optim)
@@ -32,8 +32,7 @@ def unsound(record: RunRecord) -> str | None:
         return f"{record.path} is an export, not a run: import its weights as a file"
     try:
         return (
-            record.message
-            or lacks(record)
+            damage(record)
             or _changed_identity(record)
             or _changed_config(record)
             or _changed_result(record)

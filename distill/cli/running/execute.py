@@ -22,7 +22,7 @@ from distill.runs.files import StorageError
 from distill.runs.lock import RunLock
 from distill.runs.provenance import byte_conditions, collect
 from distill.runs.schedule import CheckpointSchedule
-from distill.runs.store import RunRecord, lacks, read_run
+from distill.runs.store import RunRecord, finished_run
 from distill.training import Member, Watch, determinism, fit
 
 Result = Mapping[str, Any]
@@ -239,8 +239,7 @@ def _trained(plan: RunPlan, cohort: Cohort, *, what: str) -> RunRecord:
 
 def _finished(plan: RunPlan) -> RunRecord:
     """What the folder of a finished run says. Raises StorageError where it is damaged."""
-    record = read_run(plan.directory)
-    damage = f"{plan.directory} has vanished" if record is None else record.message or lacks(record)
-    if record is None or damage:
-        raise StorageError(f"{damage}; restore it, or delete the folder to train the run again")
-    return record
+    try:
+        return finished_run(plan.directory.parent, str(plan.directory), weights=False)
+    except (ValueError, StorageError) as error:
+        raise StorageError(f"{error}; restore it, or delete the folder to train the run again") from error
