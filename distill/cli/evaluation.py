@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from distill.cli.grammar import UsageError
-from distill.cli.running.teacher import EVALUATION_BATCH, agrees
+from distill.cli.running.teacher import EVALUATION_BATCH
 from distill.config.build import Refused
 from distill.config.device import usable_device
 from distill.config.plan import data_identity
@@ -90,7 +90,7 @@ def measure(
         count=found.count,
         loss=found.loss if math.isfinite(found.loss) else None,
         recorded=dict(recorded),
-        agrees=None if unlike else agrees(found, recorded["accuracy"]),
+        agrees=None if unlike else found.agrees(recorded["accuracy"]),
         not_compared=unlike,
     )
 

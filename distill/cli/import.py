@@ -81,7 +81,7 @@ def _import(line: CommandLine) -> int:
 
     from distill.cli.importing.folders import bring_in_folder  # with torch, for which no help waits
     from distill.cli.importing.run import carry_out, say, warn
-    from distill.cli.running.stopping import Busy
+    from distill.runs.lock import Busy
 
     path = Path(line.pairs[FILE])
     if path.is_dir():

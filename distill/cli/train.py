@@ -120,7 +120,8 @@ def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
 def _search(presets: "Presets", sweep: "Sweep", search: "Search", selection: "Selection", command: Command) -> int:
     """Let Optuna tune each method, and train what it found on all images; returns the exit code."""
     from distill.cli.running.optimise import optimise
-    from distill.cli.running.stopping import Busy, Interrupted
+    from distill.cli.running.stopping import Interrupted
+    from distill.runs.lock import Busy
 
     found = optimise(search, selection.cells, sweep.jobs, presets, retry=command.retry)
     try:

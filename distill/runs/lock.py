@@ -18,6 +18,10 @@ from distill.runs.files import storage_errors
 from distill.runs.layout import LOCK
 
 
+class Busy(RuntimeError):
+    """Another process holds the lock of the run; the message names it."""
+
+
 class RunLock:
     """The lock of the run in `directory` (its file `lock` stays; only the kernel's lock on it counts).
 

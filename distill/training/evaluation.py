@@ -25,6 +25,10 @@ class Evaluation:
         """Plain numbers for metrics.jsonl and result.json."""
         return asdict(self)
 
+    def agrees(self, recorded: float) -> bool:
+        """Whether the accuracy is `recorded` (percent), to 0.1 points or two images, whichever is more."""
+        return abs(self.accuracy - recorded) <= max(0.1, 200.0 / self.count) + 1e-9
+
 
 class Tally:
     """Right answers and summed cross-entropy on the device; `add` waits for nothing and writes in place."""

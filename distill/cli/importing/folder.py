@@ -7,11 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from distill.cli.running.stopping import Busy
 from distill.runs import files
 from distill.runs.config_file import write_config
 from distill.runs.layout import PROVENANCE, RESULT
-from distill.runs.lock import RunLock
+from distill.runs.lock import Busy, RunLock
 
 
 @contextlib.contextmanager

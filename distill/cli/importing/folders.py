@@ -10,11 +10,11 @@ from distill.cli.grammar import BUSY, FAILED, FINISHED, CommandLine, UsageError
 from distill.cli.importing.folder import locked
 from distill.cli.importing.restore import target_of
 from distill.cli.importing.soundness import same_run, unsound
-from distill.cli.running.stopping import Busy
 from distill.runs import files, layout
 from distill.runs.config_file import read_config, write_config
 from distill.runs.files import StorageError
 from distill.runs.layout import CONFIG, LAST, METRICS, PREVIOUS, PROVENANCE, RESULT, STUDENT, TIMING
+from distill.runs.lock import Busy
 from distill.runs.store import RunRecord, damage, read_run, weightless
 
 Say = Callable[[str], None]

@@ -8,7 +8,6 @@ from distill.cli.importing.folder import locked, write_records
 from distill.cli.importing.imported import PRECISION, Imported
 from distill.cli.importing.measured import counted, measure
 from distill.cli.importing.records import config_of, provenance_of, result_of
-from distill.cli.running.teacher import agrees
 from distill.config.identity import short_names
 from distill.runs import files
 from distill.runs.checkpoint import load_weights
@@ -60,7 +59,7 @@ def bring_in(made: Imported, runs_dir: Path, *, say: Say, warn: Say) -> None:
 def _compare(made: Imported, found: Evaluation | None, *, warn: Say) -> None:
     """A warning where the file states another accuracy than was measured."""
     claim = made.checkpoint.claim
-    if claim is None or found is None or agrees(found, claim.accuracy):
+    if claim is None or found is None or found.agrees(claim.accuracy):
         return
     best = " (of the best epoch, which need not be this file's)" if claim.key.startswith("best") else ""
     warn(

@@ -12,8 +12,6 @@ from distill.cli.grammar import UsageError
 from distill.cli.importing.folder import locked, now, write_records
 from distill.cli.importing.measured import counted, measure
 from distill.cli.importing.parts import at_hand, located
-from distill.cli.running.stopping import Busy
-from distill.cli.running.teacher import agrees
 from distill.config.identity import short_names
 from distill.config.plan import data_identity
 from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
@@ -22,6 +20,7 @@ from distill.runs.config_file import read_config
 from distill.runs.files import StorageError
 from distill.runs.identity import canonical
 from distill.runs.layout import CONFIG, FAILED, LAST, METRICS, PREVIOUS, PROVENANCE, STUDENT, TIMING, run_path
+from distill.runs.lock import Busy
 from distill.runs.store import RunRecord, read_run, weightless
 from distill.training import Evaluation
 
@@ -89,7 +88,7 @@ def restore(
 
 def _check_agreement(path: Path, found: Evaluation | None, recorded: float) -> None:
     """UsageError where the weights were measured and have not the accuracy on record."""
-    if found is not None and not agrees(found, recorded):
+    if found is not None and not found.agrees(recorded):
         raise UsageError(
             [
                 f"{path} has {found.accuracy:.2f} % where its run recorded {recorded:.2f} %: these are not the "

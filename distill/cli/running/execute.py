@@ -9,7 +9,7 @@ import torch
 
 from distill.cli.running.engine import CannotCarryOut, carrying, way
 from distill.cli.running.resuming import resume
-from distill.cli.running.stopping import Busy, Interrupted, RunFailed, stop_signals
+from distill.cli.running.stopping import Interrupted, RunFailed, stop_signals
 from distill.cli.running.teacher import EVALUATION_BATCH, MeasuredTeacher, measured_teacher
 from distill.cli.running.teacher_table import choose_source
 from distill.config.plan import RunPlan
@@ -19,7 +19,7 @@ from distill.data import EvaluationStream, ImageStream
 from distill.runs.checkpoint import Loaded
 from distill.runs.directory import RunDirectory
 from distill.runs.files import StorageError
-from distill.runs.lock import RunLock
+from distill.runs.lock import Busy, RunLock
 from distill.runs.provenance import byte_conditions, collect
 from distill.runs.schedule import CheckpointSchedule
 from distill.runs.store import RunRecord, finished_run

@@ -16,12 +16,13 @@ from distill.cli.grammar import BUSY, FAILED, FINISHED
 from distill.cli.running.execute import Console, Result, execute
 from distill.cli.running.job_device import spread
 from distill.cli.running.progress import Progress, duration
-from distill.cli.running.stopping import Busy, Interrupted
+from distill.cli.running.stopping import Interrupted
 from distill.config.composed import from_hydra
 from distill.config.plan import RunPlan
 from distill.config.preflight import Faults, preflight
 from distill.config.presets import Presets
 from distill.runs.layout import RESULT
+from distill.runs.lock import Busy
 from distill.training import Watch
 
 

@@ -8,10 +8,6 @@ from contextvars import ContextVar
 from types import FrameType
 
 
-class Busy(RuntimeError):
-    """Another process is at work on the run; the text says who."""
-
-
 class RunFailed(RuntimeError):
     """The run has failed, now or before; the text says how."""
 

@@ -20,7 +20,7 @@ from distill.models import folded
 from distill.runs.files import StorageError, read_json, write_json
 from distill.runs.store import RunRecord
 from distill.teachers import LiveTeacher, TableTeacher, Teacher
-from distill.training import Evaluation, evaluate
+from distill.training import evaluate
 
 EVALUATIONS = "evaluations.json"  # accuracies by (weights, data, precision), beside the weights they belong to
 EVALUATION_BATCH = 256
@@ -32,11 +32,6 @@ class MeasuredTeacher:
 
     network: Teacher
     facts: Mapping[str, object]
-
-
-def agrees(measured: Evaluation, recorded: float) -> bool:
-    """Whether an accuracy is the recorded one (percent) but for 0.1 points or two images, whichever is more."""
-    return abs(measured.accuracy - recorded) <= max(0.1, 200.0 / measured.count) + 1e-9
 
 
 def measured_teacher(plan: RunPlan, record: RunRecord, *, source: str, note: Callable[[str], None]) -> MeasuredTeacher:
@@ -93,7 +88,7 @@ def _known_accuracy(
     measured = evaluate(network, stream, precision=precision)
     if record.identity.get("data") == data:
         recorded = record.result["last"]["accuracy"]
-        if not agrees(measured, recorded):
+        if not measured.agrees(recorded):
             raise StorageError(
                 f"the teacher {record.path} has {measured.accuracy:.2f} % where its record says {recorded:.2f} %: "
                 "its weights or the data have changed; delete its folder to train it again"
