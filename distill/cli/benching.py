@@ -8,24 +8,23 @@ from distill.bench.figure import Figure
 from distill.bench.report import document, judged, targets_for
 from distill.bench.rounds import NOISY
 from distill.runs.occupied import size_of
-from distill.tables.output import Views
-from distill.tables.sheet import Sheet
+from distill.tables.rendering import Content, TextTable
 
 PRECISIONS = ("fp32", "bf16")
 SCALES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 
-def views(bench: Bench) -> Views:
+def views(bench: Bench) -> Content:
     """The bench in every shape."""
-    return Views(
-        sheet=lambda everything: sheet(bench, everything=everything),
+    return Content(
+        table=lambda everything: sheet(bench, everything=everything),
         records=lambda: [_flat(cells) for cells in _records(bench)],
         document=lambda: document(bench),
         notes=lambda: notes(bench),
     )
 
 
-def sheet(bench: Bench, *, everything: bool = False) -> Sheet:
+def sheet(bench: Bench, *, everything: bool = False) -> TextTable:
     """A figure a row; with `everything`, what the title says stands in columns of its own."""
     shared = {"pair": bench.here.pair, "precision": bench.here.precision, "device": bench.here.device}
     more = shared if everything else {}
@@ -36,7 +35,7 @@ def sheet(bench: Bench, *, everything: bool = False) -> Sheet:
         f"{bench.here.pair}, {bench.here.precision}, {bench.here.hardware}, {bench.machine['isa']}, "
         f"{threads} thread{'s' * (threads != 1)}, torch {versions['torch']}; {bench.machine['timer']}"
     )
-    return Sheet(
+    return TextTable(
         title="" if everything else title,
         headers=(*more, *headers),
         numeric=(*(False for _ in more), False, *(True for _ in headers[1:])),

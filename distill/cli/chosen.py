@@ -6,7 +6,7 @@ from typing import Any
 from distill.cli.grammar import CommandLine, UsageError
 from distill.runs.files import StorageError
 from distill.runs.store import RunRecord, finished_run, scan
-from distill.tables.words import option
+from distill.tables.values import preset_name
 
 
 def chosen_run(line: CommandLine) -> RunRecord | None:
@@ -31,7 +31,7 @@ def changed_places(line: CommandLine, record: RunRecord) -> dict[str, Any]:
     given = {key.removeprefix("dataset."): value for key, value in line.pairs.items() if key.startswith("dataset.")}
     for key in given:
         if key not in node:
-            name = option(str(record.names.get("dataset", "its data set")))
+            name = preset_name(str(record.names.get("dataset", "its data set")))
             raise UsageError([f"dataset.{key} is not a key of {name}: leave it out"])
     changes: dict[str, Any] = dict(given)
     if "download" in node:

@@ -16,8 +16,7 @@ from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
 from distill.runs.identity import canonical
 from distill.runs.store import RunRecord
-from distill.tables.output import Views
-from distill.tables.sheet import Sheet
+from distill.tables.rendering import Content, TextTable
 from distill.training import evaluate, resolve_precision
 
 
@@ -125,17 +124,17 @@ def _unlike(record: RunRecord, dataset: ImageDataset, *, precision: str) -> str 
     return None
 
 
-def views(measured: Measured) -> Views:
+def views(measured: Measured) -> Content:
     """The measurement in every shape."""
-    return Views(
-        sheet=lambda everything: _sheet(measured),
+    return Content(
+        table=lambda everything: _sheet(measured),
         records=lambda: [_flat(measured)],
         document=lambda: asdict(measured),
         notes=lambda: _notes(measured),
     )
 
 
-def _sheet(measured: Measured) -> Sheet:
+def _sheet(measured: Measured) -> TextTable:
     cells = {
         "id": measured.run_id,
         "student": str(measured.names.get("student", "?")),
@@ -148,7 +147,7 @@ def _sheet(measured: Measured) -> Sheet:
         "correct": f"{measured.correct}/{measured.count}",
         "cross-entropy": "-" if measured.loss is None else f"{measured.loss:.4f}",
     }
-    return Sheet(
+    return TextTable(
         title="",
         headers=tuple(cells),
         numeric=tuple(header in ("accuracy", "recorded", "correct", "cross-entropy") for header in cells),

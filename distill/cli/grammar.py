@@ -13,9 +13,9 @@ from pathlib import Path
 
 from distill.runs.files import StorageError
 from distill.runs.store import scan
-from distill.tables import output
+from distill.tables import rendering
 from distill.tables.filters import Selection, read_filters, unknown
-from distill.tables.output import Views
+from distill.tables.rendering import Content
 
 FINISHED = 0
 FAILED = 1
@@ -191,10 +191,10 @@ def nearest(wrong: str, right: Iterable[str]) -> str:
     return f"choose from {', '.join(names)}" if names else "there is none to choose from"
 
 
-def deliver(views: Views, line: CommandLine) -> None:
+def deliver(content: Content, line: CommandLine) -> None:
     """Show, or write to `--out`, in the format asked for. Raises `UsageError` when that file cannot be."""
     try:
-        output.deliver(views, form=line.form, out=line.out, stream=sys.stdout, aside=sys.stderr)
+        rendering.deliver(content, form=line.form, out=line.out, stream=sys.stdout, aside=sys.stderr)
     except StorageError as error:
         cause = error.__cause__
         reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)

@@ -23,9 +23,8 @@ from distill.data import Batch
 from distill.models import Network, Output
 from distill.objectives import Objective, Task
 from distill.runs.layout import FIRST_STAGE
-from distill.tables.leaves import leaves, word
-from distill.tables.output import Views
-from distill.tables.sheet import Sheet
+from distill.tables.rendering import Content, TextTable
+from distill.tables.values import flatten, to_text
 
 PER_PAIR = "pair"  # stands for a number that the experiment sets
 # "Sun et al., CVPR 2024" "Hinton et al. 2015" "Jin, Wang and Lin, CVPR 2023" "Sun et al. (CVPR 2024"
@@ -128,7 +127,7 @@ def _about(path: str, job: Composed) -> Iterator[str]:
 def _loss(name: str, node: Any, faults: list[str], file: Path) -> Loss:
     if not isinstance(node, Mapping):
         raise UsageError(faults or [f"loss={name} has no content"])
-    defaults = {key: PER_PAIR if value is UNRESOLVED else value for key, value in leaves(node).items()}
+    defaults = {key: PER_PAIR if value is UNRESOLVED else value for key, value in flatten(node).items()}
     faults = [fault for fault in faults if not re.match(r"loss\.\S+ is \$\{pair\.", fault)]
     # what an experiment will say is 1 for the time being: the shapes are the same
     method, stage = split_stages(reduce_alpha(_filled(node), (), faults, option=name))
@@ -177,18 +176,18 @@ def _file(name: str, config_dir: Path | None) -> Path:
     )
 
 
-def views(found: Catalogue) -> Views:
+def views(found: Catalogue) -> Content:
     """The catalogue in every shape."""
-    return Views(
-        sheet=lambda _: _sheet(found),
+    return Content(
+        table=lambda _: _sheet(found),
         records=lambda: [_record(loss) for loss in found.losses],
         document=lambda: {"losses": [_told(loss) for loss in found.losses], "notes": list(found.notes)},
         notes=lambda: found.notes,
     )
 
 
-def _sheet(found: Catalogue) -> Sheet:
-    return Sheet(
+def _sheet(found: Catalogue) -> TextTable:
+    return TextTable(
         title="",
         headers=("loss", "paper", "terms", "needs", "defaults"),
         numeric=(False,) * 5,
@@ -215,7 +214,7 @@ def _needs(loss: Loss) -> str:
 
 
 def _words(loss: Loss) -> list[str]:
-    return [f"{key}={word(value)}" for key, value in loss.defaults.items()]
+    return [f"{key}={to_text(value)}" for key, value in loss.defaults.items()]
 
 
 def _told(loss: Loss) -> dict[str, Any]:

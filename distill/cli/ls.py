@@ -19,7 +19,7 @@ from distill.runs.occupied import remove_table, size_of, tables
 from distill.runs.store import RunRecord
 from distill.tables.filters import FILTERS
 from distill.tables.listing import as_data, entries, sheet, sized
-from distill.tables.output import Views
+from distill.tables.rendering import Content
 
 KEYS = (*FILTERS, "runs_dir")
 SIZE, PRUNE = Option("--size"), Option("--prune")
@@ -76,8 +76,8 @@ def _list(argv: Sequence[str]) -> int:
     if SIZE.word in line.options:
         listed = sized(listed)
     deliver(
-        Views(
-            sheet=lambda everything: sheet(listed),
+        Content(
+            table=lambda everything: sheet(listed),
             records=lambda: as_data(listed),
             document=lambda: {"runs": as_data(listed)},
             notes=lambda: sheet(listed).notes,

@@ -15,10 +15,8 @@ from distill.config.presets import Presets
 from distill.config.targets import resolve
 from distill.data import SHAPES
 from distill.models import Network, profile
-from distill.tables.leaves import leaves
-from distill.tables.ordering import natural
-from distill.tables.output import Views
-from distill.tables.sheet import Sheet
+from distill.tables.rendering import Content, TextTable
+from distill.tables.values import flatten, natural_key
 
 DATASET = "cifar100"  # the field's
 
@@ -56,7 +54,7 @@ def count(pairs: Mapping[str, str], *, config_dir: Path | None) -> Listing:
     presets = Presets(config_dir)
     asked, overrides = _read(pairs, presets)
     changes = [f" {key.removeprefix('student.')}={pairs[key]}" for key in pairs if key.startswith("student.")]
-    names = asked or sorted(presets.groups["student"], key=natural)
+    names = asked or sorted(presets.groups["student"], key=natural_key)
     jobs = {name: presets.compose([*overrides, f"student={name}"]) for name in names}
     found: list[Counted] = []
     faults: list[str] = []
@@ -149,28 +147,30 @@ def _without_values(node: Mapping[str, Any], classes: int) -> Network:
 
 def _how(name: str, job: Composed) -> str | None:
     """How to use a preset that leaves something open."""
-    unfilled = [path for path, value in leaves(job.config.get("student"), prefix="student").items() if value == MISSING]
+    unfilled = [
+        path for path, value in flatten(job.config.get("student"), prefix="student").items() if value == MISSING
+    ]
     words = " ".join(f"{path}={path.rpartition('.')[2].upper()}" for path in unfilled)
     return f"{name} is any network you name: distill models student={name} {words}" if unfilled else None
 
 
-def views(listing: Listing) -> Views:
+def views(listing: Listing) -> Content:
     """The listing in every shape."""
-    return Views(
-        sheet=lambda everything: _sheet(listing, everything=everything),
+    return Content(
+        table=lambda everything: _sheet(listing, everything=everything),
         records=lambda: [_flat(listing, model) for model in listing.models],
         document=lambda: asdict(listing),
         notes=lambda: listing.notes,
     )
 
 
-def _sheet(listing: Listing, *, everything: bool) -> Sheet:
+def _sheet(listing: Listing, *, everything: bool) -> TextTable:
     rows = tuple(
         (m.name, str(m.parameters), str(m.macs), str(m.embedding or "-"), " ".join(_shapes(m)) or "-")
         for m in listing.models
     )
     size = f"{listing.image_size}x{listing.image_size}"
-    return Sheet(
+    return TextTable(
         title="" if everything else f"{listing.dataset}: {listing.classes} classes, images of {size} pixels",
         headers=("network", "parameters", "MACs", "embedding", "features"),
         numeric=(False, True, True, True, False),

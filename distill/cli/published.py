@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.cli.grammar import CommandLine, nearest
-from distill.tables.leaves import split
 from distill.tables.published import DamagedTable, PublishedTable, UnknownTable, load, table_names
+from distill.tables.values import split_list
 
 KEYS = ("table", "rows", "columns", "seeds")
 SEEDS = 4  # what the literature's means are taken over
@@ -52,7 +52,7 @@ def tables_folder(line: CommandLine) -> Path | None:
 
 def whole_numbers(text: str) -> tuple[int, ...] | None:
     """`0`, or `0,1,2`; None for what is none."""
-    words = [word for word in split(text) if word]
+    words = [word for word in split_list(text) if word]
     if not words or not all(re.fullmatch(r"[0-9]{1,9}", word) for word in words):
         return None
     return tuple(dict.fromkeys(map(int, words)))
@@ -62,7 +62,7 @@ def _chosen(line: CommandLine, key: str, labels: Mapping[str, str]) -> list[str]
     """The keys of the rows or columns that the command names by key or label; none for all."""
     found = []
     called = {name.casefold(): one for one, label in labels.items() for name in (label, one)}
-    for name in filter(None, split(line.pairs.get(key, ""))):
+    for name in filter(None, split_list(line.pairs.get(key, ""))):
         if name.casefold() in called:
             found.append(called[name.casefold()])
         else:

@@ -21,10 +21,10 @@ from distill.cli.grammar import (
 )
 from distill.tables import records
 from distill.tables.filters import FILTERS
-from distill.tables.output import Views
 from distill.tables.published import compare, layouts, measure
 from distill.tables.published.view import View
 from distill.tables.remarks import notes
+from distill.tables.rendering import Content
 from distill.tables.sheet import sheet
 from distill.tables.table import Table, UnknownBaseline, build
 
@@ -120,10 +120,10 @@ def _published(line: CommandLine, asked: published.Asked) -> int:
     return FINISHED
 
 
-def views(table: Table, *, cost: bool = False) -> Views:
+def views(table: Table, *, cost: bool = False) -> Content:
     """The table in every shape."""
-    return Views(
-        sheet=lambda everything: sheet(table, everything=everything, cost=cost),
+    return Content(
+        table=lambda everything: sheet(table, everything=everything, cost=cost),
         records=lambda: records.flat(table),
         document=lambda: records.document(table),
         notes=lambda: notes(table),

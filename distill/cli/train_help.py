@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 
 from distill.config.locate import configs_dir
-from distill.tables.ordering import natural
+from distill.tables.values import natural_key
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe", "experiment", "sweep")
 WIDTH = 118
@@ -41,7 +41,7 @@ def print_help(config_dir: Path | None) -> None:
     students = group_options("student", config_dir)
     for group in GROUPS:
         names = group_options(group, config_dir)
-        if group == "teacher" and names == sorted(["none", *students], key=natural):
+        if group == "teacher" and names == sorted(["none", *students], key=natural_key):
             names = ["none", "and every student"]
         head = f"  {group:<11}"
         print(textwrap.fill(", ".join(names), WIDTH, initial_indent=head, subsequent_indent=" " * len(head)))
@@ -51,4 +51,4 @@ def group_options(group: str, config_dir: Path | None) -> list[str]:
     """The presets of a group, shipped and the user's own, in the order people expect."""
     folders = [folder / group for folder in (configs_dir(), config_dir) if folder is not None]
     found = {path.relative_to(folder).with_suffix("") for folder in folders for path in folder.rglob("*.yaml")}
-    return sorted((name.as_posix() for name in found), key=natural)
+    return sorted((name.as_posix() for name in found), key=natural_key)

@@ -6,8 +6,7 @@ from typing import Any
 from distill.exports.how_to_load import loading
 from distill.exports.scores import scores
 from distill.exports.subject import Subject
-from distill.tables.leaves import leaves, word
-from distill.tables.words import option, without_places
+from distill.tables.values import dataset_name, flatten, preset_name, to_text
 
 _HEAD = """\
 ---
@@ -22,7 +21,7 @@ tags:
 def card(subject: Subject) -> str:
     """The text of README.md."""
     names = subject.record.names
-    student, loss = (option(str(names.get(key, "?"))) for key in ("student", "loss"))
+    student, loss = (preset_name(str(names.get(key, "?"))) for key in ("student", "loss"))
     title = f"# {_cell(student)} on {_cell(_dataset(subject))} ({_cell(loss)})"
     parts = [title, _facts(subject), _input(subject), _files(subject), loading(subject), _versions(subject)]
     return _HEAD + "\n" + "\n\n".join(parts) + "\n"
@@ -52,24 +51,24 @@ def _facts(subject: Subject) -> str:
 
 
 def _dataset(subject: Subject) -> str:
-    return without_places(str(subject.record.names.get("dataset", "?")))
+    return dataset_name(str(subject.record.names.get("dataset", "?")))
 
 
 def _described(name: Any, node: Any) -> str:
-    values = leaves(node) if isinstance(node, Mapping) else {}
+    values = flatten(node) if isinstance(node, Mapping) else {}
     told = [
-        f"{key} {word(value)}"
+        f"{key} {to_text(value)}"
         for key, value in values.items()
         if value is not None and not key.rpartition(".")[2].startswith("_")
     ]
-    return f"{option(str(name or '?'))}: {', '.join(told)}" if told else option(str(name or "?"))
+    return f"{preset_name(str(name or '?'))}: {', '.join(told)}" if told else preset_name(str(name or "?"))
 
 
 def _teacher(subject: Subject) -> str:
     facts = subject.result.get("teacher")
     if not isinstance(facts, Mapping):
         return "none"
-    name = option(str(subject.record.names.get("teacher", "?")))
+    name = preset_name(str(subject.record.names.get("teacher", "?")))
     accuracy = facts.get("accuracy")
     told = f", {accuracy:.2f} %" if isinstance(accuracy, int | float) else ""
     return f"{name} (run {facts.get('run_id')}{told}, weights `{facts.get('weights_sha256')}`)"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from distill.report.looks import TEACHER, Look, look_of
 from distill.runs.store import RunRecord
-from distill.tables.words import option
+from distill.tables.values import preset_name
 
 Role = Literal["teacher", "baseline", "student"]
 
@@ -57,7 +57,7 @@ class Found:
     @property
     def preset(self) -> str:
         """The loss preset, whatever was changed in it."""
-        return option(str(self.record.names.get("loss", "?")))
+        return preset_name(str(self.record.names.get("loss", "?")))
 
     @property
     def result(self) -> Mapping[str, Any]:

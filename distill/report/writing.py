@@ -5,14 +5,14 @@ from typing import Any
 from distill.report.assembled import assembled
 from distill.report.chapters import chapters
 from distill.report.subjects import Compared, Subject
-from distill.tables.words import without_places
+from distill.tables.values import dataset_name
 
 
 def report_files(compared: Compared) -> dict[str, str]:
     """The page and its figures, by their names below the report's folder."""
     run = compared.run.found.record
     names = run.names
-    dataset = without_places(str(names.get("dataset", "?")))
+    dataset = dataset_name(str(names.get("dataset", "?")))
     against = ", ".join(each.label for each in compared.against)
     about = f"Run {run.run_id}" + (f", held against {against}" if against else "") + "."
     return assembled(f"{names.get('student', '?')} by {names.get('loss', '?')} on {dataset}", about, chapters(compared))
@@ -33,7 +33,7 @@ def _subject(subject: Subject) -> dict[str, Any]:
         "id": found.record.run_id,
         "label": subject.label,
         "role": subject.role,
-        "names": {**found.record.names, "dataset": without_places(str(found.record.names.get("dataset", "?")))},
+        "names": {**found.record.names, "dataset": dataset_name(str(found.record.names.get("dataset", "?")))},
         "seed": found.record.identity.get("seed"),
         "last": dict(found.result["last"]),
         "weights_sha256": found.result.get("weights_sha256"),

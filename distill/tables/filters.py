@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.runs.store import RunRecord
-from distill.tables.leaves import leaves, matches, split, word
-from distill.tables.ordering import natural
-from distill.tables.words import option
+from distill.tables.values import flatten, matches, natural_key, preset_name, split_list, to_text
 
 NAMES = ("dataset", "student", "teacher", "loss", "recipe")
 FILTERS = (*NAMES, "seed", "precision")
@@ -40,7 +38,7 @@ class Filter:
         value = self.value(record)
         if value is _ABSENT:
             return False
-        values = (value, option(value)) if self.key in NAMES else (value,)
+        values = (value, preset_name(value)) if self.key in NAMES else (value,)
         return any(matches(each, text) for each in values for text in self.wanted)
 
     def __str__(self) -> str:
@@ -50,7 +48,9 @@ class Filter:
 def read_filters(pairs: Mapping[str, str]) -> list[Filter]:
     """The filters among a command's pairs (all but `runs_dir`)."""
     return [
-        Filter(key, tuple(text for text in split(value) if text)) for key, value in pairs.items() if key != "runs_dir"
+        Filter(key, tuple(text for text in split_list(value) if text))
+        for key, value in pairs.items()
+        if key != "runs_dir"
     ]
 
 
@@ -59,7 +59,7 @@ def unknown(filters: Iterable[Filter], records: Sequence[RunRecord]) -> list[tup
     dotted = [each for each in filters if each.key not in FILTERS]
     if not dotted or not records:
         return []
-    known = sorted({path for record in records for path in leaves(record.config)})
+    known = sorted({path for record in records for path in flatten(record.config)})
     return [(each, _beside(each.key, known)) for each in dotted if known and each.key not in known]
 
 
@@ -101,7 +101,7 @@ class Selection:
         asked = " ".join(str(each) for each in self.filters)
         for each in self.filters:
             if not passing(self.records, [each]):
-                values = {word(value) for value in map(each.value, self.records) if value is not _ABSENT}
-                there = sorted(values, key=natural)
+                values = {to_text(value) for value in map(each.value, self.records) if value is not _ABSENT}
+                there = sorted(values, key=natural_key)
                 return f"no run matches {asked}: {each.key} is {' or '.join(there)} in {self.runs_dir}"
         return f"no run matches {asked}: some run matches each, but no run all of them"

@@ -9,7 +9,7 @@ from typing import Any
 
 from distill.tables.reading import Finished, Teacher
 from distill.tables.statistics import Summary, summarize
-from distill.tables.words import option
+from distill.tables.values import preset_name
 
 # What may differ between a row and its baseline. All else is the context they share: only the loss differs.
 METHOD_SECTIONS = ("seed", "objective", "teacher")
@@ -34,7 +34,7 @@ class Row:
     @property
     def preset(self) -> str:
         """The loss preset, whatever was changed in it."""
-        return option(self.loss)
+        return preset_name(self.loss)
 
     @cached_property
     def run_ids(self) -> frozenset[str]:

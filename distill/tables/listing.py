@@ -11,9 +11,8 @@ from distill.runs.lines import read_lines
 from distill.runs.lock import RunLock
 from distill.runs.occupied import occupied, size_of
 from distill.runs.store import RunRecord
-from distill.tables.ordering import natural
-from distill.tables.sheet import Sheet
-from distill.tables.words import without_places
+from distill.tables.rendering import TextTable
+from distill.tables.values import dataset_name, natural_key
 
 SPLITS = ("test", "holdout")
 HEADERS = ("id", "status", "dataset", "student", "teacher", "loss", "seed", "precision", "accuracy")
@@ -51,10 +50,10 @@ def sized(listed: Iterable[Entry]) -> list[Entry]:
     return [replace(entry, bytes=occupied(Path(entry.path))) for entry in listed]
 
 
-def sheet(listed: Sequence[Entry]) -> Sheet:
+def sheet(listed: Sequence[Entry]) -> TextTable:
     """The listing as text cells; with sizes where they are known."""
     sizes = [entry.bytes for entry in listed if entry.bytes is not None]
-    return Sheet(
+    return TextTable(
         title="",
         headers=(*HEADERS, "size") if sizes else HEADERS,
         numeric=(*[False] * 6, True, False, True, *[True][: len(sizes)]),
@@ -72,7 +71,7 @@ def as_data(listed: Sequence[Entry]) -> list[dict[str, Any]]:
 def _position(entry: Entry) -> tuple[object, ...]:
     words = (entry.dataset, entry.student, entry.teacher, entry.loss, entry.recipe)
     seed = -1 if entry.seed is None else entry.seed
-    return (*map(natural, words), seed, entry.id, entry.path)
+    return (*map(natural_key, words), seed, entry.id, entry.path)
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
@@ -99,7 +98,7 @@ def _entry(record: RunRecord) -> Entry:
         id=record.run_id,
         status=record.status,
         detail=_detail(record, epoch=epoch, epochs=epochs),
-        dataset=without_places(str(record.names.get("dataset", "?"))),
+        dataset=dataset_name(str(record.names.get("dataset", "?"))),
         **names,
         seed=record.identity.get("seed"),
         precision=str(record.identity.get("precision", "?")),

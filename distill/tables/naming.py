@@ -6,9 +6,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from distill.tables.grouping import Row
-from distill.tables.leaves import leaves, word
 from distill.tables.replicates import replicate_of
-from distill.tables.words import changes, without_places
+from distill.tables.values import dataset_name, flatten, preset_changes, to_text
 
 DIGEST = 4  # hexadecimal characters of a digest that are shown, more where these are not enough
 
@@ -55,7 +54,7 @@ def _reads(named: Named) -> Hashable:
 
 def dataset(row: Row) -> str:
     """The name of the row's data set, wherever it lies."""
-    return without_places(row.first.names["dataset"])
+    return dataset_name(row.first.names["dataset"])
 
 
 def student(row: Row) -> str:
@@ -98,7 +97,7 @@ def _loss_changes(rows: Sequence[Row]) -> list[list[str]]:
     differing = _differing(rows, section="objective", scope=lambda row: (dataset(row), row.preset))
     told = [{words.partition("=")[0] for words in of_row} for of_row in differing]
     return [
-        [*words, *(change for change in changes(row.loss) if _key(change) not in keys)]
+        [*words, *(change for change in preset_changes(row.loss) if _key(change) not in keys)]
         for row, words, keys in zip(rows, differing, told, strict=True)
     ]
 
@@ -134,11 +133,11 @@ def _differing(rows: Sequence[Row], *, section: str, scope: Callable[[Row], Hash
 
 def _facts(row: Row, section: str) -> dict[str, str]:
     """One section of a row's identity as words by dotted path."""
-    facts = leaves(row.first.identity.get(section), prefix=section)
+    facts = flatten(row.first.identity.get(section), prefix=section)
     facts.pop("data.holdout", None)  # has words of its own, which also explain why there is no test digest
     if facts.get("data.test", "") is None:
         del facts["data.test"]
-    return {path: word(value) for path, value in facts.items()}
+    return {path: to_text(value) for path, value in facts.items()}
 
 
 def _varying(peers: Sequence[Mapping[str, str]]) -> dict[str, set[str]]:

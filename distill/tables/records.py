@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from distill.tables.comparison import Difference
-from distill.tables.leaves import leaves
 from distill.tables.naming import Named, dataset, holdout, precision, recipe, student
 from distill.tables.remarks import notes
 from distill.tables.replicates import replicate_of
@@ -12,6 +11,7 @@ from distill.tables.statistics import Summary
 from distill.tables.table import Line, Table
 from distill.tables.teachers import OverTeachers
 from distill.tables.tuning import Tuning
+from distill.tables.values import flatten
 
 
 def document(table: Table) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def document(table: Table) -> dict[str, Any]:
 
 def flat(table: Table) -> list[dict[str, Any]]:
     """The rows for CSV: nested keys joined by dots, one column each."""
-    return [leaves(_record(line)) for line in table.lines]
+    return [flatten(_record(line)) for line in table.lines]
 
 
 def _record(line: Line) -> dict[str, Any]:

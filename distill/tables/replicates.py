@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from distill.tables.grouping import Row
-from distill.tables.leaves import leaves
+from distill.tables.values import flatten
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ REPLICATES = (
 
 def replicate_of(row: Row) -> Replicate | None:
     """The equality that holds for this row, None where there is none or its settings were changed."""
-    values = {path.split(".")[-1]: value for path, value in leaves(row.first.identity.get("objective")).items()}
+    values = {path.split(".")[-1]: value for path, value in flatten(row.first.identity.get("objective")).items()}
     for each in REPLICATES:
         same = all(values.get(key, value) == value for key, value in each.settings.items())
         if row.loss == each.preset and same:

@@ -1,4 +1,4 @@
-"""A table as text cells: what the terminal, markdown and LaTeX writers lay out."""
+"""Our own table as text cells."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,24 +7,8 @@ from distill.tables.grouping import Row
 from distill.tables.naming import dataset, holdout, precision, recipe, student
 from distill.tables.numbers import accuracy, paired_text, welch_text
 from distill.tables.remarks import heading, notes
+from distill.tables.rendering import TextTable
 from distill.tables.table import Line, Table
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """Text cells under headers: `numeric` columns stand flush right, those before them name the row.
-
-    A `divisible` sheet may continue below itself where it is wider than the terminal, after its first `naming`
-    columns (None: those before the first numeric one).
-    """
-
-    title: str
-    headers: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
-    divisible: bool = True
-    naming: int | None = None
 
 
 @dataclass(frozen=True)
@@ -34,10 +18,10 @@ class _Column:
     numeric: bool = True
 
 
-def sheet(table: Table, *, everything: bool = False, cost: bool = False) -> Sheet:
+def sheet(table: Table, *, everything: bool = False, cost: bool = False) -> TextTable:
     """Lay out a table; with `everything`, what the title would say stands in columns of its own; `cost` adds two."""
     columns = [*_columns(table, everything=everything), *(COST if cost else [])]
-    return Sheet(
+    return TextTable(
         title="" if everything else heading(table),
         headers=tuple(column.header for column in columns),
         numeric=tuple(column.numeric for column in columns),

@@ -10,10 +10,10 @@ from distill.runs.store import RunRecord
 from distill.tables.comparison import DEFAULT_BASELINE, Compared, compare, unseen
 from distill.tables.grouping import Row, group
 from distill.tables.naming import Named, dataset, name_rows, student
-from distill.tables.ordering import natural
 from distill.tables.reading import Finished, once, read
 from distill.tables.teachers import OverTeachers, over_teachers
 from distill.tables.tuning import Tuning, apart
+from distill.tables.values import natural_key
 
 HIDDEN = ("failed", "unfinished", "running", "damaged")
 
@@ -74,7 +74,7 @@ def build(records: Sequence[RunRecord], *, candidates: Sequence[RunRecord], base
     rows, tunings = apart(group(once(runs[record.path] for record in records)))
     others = name_rows(group(once(runs.values())))
     if baseline and others and not any(baseline in other.called for other in others):
-        raise UnknownBaseline(baseline, sorted({other.row.preset for other in others}, key=natural))
+        raise UnknownBaseline(baseline, sorted({other.row.preset for other in others}, key=natural_key))
     preset = baseline or DEFAULT_BASELINE
     compared = compare(rows, others, preset=preset)
     lines = _ordered([Line(*pair) for pair in zip(name_rows(rows), compared, strict=True)])
@@ -102,12 +102,12 @@ def _ordered(lines: Sequence[Line]) -> list[Line]:
 
     def position(line: Line) -> tuple[object, ...]:
         return (
-            natural(dataset(line.row)),
+            natural_key(dataset(line.row)),
             _place(line) in pupils,
-            natural(student(line.row)),
+            natural_key(student(line.row)),
             not line.compared.is_baseline,
-            natural(line.named.method),
-            natural(line.named.teacher),
+            natural_key(line.named.method),
+            natural_key(line.named.teacher),
         )
 
     return sorted(lines, key=position)

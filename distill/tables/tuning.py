@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from distill.tables.grouping import Row
 from distill.tables.naming import Named, dataset, holdout, name_rows, precision, recipe, student
-from distill.tables.words import option
+from distill.tables.values import preset_name
 
 
 @dataclass(frozen=True)
@@ -61,4 +61,11 @@ def _tuning(rows: Sequence[Row]) -> Tuning:
 
 def _method(row: Row) -> Hashable:
     teacher = row.teacher.name if row.teacher else None
-    return (dataset(row), student(row), option(teacher or "none"), row.preset, option(recipe(row)), precision(row))
+    return (
+        dataset(row),
+        student(row),
+        preset_name(teacher or "none"),
+        row.preset,
+        preset_name(recipe(row)),
+        precision(row),
+    )

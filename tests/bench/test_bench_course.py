@@ -14,7 +14,7 @@ from distill.bench.report import document
 from distill.bench.settings import Settings
 from distill.bench.targets import TARGETS, Circumstances, Target, targets_of, verdict
 from distill.cli.benching import notes, sheet, views
-from distill.tables.output import render
+from distill.tables.rendering import render
 
 SMALL = "resnet20 -> resnet8"
 SECRET = 7.654321

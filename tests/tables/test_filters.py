@@ -7,7 +7,7 @@ import pytest
 
 from distill.runs.store import scan
 from distill.tables.filters import Selection, read_filters, unknown
-from distill.tables.leaves import leaves, matches, split
+from distill.tables.values import flatten, matches, split_list
 
 FILES = runpy.run_path(str(Path(__file__).with_name("store_files.py")))
 add_run, add_seeds = FILES["add_run"], FILES["add_seeds"]
@@ -40,11 +40,11 @@ def test_values_match_as_people_write_them(value: object, text: str, expected: b
 
 
 def test_commas_in_brackets_belong_to_the_value() -> None:
-    assert split("1,[2,3], kd") == ["1", "[2,3]", "kd"]
+    assert split_list("1,[2,3], kd") == ["1", "[2,3]", "kd"]
 
 
 def test_leaves_number_only_lists_of_nodes() -> None:
-    assert leaves({"a": {"b": [1, 2]}, "c": [{"d": 1}]}) == {"a.b": [1, 2], "c.0.d": 1}
+    assert flatten({"a": {"b": [1, 2]}, "c": [{"d": 1}]}) == {"a.b": [1, 2], "c.0.d": 1}
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ import pytest
 
 from distill.cli.table import views
 from distill.runs.store import scan
-from distill.tables import writers
-from distill.tables.output import render
-from distill.tables.sheet import Sheet
+from distill.tables import rendering
+from distill.tables.rendering import TextTable, render
 from distill.tables.table import Table, build
 
 FILES = runpy.run_path(str(Path(__file__).with_name("store_files.py")))
@@ -137,8 +136,8 @@ def test_csv_is_one_line_a_row_with_equal_columns(table: Table) -> None:
 
 
 def test_names_cannot_break_a_format() -> None:
-    odd = Sheet("50% & #1", ("a|b", "n"), (False, True), (("x_{y}~^\\", "-1.5"),), ("$5 <b>",))
-    assert writers.latex(odd).splitlines() == [
+    odd = TextTable("50% & #1", ("a|b", "n"), (False, True), (("x_{y}~^\\", "-1.5"),), ("$5 <b>",))
+    assert rendering.latex(odd).splitlines() == [
         r"\begin{tabular}{@{}lr@{}}",
         r"\multicolumn{2}{@{}l}{50\% \& \#1} \\",
         r"\toprule",
@@ -149,8 +148,8 @@ def test_names_cannot_break_a_format() -> None:
         r"\multicolumn{2}{@{}l}{\footnotesize \$5 $<$b$>$} \\",
         r"\end{tabular}",
     ]
-    assert "| a\\|b | n |" in writers.markdown(odd)
-    assert "\\<b>" in writers.markdown(odd)
+    assert "| a\\|b | n |" in rendering.markdown(odd)
+    assert "\\<b>" in rendering.markdown(odd)
 
 
 def test_a_common_holdout_is_said_above_and_in_the_header(runs_dir: Path) -> None:

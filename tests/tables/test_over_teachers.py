@@ -11,7 +11,7 @@ from scipy import stats
 
 from distill.cli.table import views
 from distill.runs.store import scan
-from distill.tables.output import render
+from distill.tables.rendering import render
 from distill.tables.table import Table, build
 
 FILES = runpy.run_path(str(Path(__file__).with_name("store_files.py")))

@@ -7,9 +7,9 @@ import pytest
 
 from distill.config.preflight import DataAbsent, Faults, preflight
 from distill.config.presets import Presets as Composer
-from distill.tables.leaves import leaves
 from distill.tables.published import Cell, load, table_names
 from distill.tables.published.declared import Declared, Presets
+from distill.tables.values import flatten
 
 TRAINABLE = [name for name in table_names() if name != "imagenet"]
 # one column of each table, and the cells that set values of their own
@@ -37,7 +37,7 @@ def cells(name: str) -> list[Cell]:
 
 def facts(node: Any) -> dict[str, Any]:
     """The leaves of a node; null says the same as leaving a key out."""
-    return {path: value for path, value in leaves(node or {}).items() if value is not None and value != {}}
+    return {path: value for path, value in flatten(node or {}).items() if value is not None and value != {}}
 
 
 def composed(composer: Composer, overrides: tuple[str, ...]) -> Declared:

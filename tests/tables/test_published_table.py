@@ -14,9 +14,9 @@ import pytest
 from scipy import stats
 
 from distill.runs.store import scan
-from distill.tables.output import render
 from distill.tables.published import compare, layouts, load, measure
 from distill.tables.published.view import View
+from distill.tables.rendering import render
 
 STORE = runpy.run_path(str(Path(__file__).with_name("published_store.py")))
 add, add_all = STORE["add"], STORE["add_all"]

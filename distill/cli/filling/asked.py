@@ -6,8 +6,8 @@ from pathlib import Path
 
 from distill.cli import published
 from distill.cli.grammar import CommandLine
-from distill.tables.leaves import split
 from distill.tables.published import PublishedTable, table_names
+from distill.tables.values import split_list
 
 OWN = (*published.KEYS, "budget", "teacher.seed")  # all else is for every run
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe", "experiment", "sweep")
@@ -38,7 +38,7 @@ def ask(line: CommandLine) -> Asked | None:
     budget = _budget(line)
     given = [(key, value) for key, value in line.pairs.items() if key not in (*OWN, *GROUPS, "seed")]
     for key, value in given:
-        if len(split(value)) > 1:
+        if len(split_list(value)) > 1:
             line.faults.append(f"{key}={value} names several values: choose one for all runs of the table")
     if chosen is None:
         return None

@@ -15,7 +15,7 @@ from distill.config.locate import configs_dir
 from distill.imports.checkpoint import Checkpoint
 from distill.imports.files import printable
 from distill.imports.fitting import Misfit, aligned, misfit
-from distill.tables.ordering import natural
+from distill.tables.values import natural_key
 
 
 def filled(
@@ -56,7 +56,7 @@ def _told(
 
 def _fitting(checkpoint: Checkpoint, *, classes: int, config_dir: Path | None) -> Iterator[str]:
     """The presets whose names and shapes are all those of the file."""
-    for name, node in sorted(_presets(config_dir), key=lambda preset: natural(preset[0])):
+    for name, node in sorted(_presets(config_dir), key=lambda preset: natural_key(preset[0])):
         faults: list[str] = []
         checked = check_target(node, "student", faults)
         if faults:

@@ -8,7 +8,7 @@ from distill.tables.published.content import Cell, Column
 from distill.tables.published.measured import Line
 from distill.tables.published.told import apart
 from distill.tables.published.view import View
-from distill.tables.words import option
+from distill.tables.values import preset_name
 
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]  # the lines of metrics.jsonl, by run id
 
@@ -29,7 +29,7 @@ def _line(view: View, cell: Cell, line: Line, label: str) -> dict[str, Any]:
     values = line.sample.last
     return {
         "label": label,
-        "preset": option(line.runs[0].names["loss"]),
+        "preset": preset_name(line.runs[0].names["loss"]),
         "runs": [run.run_id for run in line.runs],
         "values": {str(key): value for key, value in values.items()},
         **_summary(list(values.values())),
@@ -61,7 +61,7 @@ def _band(line: Line, label: str, histories: Histories) -> dict[str, Any]:
     summaries = [_summary(by_epoch[epoch]) for epoch in sorted(by_epoch)]
     return {
         "label": label,
-        "preset": option(line.runs[0].names["loss"]),
+        "preset": preset_name(line.runs[0].names["loss"]),
         "n": len(line.runs),
         "epoch": sorted(by_epoch),
         "mean": [each["mean"] for each in summaries],

@@ -10,7 +10,7 @@ from distill.report.published.drawings import draw_bands, draw_cells
 from distill.tables.published import long, wide
 from distill.tables.published.remarks import notes
 from distill.tables.published.view import View
-from distill.tables.sheet import Sheet
+from distill.tables.rendering import TextTable
 
 _NONE = "No finished run of ours fills a cell that is shown, so there is nothing to draw; the table says what would."
 _BESIDE = " beside the published numbers, which follow their own epoch rule: the table says which"
@@ -47,7 +47,7 @@ def _missing(view: View) -> Chapter:
     return Chapter("missing", "What would fill the rest", (block,))
 
 
-def _sheet(sheet: Sheet) -> Table:
+def _sheet(sheet: TextTable) -> Table:
     """Rows without a name of their own belong to the one above them: then no order but theirs makes sense."""
     named = all(row[0] for row in sheet.rows)
     return Table(sheet.title or "The table.", sheet.headers, sheet.rows, sheet.numeric, sortable=named)

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from distill.report.figures.drawing import HEAT, Sketch, drawing, line
 from distill.report.looks import INK, PAPER, Look, look_of
 from distill.report.sweeps.tried import is_number
-from distill.tables.leaves import word
+from distill.tables.values import to_text
 
 Curve = Mapping[str, Any]
 ACROSS = 2
@@ -67,9 +67,9 @@ def _axis(axes: Axes, panel: Mapping[str, Any], place: int, *, joined: bool, log
     if log:
         _logarithmic(axes.xaxis)
     if not measured:
-        axes.set_xticks(range(len(values)), [word(value) for value in values])
+        axes.set_xticks(range(len(values)), [to_text(value) for value in values])
     elif len(values) <= 8 and not log:
-        axes.set_xticks(values, [word(value) for value in values])
+        axes.set_xticks(values, [to_text(value) for value in values])
 
 
 def _ring(axes: Axes, chosen: Sequence[tuple[Any, float]]) -> None:
@@ -136,8 +136,8 @@ def _map(axes: Axes, curve: Curve, scale: tuple[float, float], _: Mapping[str, A
         axes.text(*at, f"{cell['mean']:.2f}{spread}", ha="center", va="center", color=colour, fontsize=9)
         if cell["chosen"]:
             _frame(axes, at)
-    axes.set_xticks(range(len(along)), [word(value) for value in along])
-    axes.set_yticks(range(len(down)), [word(value) for value in down])
+    axes.set_xticks(range(len(along)), [to_text(value) for value in along])
+    axes.set_yticks(range(len(down)), [to_text(value) for value in down])
     return image
 
 

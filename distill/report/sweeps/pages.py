@@ -7,8 +7,8 @@ from distill.report.blocks import Block, Chapter, Figure, Table, Text, columns, 
 from distill.report.sweeps.cells import chosen, measured_on, numbers
 from distill.report.sweeps.drawings import draw_sweep
 from distill.report.sweeps.tried import Choice, SweepRuns, is_number
-from distill.tables.leaves import word
 from distill.tables.numbers import accuracy
+from distill.tables.values import to_text
 
 _HELD = (
     "Accuracy after the last epoch on training images that were held out of training: on these a value is chosen, the "
@@ -49,7 +49,7 @@ def _pictures(found: SweepRuns) -> Chapter:
         told = "; ".join(
             f"{curve['label']} on {panel['measured_on']}: "
             + ", ".join(
-                f"{' '.join(map(word, cell['values']))} {cell['mean']:.2f} %".strip() for cell in curve["cells"]
+                f"{' '.join(map(to_text, cell['values']))} {cell['mean']:.2f} %".strip() for cell in curve["cells"]
             )
             for panel in data["panels"]
             for curve in panel["curves"]
@@ -70,7 +70,7 @@ def _chosen(found: SweepRuns) -> Chapter:
     for choice in found.choices:
         first = choice.cell.row
         names = (choice.curve.label, first.first.names["student"], _dataset(found, choice.curve))
-        before = (*map(word, choice.cell.values), str(len(choice.curve.cells)), accuracy(first.last))
+        before = (*map(to_text, choice.cell.values), str(len(choice.curve.cells)), accuracy(first.last))
         for row in choice.tested:
             rows.append((*names, *before, accuracy(row.last), str(row.last.n)))
         if not choice.tested:
@@ -100,7 +100,7 @@ def _swept(found: SweepRuns) -> dict[str, bool]:
 
 def _ties(found: SweepRuns, choice: Choice) -> str:
     chosen, *others = (
-        " ".join(f"{key}={word(value)}" for key, value in zip(found.preset.keys, cell.values, strict=True))
+        " ".join(f"{key}={to_text(value)}" for key, value in zip(found.preset.keys, cell.values, strict=True))
         for cell in (choice.cell, *choice.ties)
     )
     why = "the first that was trained on all images" if choice.tested else "the first of them"
@@ -123,7 +123,7 @@ def _tried(found: SweepRuns) -> Chapter:
             curve.label,
             panel.student,
             panel.dataset,
-            *map(word, cell.values),
+            *map(to_text, cell.values),
             measured_on(panel.holdout),
             str(cell.row.last.n),
             number(cell.row.last.mean) if cell.row.last.deviation is None else accuracy(cell.row.last),

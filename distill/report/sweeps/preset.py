@@ -7,9 +7,8 @@ from typing import Any
 
 import yaml
 
-from distill.tables.leaves import split
-from distill.tables.ordering import natural
 from distill.tables.published.loading import shipped
+from distill.tables.values import natural_key, split_list
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SEEDS = ("seed", "teacher.seed")  # averaged over
@@ -40,7 +39,7 @@ class SweepPreset:
 def sweep_names(*, config_dir: Path | None = None) -> list[str]:
     """The shipped sweeps and those in `config_dir/sweep`."""
     found = {path.stem for folder in _folders(config_dir) for path in folder.glob("*.yaml")}
-    return sorted(found, key=natural)
+    return sorted(found, key=natural_key)
 
 
 def load_sweep(name: str, *, config_dir: Path | None = None) -> SweepPreset:
@@ -67,7 +66,7 @@ def load_sweep(name: str, *, config_dir: Path | None = None) -> SweepPreset:
 
 
 def _losses(text: str) -> tuple[str, ...]:
-    return () if "(" in text else tuple(each for each in split(text) if each)
+    return () if "(" in text else tuple(each for each in split_list(text) if each)
 
 
 def _folders(config_dir: Path | None) -> list[Path]:

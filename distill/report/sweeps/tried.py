@@ -9,11 +9,9 @@ from typing import Any
 from distill.report.sweeps.labels import labels
 from distill.report.sweeps.preset import SweepPreset
 from distill.tables.grouping import Row, group
-from distill.tables.leaves import leaves, word
 from distill.tables.naming import dataset, holdout, precision, student
-from distill.tables.ordering import natural
 from distill.tables.reading import Finished
-from distill.tables.words import option
+from distill.tables.values import flatten, natural_key, preset_name, to_text
 
 _SECTIONS = {"loss": "objective", "dataset": "data"}  # what a section of a configuration is called in an identity
 _ALPHA = ("ce_weight", "kd_weight")  # what loss.alpha becomes
@@ -100,7 +98,7 @@ def tried(preset: SweepPreset, runs: Iterable[Finished]) -> SweepRuns:
     were run there too: else they are what was chosen. For a sweep that varies no values (methods, seeds), every
     configuration of its loss presets is shown.
     """
-    rows = group(run for run in runs if not preset.losses or option(run.names["loss"]) in preset.losses)
+    rows = group(run for run in runs if not preset.losses or preset_name(run.names["loss"]) in preset.losses)
     pools: dict[tuple[Any, Hashable], list[Tried]] = defaultdict(list)
     tested: dict[Hashable, list[Row]] = defaultdict(list)
     for row in rows:
@@ -145,7 +143,7 @@ def _covers(cells: Sequence[Tried], others: Sequence[Tried]) -> bool:
 
 def _values(row: Row, preset: SweepPreset) -> tuple[Any, ...] | None:
     """The row's values of the swept keys, None where it lacks one."""
-    config = leaves(row.first.config)
+    config = flatten(row.first.config)
     found = []
     for key in preset.keys:
         value = config.get(key)
@@ -153,7 +151,7 @@ def _values(row: Row, preset: SweepPreset) -> tuple[Any, ...] | None:
             value = _alpha(config, key)
         if value is None:
             return None
-        found.append(word(value) if isinstance(value, list | tuple) else value)
+        found.append(to_text(value) if isinstance(value, list | tuple) else value)
     return tuple(found)
 
 
@@ -168,8 +166,8 @@ def _kin(row: Row, preset: SweepPreset) -> tuple[Any, ...]:
     """All that makes a configuration but seed, swept values, training images and the teacher's weights."""
     gone = {path for key in preset.keys for path in _paths(key)}
     identity = {key: value for key, value in row.first.identity.items() if key not in ("seed", "data", "teacher")}
-    kept = tuple(sorted((path, word(value)) for path, value in leaves(identity).items() if path not in gone))
-    teacher = option(row.teacher.name) if row.teacher else "none"
+    kept = tuple(sorted((path, to_text(value)) for path, value in flatten(identity).items() if path not in gone))
+    teacher = preset_name(row.teacher.name) if row.teacher else "none"
     return dataset(row), student(row), teacher, precision(row), kept
 
 
@@ -182,7 +180,7 @@ def _paths(key: str) -> list[str]:
 def _measured(row: Row) -> Hashable:
     """What further parts rows whose accuracies are not of one kind: images, the teacher's weights and form."""
     data = row.first.identity.get("data") or {}
-    images = tuple(sorted((key, word(value)) for key, value in leaves(data).items()))
+    images = tuple(sorted((key, to_text(value)) for key, value in flatten(data).items()))
     return images, (row.teacher.weights, row.teacher.source) if row.teacher else None
 
 
@@ -198,7 +196,7 @@ def _ordered(cells: Iterable[Tried]) -> tuple[Tried, ...]:
 
 
 def _place(value: Any) -> tuple[bool, Any]:
-    return not is_number(value), value if is_number(value) else natural(word(value))
+    return not is_number(value), value if is_number(value) else natural_key(to_text(value))
 
 
 def is_number(value: Any) -> bool:
@@ -214,7 +212,7 @@ def _panels(curves: Sequence[Curve]) -> tuple[Panel, ...]:
         pools[dataset(row), student(row), curve.holdout].append(curve)
     found = []
     for place, members in sorted(pools.items(), key=lambda item: (not item[0][2], item[0])):
-        members.sort(key=lambda curve: natural(curve.preset))
+        members.sort(key=lambda curve: natural_key(curve.preset))
         called = [replace(each, label=label) for each, label in zip(members, labels(members), strict=True)]
         found.append(Panel(*place, tuple(called)))
     return tuple(found)

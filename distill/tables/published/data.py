@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from distill.tables.leaves import leaves
 from distill.tables.published import told
 from distill.tables.published.comparison import Against, Entry
 from distill.tables.published.content import Cell
@@ -12,6 +11,7 @@ from distill.tables.published.remarks import notes
 from distill.tables.published.verdict import Sample
 from distill.tables.published.view import View
 from distill.tables.statistics import summarize
+from distill.tables.values import flatten
 
 
 def document(view: View) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def flat(view: View) -> list[dict[str, Any]]:
         known = {key: value for key, value in _cell(view, cell).items() if key != "lines"}
         # weights have other keys in every cell: one column holds them all
         known["published"]["weights"] = " ".join(f"{key}={value:g}" for key, value in cell.weights.items())
-        records += [leaves({**known, "ours": _line(entry)}) for entry in view.entries(cell) or (None,)]
+        records += [flatten({**known, "ours": _line(entry)}) for entry in view.entries(cell) or (None,)]
     return records
 
 

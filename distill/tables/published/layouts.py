@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 
-from distill.tables.output import Views
 from distill.tables.published import data, long, wide
 from distill.tables.published.remarks import notes
 from distill.tables.published.view import View
-from distill.tables.sheet import Sheet
+from distill.tables.rendering import Content, TextTable
 
 
-def layouts(view: View) -> Views:
+def layouts(view: View) -> Content:
     """A terminal and a pipe get one cell a row; a page gets the paper's layout first, then details and commands."""
-    return Views(
-        sheet=lambda everything: long.sheet(view, everything=everything),
+    return Content(
+        table=lambda everything: long.sheet(view, everything=everything),
         records=lambda: data.flat(view),
         document=lambda: data.document(view),
         notes=lambda: notes(view),
@@ -20,7 +19,7 @@ def layouts(view: View) -> Views:
     )
 
 
-def _pages(view: View, form: str) -> Sequence[Sheet]:
+def _pages(view: View, form: str) -> Sequence[TextTable]:
     below = [long.details(view)]
     below += [long.commands(view)] if form != "latex" else []  # no part of a paper, and wider than one
     return [wide.sheet(view), *(sheet for sheet in below if sheet is not None)]

@@ -20,10 +20,10 @@ from typing import Any
 
 import yaml
 
-from distill.tables.ordering import natural
 from distill.tables.published.checking import check_names, check_values
 from distill.tables.published.content import Cell, Column, Delta, PublishedTable, Row
 from distill.tables.published.reader import parse
+from distill.tables.values import natural_key
 
 Node = Mapping[str, Any]
 RULES = ("last", "best on test", "unknown")
@@ -45,7 +45,7 @@ class DamagedTable(ValueError):
 def table_names(*, config_dir: Path | None = None) -> list[str]:
     """The names of the shipped tables, and of those in `config_dir/table`, in the order people expect."""
     found = {path.stem for folder in _folders(config_dir) for path in folder.glob("*.yaml")}
-    return sorted(found, key=natural)
+    return sorted(found, key=natural_key)
 
 
 def load(name: str, *, config_dir: Path | None = None) -> PublishedTable:

@@ -9,7 +9,7 @@ from distill.tables.published.comparison import Entry
 from distill.tables.published.content import Cell
 from distill.tables.published.remarks import notes
 from distill.tables.published.view import View
-from distill.tables.sheet import Sheet
+from distill.tables.rendering import TextTable
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class _Column:
     numeric: bool = True
 
 
-def sheet(view: View, *, everything: bool = False) -> Sheet:
+def sheet(view: View, *, everything: bool = False) -> TextTable:
     """Every cell of the shown table, and how it is filled; with `everything`, keys in place of labels."""
     rows = [row for cell in view.shown.cells.values() for row in _rows(view, cell)]
     figures = [*_figures(view), _Column("to fill", lambda row: _once(view, row), numeric=False)]
@@ -36,7 +36,7 @@ def sheet(view: View, *, everything: bool = False) -> Sheet:
     return _sheet(view.shown.title, rows, [*_names(view, keys=everything), *shown], tuple(notes(view)))
 
 
-def details(view: View) -> Sheet | None:
+def details(view: View) -> TextTable | None:
     """The cells with runs of ours alone, for a page on which the wide sheet stands already; None without any.
 
     Where that has a single pair in its head, the pair is not named again.
@@ -48,7 +48,7 @@ def details(view: View) -> Sheet | None:
     return _sheet("Our cells", rows, columns, (), naming=len(names)) if rows else None
 
 
-def commands(view: View) -> Sheet | None:
+def commands(view: View) -> TextTable | None:
     """The commands for what is missing, None where nothing is."""
     rows = [Shown(cell, None, 0) for cell in view.shown.cells.values() if view.missing(cell)]
     columns = [
@@ -128,8 +128,8 @@ def _telling(columns: Sequence[_Column], rows: Sequence[Shown]) -> list[_Column]
 
 def _sheet(
     title: str, rows: Sequence[Shown], columns: Sequence[_Column], below: tuple[str, ...], *, naming: int = 2
-) -> Sheet:
-    return Sheet(
+) -> TextTable:
+    return TextTable(
         title=title,
         headers=tuple(column.header for column in columns),
         numeric=tuple(column.numeric for column in columns),

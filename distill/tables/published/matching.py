@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from distill.tables.leaves import leaves, word
 from distill.tables.published.declared import Declared
 from distill.tables.reading import Finished
+from distill.tables.values import flatten, to_text
 
 PLACES = ("npz", "root", "download")
 Facts = dict[str, Any]
@@ -121,7 +121,7 @@ def _data(node: Mapping[str, Any]) -> Facts:
 
 def _facts(section: str, node: Any) -> Facts:
     """The leaves of a node as comparable values; null says the same as leaving the key out."""
-    found = {path: _value(value) for path, value in leaves(node or {}, prefix=section).items()}
+    found = {path: _value(value) for path, value in flatten(node or {}, prefix=section).items()}
     return {path: value for path, value in found.items() if value is not None and value != {}}
 
 
@@ -135,4 +135,4 @@ def _value(value: Any) -> Any:
 
 def _otherwise(has: Facts, wants: Facts) -> list[str]:
     paths = [*has, *(path for path in wants if path not in has)]
-    return [f"{path}={word(has.get(path))}" for path in paths if has.get(path) != wants.get(path)]
+    return [f"{path}={to_text(has.get(path))}" for path in paths if has.get(path) != wants.get(path)]

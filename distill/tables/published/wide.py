@@ -12,16 +12,16 @@ from distill.tables.published.content import Cell, Column, Row
 from distill.tables.published.measured import Line
 from distill.tables.published.remarks import notes
 from distill.tables.published.view import View
-from distill.tables.sheet import Sheet
+from distill.tables.rendering import TextTable
 
 
-def sheet(view: View) -> Sheet:
+def sheet(view: View) -> TextTable:
     """The shown table with our cells."""
     table = view.shown
     rows = _teachers(view)
     for row in table.rows:
         rows += _method(view, row)
-    return Sheet(
+    return TextTable(
         title=table.title,
         headers=("method", "", *(column.label for column in table.columns)),
         numeric=(False, False, *(True for _ in table.columns)),

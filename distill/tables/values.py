@@ -1,0 +1,86 @@
+"""Configuration values and preset names as text, and text back into values."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Keys of a data set that name the place of its files, which changes no number; and its hold-out, which tables show
+# in words of their own.
+HIDDEN_KEYS = {"npz", "root", "download", "holdout"}
+
+
+def flatten(node: Any, *, prefix: str = "") -> dict[str, Any]:
+    """The leaves of a nested mapping by dotted path; a list of plain values is one leaf, other lists are numbered."""
+    if isinstance(node, Mapping):
+        children = [(str(key), value) for key, value in node.items()]
+    elif isinstance(node, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in node):
+        children = [(str(position), value) for position, value in enumerate(node)]
+    else:
+        return {prefix: node}
+    found: dict[str, Any] = {}
+    for key, value in children:
+        found |= flatten(value, prefix=f"{prefix}.{key}" if prefix else key)
+    return found
+
+
+def to_text(value: Any) -> str:
+    """A leaf as a person writes it on the command line: null, true, 4, [5,7]."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(map(to_text, value))}]"
+    return str(value)
+
+
+def matches(value: Any, text: str) -> bool:
+    """True when `text` stands for the leaf: numbers by value (4 is 4.0), null and booleans by word."""
+    text = text.strip()
+    if isinstance(value, list | tuple):
+        inner = text.removeprefix("[").removesuffix("]")
+        items = split_list(inner) if inner else []
+        return len(items) == len(value) and all(map(matches, value, items))
+    if isinstance(value, bool) or value is None:
+        return text.lower() in ((to_text(value), "none") if value is None else (to_text(value),))
+    if isinstance(value, int | float):
+        try:
+            return float(text) == float(value)
+        except ValueError:
+            return False
+    return str(value) == text
+
+
+def split_list(text: str) -> list[str]:
+    """Split at commas outside brackets: `1,[2,3]` becomes `1` and `[2,3]`."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[(") - (letter in "])")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def natural_key(text: str) -> list[tuple[int, str]]:
+    """A sort key that reads numbers: resnet8 comes before resnet20, temperature=2 before temperature=16."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", text)]
+
+
+def preset_name(name: str) -> str:
+    """The preset in a run's name of an option: `kd` of `kd temperature=8`."""
+    return name.split(" ", 1)[0]
+
+
+def preset_changes(name: str) -> list[str]:
+    """The changes to the preset in such a name: `["temperature=8"]`."""
+    return re.split(r" (?=[\w.]+=)", name)[1:]
+
+
+def dataset_name(name: str) -> str:
+    """A data set's name without the place of its files: `cifar100 limit=500` of `cifar100 npz=FILE limit=500`."""
+    kept = [change for change in preset_changes(name) if change.partition("=")[0] not in HIDDEN_KEYS]
+    return " ".join([preset_name(name), *kept])
