@@ -28,10 +28,11 @@ ALLOWED: dict[str, set[str] | None] = {
     "config": None,
     "exports": {"config", "data", "models", "runs", "tables", "training", "exports"},
     "bench": {"data", "models", "losses", "objectives", "teachers", "training", "runs", "config", "bench"},
+    "execution": {"config", "data", "models", "objectives", "runs", "tables", "teachers", "training", "execution"},
     "cli": None,
     "__main__": {"cli"},
 }
-CONFIGURED = {"config", "cli"}  # the only ones that may know Hydra
+CONFIGURED = {"config", "execution", "cli"}  # the only ones that may know Hydra
 # `distill ls` and `distill table` answer at once: no torch below these and distill.tables.
 QUICK = {f"distill.{name}" for name in ("cli", "cli.ls", "cli.table", "runs.store", "runs.identity", "runs.lock")}
 # Neither does `import distill` wait for it, nor an export that is refused.

@@ -1,12 +1,12 @@
 """The command line: one verb, one small file. Imports nothing heavy until a verb is known."""
 
-import contextlib
 import difflib
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from distill.execution.progress import discard_output
 
 VERBS = {
     "train": "train students, baselines and teachers from composed configurations",
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         code = _run(words)
         sys.stdout.flush()
     except BrokenPipeError:  # it was read as far as its reader (`| head`) wanted
-        silence()
+        discard_output()
         return 0
     return code
 
@@ -52,12 +52,6 @@ def import_from_here() -> None:
     """Networks and losses of one's own are found in the current folder too, as `python -m distill` finds them."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-
-
-def silence() -> None:
-    """Nobody reads stdout any more: what is still in its buffer goes nowhere, instead of failing at the exit."""
-    with contextlib.suppress(OSError, AttributeError):  # a stdout without a file needs no care
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: Sequence[str]) -> int:

@@ -162,8 +162,8 @@ def _settings(line: CommandLine) -> "tuple[Settings, bool]":
     import torch
 
     from distill.bench.settings import ON_CPU, ON_GPU, Settings
-    from distill.cli.running.teacher import EVALUATION_BATCH
-    from distill.cli.running.teacher_table import PIXELS
+    from distill.execution.teacher import EVALUATION_BATCH
+    from distill.execution.teacher_table import PIXELS
 
     device = line.pairs.get("engine.device", "auto")
     gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())

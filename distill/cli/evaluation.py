@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from distill.cli.grammar import UsageError
-from distill.cli.running.teacher import EVALUATION_BATCH
 from distill.config.build import Refused
 from distill.config.device import usable_device
 from distill.config.plan import data_identity
 from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
+from distill.execution.teacher import EVALUATION_BATCH
 from distill.runs.identity import canonical
 from distill.runs.store import RunRecord
 from distill.tables.rendering import Content, TextTable

@@ -1,11 +1,11 @@
 """`distill fill`: train the missing cells of a published table."""
 
+import re
 import sys
 import time
 from collections.abc import Sequence
 
-from distill.cli import import_from_here
-from distill.cli.filling.asked import GROUPS, OWN, Asked, ask
+from distill.cli import import_from_here, published
 from distill.cli.grammar import (
     CONFIG_DIR,
     FAILED,
@@ -14,10 +14,14 @@ from distill.cli.grammar import (
     CommandLine,
     Option,
     UsageError,
+    exit_code,
     parse,
     refuse,
     wants_help,
 )
+from distill.execution.fill_request import FillRequest
+from distill.tables.published import table_names
+from distill.tables.values import split_list
 
 HELP = """\
 distill fill table=NAME [key=value ...] [--option ...]     train the missing cells of a published table
@@ -55,6 +59,9 @@ examples
 exit codes: 0 done, or stopped by the budget; 1 a run failed, or stopped by a signal; 2 refused; 3 busy elsewhere
 """
 
+OWN = (*published.KEYS, "budget", "teacher.seed")  # all other keys are given to every run
+GROUPS = ("dataset", "student", "teacher", "loss", "recipe", "experiment", "sweep")
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 PLAN, RETRY = Option("--plan"), Option("--retry")
 KEYS = (*OWN, "precision", "runs_dir", "dataset.npz", "dataset.root", "dataset.download")
 OPTIONS = (CONFIG_DIR, PLAN, RETRY)
@@ -67,10 +74,10 @@ def main(argv: list[str]) -> int:
         return FINISHED
     begun = time.monotonic()
     try:
-        line, asked = _read(argv)
+        line, wanted = _read(argv)
         line.check()
-        assert asked is not None  # else there is a fault
-        return _fill(line, asked, argv, begun=begun)
+        assert wanted is not None  # else there is a fault
+        return _fill(line, wanted, argv, begun=begun)
     except UsageError as error:
         return refuse(error)
     except KeyboardInterrupt:  # outside of training, or a second time: nothing to save, or no time for it
@@ -78,19 +85,26 @@ def main(argv: list[str]) -> int:
         return FAILED
 
 
-def _fill(line: CommandLine, asked: Asked, argv: Sequence[str], *, begun: float) -> int:
+def _fill(line: CommandLine, wanted: FillRequest, argv: Sequence[str], *, begun: float) -> int:
     import_from_here()
 
-    from distill.cli.filling.carry_out import carry_out  # with torch, for which no refusal waits
     from distill.config.preflight import Faults
+    from distill.execution.fill import BudgetTooShort, fill
+    from distill.execution.stopping import Interrupted
 
     retry, only_plan = (option.word in line.options for option in (RETRY, PLAN))
     try:
-        return carry_out(asked, argv, retry=retry, only_plan=only_plan, begun=begun)
+        return exit_code(fill(wanted, argv, retry=retry, only_plan=only_plan, begun=begun))
     except Faults as faults:
         for sentence in faults.sentences:
             print(sentence, file=sys.stderr)
         return REFUSED
+    except BudgetTooShort as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return FAILED
 
 
 def read(argv: Sequence[str]) -> CommandLine:
@@ -98,6 +112,59 @@ def read(argv: Sequence[str]) -> CommandLine:
     return _read(argv)[0]
 
 
-def _read(argv: Sequence[str]) -> tuple[CommandLine, Asked | None]:
+def _read(argv: Sequence[str]) -> tuple[CommandLine, FillRequest | None]:
     line = parse(argv, keys=(*KEYS, *GROUPS, "seed"), options=OPTIONS, dotted=True)
-    return line, ask(line)
+    return line, request(line)
+
+
+def request(line: CommandLine) -> FillRequest | None:
+    """What the command is to train; None where its table is wrong. Every fault is added to the line's faults."""
+    chosen = _chosen(line)
+    for key in GROUPS:
+        if key in line.pairs:
+            line.faults.append(f"{key}= is what the cells of a table say: leave it out, or write a table of your own")
+    if "seed" in line.pairs:
+        line.faults.append("seed= is for one run: seeds=3 means 1 to 3, seeds=1,2,5 these")
+    teacher_seeds = _teacher_seeds(line)
+    budget = _budget(line)
+    given = [(key, value) for key, value in line.pairs.items() if key not in (*OWN, *GROUPS, "seed")]
+    for key, value in given:
+        if len(split_list(value)) > 1:
+            line.faults.append(f"{key}={value} names several values: choose one for all runs of the table")
+    if chosen is None:
+        return None
+    if "teacher.run" in line.pairs and len({column.teacher for column in chosen.shown.columns}) > 1:
+        line.faults.append("teacher.run= is one teacher, the columns have several: choose with columns=")
+    overrides = tuple(f"{key}={value}" for key, value in given)
+    return FillRequest(chosen.shown, chosen.seeds, teacher_seeds, overrides, budget, line.config_dir)
+
+
+def _chosen(line: CommandLine) -> published.Asked | None:
+    if "table" in line.pairs:
+        return published.read_asked(line)
+    if not any("table=" in fault for fault in line.faults):
+        names = ", ".join(table_names(config_dir=published.tables_folder(line)))
+        line.faults.append(f"fill needs a table: add table=NAME, one of {names}")
+    return None
+
+
+def _teacher_seeds(line: CommandLine) -> tuple[int, ...]:
+    text = line.pairs.get("teacher.seed", "0")
+    numbers = published.whole_numbers(text)
+    if numbers is None:
+        line.faults.append(f"teacher.seed={text} must be whole numbers from 0 on: 0, or 0,1,2")
+    return numbers or ()
+
+
+def _budget(line: CommandLine) -> float | None:
+    """Seconds: `90s`, `9m`, `2h`, `1h30m`."""
+    text = line.pairs.get("budget")
+    if text is None:
+        return None
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", text)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        line.faults.append(f"budget={text} must be a time with its unit: 90s, 9m, 2h or 1h30m")
+    elif seconds <= 0:
+        line.faults.append(f"budget={text} must be more than nothing: 9m, say")
+    return seconds

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill.runs.files import StorageError
 from distill.runs.store import scan
@@ -17,10 +18,20 @@ from distill.tables import rendering
 from distill.tables.filters import Selection, read_filters, unknown
 from distill.tables.rendering import Content
 
+if TYPE_CHECKING:
+    from distill.execution.jobs import Outcome
+
 FINISHED = 0
 FAILED = 1
 REFUSED = 2
 BUSY = 3
+
+
+def exit_code(outcomes: "Iterable[Outcome]") -> int:
+    """The exit code of a command whose runs ended so: a failure counts before a run that is busy elsewhere."""
+    statuses = {outcome.status for outcome in outcomes}
+    return FAILED if "failed" in statuses else BUSY if "busy" in statuses else FINISHED
+
 
 FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from distill.cli import import_from_here
-from distill.cli.grammar import BUSY, CONFIG_DIR, FAILED, FINISHED, REFUSED, Option, nearest
+from distill.cli.grammar import BUSY, CONFIG_DIR, FAILED, FINISHED, REFUSED, Option, exit_code, nearest
 from distill.cli.train_help import print_help
 from distill.runs.files import StorageError, explain
 from distill.runs.layout import RESULT
@@ -92,16 +92,16 @@ def train(command: Command) -> int:
 
 def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
     """Run the checked jobs of a command; returns its exit code."""
-    from distill.cli.running.jobs import as_they_stand, run_job, run_plans, summarise
     from distill.config.source import epochs_asked
+    from distill.execution.jobs import as_they_stand, run_job, run_plans, summarise
 
     if not sweep.multirun:
-        return run_plans(sweep.jobs, retry=command.retry)[0].code
+        return exit_code(run_plans(sweep.jobs, retry=command.retry))
     if all((job.directory / RESULT).is_file() for job in sweep.jobs):  # typed again: nothing to launch
-        return summarise(run_plans(sweep.jobs, retry=command.retry))
+        return exit_code(summarise(run_plans(sweep.jobs, retry=command.retry)))
     asked = epochs_asked([job] for job in sweep.jobs)
     if sweep.plain:
-        return summarise([run_plans([job], retry=command.retry, asked=asked)[0] for job in sweep.jobs])
+        return exit_code(summarise([run_plans([job], retry=command.retry, asked=asked)[0] for job in sweep.jobs]))
     run = partial(run_job, config_dir=command.config_dir, retry=command.retry, asked=asked)
     try:
         returned = presets.hydra.multirun("train", run, sweep.overrides, with_log_configuration=False)
@@ -113,14 +113,14 @@ def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
     except RuntimeError as error:  # of joblib or submitit: one of their processes is gone, killed for its memory, say
         reason = next(iter(str(error).splitlines()), "")
         print(f"the launcher gave up: {type(error).__name__}: {reason}", file=sys.stderr)
-        return summarise(as_they_stand(sweep.jobs, "did not finish; type the command again to go on"))
-    return summarise([job.return_value for batch in returned for job in batch])
+        return exit_code(summarise(as_they_stand(sweep.jobs, "did not finish; type the command again to go on")))
+    return exit_code(summarise([job.return_value for batch in returned for job in batch]))
 
 
 def _search(presets: "Presets", sweep: "Sweep", search: "Search", selection: "Selection", command: Command) -> int:
     """Let Optuna tune each method, and train what it found on all images; returns the exit code."""
-    from distill.cli.running.optimise import optimise
-    from distill.cli.running.stopping import Interrupted
+    from distill.execution.optimise import optimise
+    from distill.execution.stopping import Interrupted
     from distill.runs.lock import Busy
 
     found = optimise(search, selection.cells, sweep.jobs, presets, retry=command.retry)

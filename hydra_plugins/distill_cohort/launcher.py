@@ -22,7 +22,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="cohort", node=CohortC
 
 
 class CohortLauncher(Launcher):
-    """Hands a sweep's jobs to `distill.cli.running.cohort`."""
+    """Hands a sweep's jobs to `distill.execution.cohort`."""
 
     def __init__(self, size: int | None) -> None:
         self._size = size
@@ -33,7 +33,7 @@ class CohortLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs; one return a job, in their order."""
-        from distill.cli.running.cohort import launch
+        from distill.execution.cohort import launch
 
         load = self._context.config_loader.load_sweep_config
         configs = [load(self._config, list(overrides)) for overrides in job_overrides]

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from distill.cli.running.execute import Console, execute
 from distill.config.footprint import Footprint, bytes_of, footprint, shared_bytes
 from distill.config.live_bytes import LiveBytes
 from distill.config.plan import RunPlan
+from distill.execution.execute import Console, execute
 from distill.training import Silent
 
 EVALUATION_BATCH = 256

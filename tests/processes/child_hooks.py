@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distill.cli.running import teacher_table
+from distill.execution import teacher_table
 from distill.runs import files
 from distill.runs.directory import RunDirectory
 from distill.runs.schedule import CheckpointSchedule

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from distill.cli.grammar import UsageError
-from distill.cli.running.teacher import EVALUATION_BATCH
 from distill.data import EvaluationStream, ImageDataset
+from distill.execution.teacher import EVALUATION_BATCH
 from distill.training import Evaluation, evaluate
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from distill.cli.running.progress import duration
-from distill.cli.running.stopping import Interrupted, RunFailed, stop_signals
 from distill.config.plan import RunPlan
 from distill.config.source import not_from_a_table, teacher_precision
+from distill.execution.progress import duration
+from distill.execution.stopping import Interrupted, RunFailed, stop_signals
 from distill.runs.files import StorageError
 from distill.runs.layout import TABLES
 from distill.runs.lock import RunLock

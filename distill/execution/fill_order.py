@@ -3,9 +3,9 @@
 from collections.abc import Callable, Hashable, Sequence
 from enum import Enum
 
-from distill.cli.filling.jobs import Job
-from distill.cli.running.cohort import cohorts
 from distill.config.plan import RunPlan, teacher_identity
+from distill.execution.cohort import cohorts
+from distill.execution.fill_jobs import Job
 from distill.runs.layout import FAILED, LAST, PREVIOUS, RESULT
 from distill.runs.store import damage, read_run
 

@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from distill.cli.filling.asked import Asked
-from distill.cli.filling.costs import UNKNOWN, Costs
-from distill.cli.filling.jobs import STUDENT, Filling, Job
-from distill.cli.filling.order import State, state
-from distill.cli.running.progress import duration
+from distill.execution.fill_costs import UNKNOWN, Costs
+from distill.execution.fill_jobs import STUDENT, Filling, Job
+from distill.execution.fill_order import State, state
+from distill.execution.fill_request import FillRequest
+from distill.execution.progress import duration
 from distill.runs.layout import METRICS
 from distill.runs.lines import read_lines
 
@@ -39,7 +39,7 @@ class Remaining:
         return "; ".join(basis for basis, _ in self.bases.most_common())
 
 
-def plan_lines(asked: Asked, filling: Filling, costs: Costs) -> list[str]:
+def plan_lines(asked: FillRequest, filling: Filling, costs: Costs) -> list[str]:
     """What is there, what is missing and how long that takes, row by row."""
     table = asked.table
     size = f"{len(table.rows)} rows x {len(table.columns)} columns"

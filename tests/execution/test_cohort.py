@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from distill.cli import main
-from distill.cli.running import cohort_size, execute
-from distill.cli.running.cohort import cohorts
+from distill.execution import cohort_size, execute
+from distill.execution.cohort import cohorts
 
 TINY = (
     "dataset=synthetic",

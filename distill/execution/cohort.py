@@ -7,10 +7,10 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from distill.cli.running.cohort_size import MOST, fitting_size
-from distill.cli.running.jobs import Outcome, plan_job, run_plans
 from distill.config.plan import RunPlan
 from distill.config.source import epochs_asked
+from distill.execution.cohort_size import MOST, fitting_size
+from distill.execution.jobs import Outcome, plan_job, run_plans
 
 
 def launch(configs: Sequence[DictConfig], task: Any, *, size: int | None) -> list[JobReturn]:

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill.cli.running import cohort_size
-from distill.cli.running.cohort_size import MOST, fitting_size
-from distill.cli.running.free_memory import free_bytes, host_bytes
 from distill.config.footprint import Footprint
+from distill.execution import cohort_size
+from distill.execution.cohort_size import MOST, fitting_size
+from distill.execution.free_memory import free_bytes, host_bytes
 
 MB, GB = 10**6, 10**9
 

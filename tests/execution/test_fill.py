@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-import distill.cli.running.execute
+import distill.execution.execute
 from distill.cli import main
-from distill.cli.filling import budget as budgets
-from distill.cli.filling.costs import Costs
 from distill.cli.grammar import BUSY, FAILED, FINISHED, REFUSED
-from distill.cli.running.jobs import Outcome
+from distill.execution import deadline as budgets
+from distill.execution.fill_costs import Costs
+from distill.execution.jobs import Outcome
 from distill.runs.lock import RunLock
 
 Capture = pytest.CaptureFixture[str]
@@ -50,13 +50,13 @@ def fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fill:
     (tmp_path / "own" / "table").mkdir(parents=True)
     (tmp_path / "own" / "table" / "tiny.yaml").write_text(TABLE)
     fitted: list[list[str]] = []
-    fit = distill.cli.running.execute.fit
+    fit = distill.execution.execute.fit
 
     def noted(members, **options):
         fitted.append([member.name.split("-", 1)[1].rsplit("-", 1)[0] for member in members])
         return fit(members, **options)
 
-    monkeypatch.setattr(distill.cli.running.execute, "fit", noted)
+    monkeypatch.setattr(distill.execution.execute, "fit", noted)
 
     def run(store: str, *words: str) -> tuple[int, list[list[str]]]:
         fitted.clear()
@@ -167,7 +167,7 @@ def test_memory_decides_how_many_go_together(fill: Fill, monkeypatch: pytest.Mon
         note("there is room for one")
         return 1
 
-    monkeypatch.setattr("distill.cli.filling.carry_out.fitting_size", one)
+    monkeypatch.setattr("distill.execution.fill.fitting_size", one)
     assert fill("runs", "rows=kd,ours", "seeds=1")[1] == [["cross_entropy-s0"], ["kd-s1"], ["zscore_kd-s1"]]
     assert capsys.readouterr().out.count("there is room for one\n") == 1
 
@@ -255,9 +255,9 @@ def test_what_others_have_finished_meanwhile_is_not_busy(
 
     def elsewhere(plans, watch, **options) -> list[Outcome]:
         (run / "kept").rename(run / "result.json")
-        return [Outcome(plan.directory.name, str(plan.directory), BUSY, "being trained") for plan in plans]
+        return [Outcome(plan.directory.name, str(plan.directory), "busy", "being trained") for plan in plans]
 
-    monkeypatch.setattr("distill.cli.filling.carry_out.follow_plans", elsewhere)
+    monkeypatch.setattr("distill.execution.fill.follow_plans", elsewhere)
     capsys.readouterr()
     assert fill("runs", "rows=ce", "seeds=1") == (FINISHED, [])
     told = capsys.readouterr().out

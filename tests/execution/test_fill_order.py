@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from distill.cli.filling.asked import ask
-from distill.cli.filling.budget import ENDING, SAVING, Budget
-from distill.cli.filling.jobs import STUDENT, TEACHER, Job
-from distill.cli.filling.order import groups, next_cohort, ready
+from distill.cli.fill import request
 from distill.cli.grammar import parse
+from distill.execution.deadline import ENDING, SAVING, Budget
+from distill.execution.fill_jobs import STUDENT, TEACHER, Job
+from distill.execution.fill_order import groups, next_cohort, ready
 from distill.runs.config_file import write_config
 from distill.training.watch import Silent
 
@@ -40,7 +40,7 @@ def plan(
 @pytest.fixture
 def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """Two teachers, and of each two students and of one a baseline, in two rounds."""
-    monkeypatch.setattr("distill.cli.filling.order.teacher_identity", lambda teacher: teacher.result)
+    monkeypatch.setattr("distill.execution.fill_order.teacher_identity", lambda teacher: teacher.result)
     found = [Job(plan(tmp_path, name), 0, TEACHER, place, frozenset()) for place, name in enumerate("TU")]
     for number in (0, 1):
         for place, teacher in enumerate("TU"):
@@ -216,13 +216,13 @@ def test_without_a_budget_nothing_stops() -> None:
     ("word", "seconds"), [("90s", 90), ("9m", 540), ("2h", 7200), ("1h30m", 5400), ("1.5m", 90), ("0.5h10s", 1810)]
 )
 def test_times_are_read(word: str, seconds: float) -> None:
-    asked = ask(parse(["table=cifar100_small", f"budget={word}"], keys=("table", "budget")))
+    asked = request(parse(["table=cifar100_small", f"budget={word}"], keys=("table", "budget")))
     assert asked is not None
     assert asked.budget == seconds
 
 
 @pytest.mark.parametrize(("word", "seeds"), [("3", (1, 2, 3)), ("1,2,5", (1, 2, 5)), ("7,", (7,)), ("2,2", (2,))])
 def test_seeds_are_how_many_or_which(word: str, seeds: tuple[int, ...]) -> None:
-    asked = ask(parse(["table=cifar100_small", f"seeds={word}"], keys=("table", "seeds")))
+    asked = request(parse(["table=cifar100_small", f"seeds={word}"], keys=("table", "seeds")))
     assert asked is not None
     assert asked.seeds == seeds

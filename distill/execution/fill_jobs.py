@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from distill.cli.filling.asked import Asked
 from distill.config.composed import Composed
 from distill.config.plan import RunPlan
 from distill.config.preflight import DataAbsent, Faults, preflight
 from distill.config.presets import Presets
 from distill.config.source import other_source, weights_gone
+from distill.execution.fill_request import FillRequest
 from distill.runs.identity import run_id
 from distill.runs.layout import RESULT
 from distill.tables.published import Cell
@@ -48,7 +48,7 @@ class Filling:
     left_out: Mapping[Key, str]
 
 
-def plan_cells(asked: Asked, presets: Presets) -> Filling:
+def plan_cells(asked: FillRequest, presets: Presets) -> Filling:
     """Compose and check every run of every cell.
 
     A cell that cannot be trained here is left out with its reason, unless none can or the reason is what the user
@@ -71,7 +71,7 @@ def plan_cells(asked: Asked, presets: Presets) -> Filling:
     return Filling(tuple(_in_order(plans)), cells, left_out)
 
 
-def _refuse(faults: Mapping[Key, Sequence[str]], asked: Asked, *, everything: bool) -> None:
+def _refuse(faults: Mapping[Key, Sequence[str]], asked: FillRequest, *, everything: bool) -> None:
     """Raise what is the user's: faults about something said for all runs, or all faults where no cell is without."""
     said = [override.partition("=")[0] for override in asked.overrides]
     sentences = [sentence for found in faults.values() for sentence in found]
@@ -83,7 +83,7 @@ def _refuse(faults: Mapping[Key, Sequence[str]], asked: Asked, *, everything: bo
 class _Composing:
     """Cells to plans by seed; what depends on the seed alone is checked once."""
 
-    def __init__(self, asked: Asked, presets: Presets) -> None:
+    def __init__(self, asked: FillRequest, presets: Presets) -> None:
         self._asked, self._presets = asked, presets
 
     def all_cells(self, *, may_download: bool) -> tuple[dict[Key, dict[int, RunPlan]], dict[Key, list[str]], bool]:

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from distill.cli.running.execute import Console, execute
-from distill.cli.running.progress import Progress
-from distill.cli.running.stopping import RunFailed
 from distill.config.plan import RunPlan
 from distill.config.preflight import Faults, preflight
 from distill.config.presets import Presets
 from distill.config.search import Choice, Interval, Search, override
 from distill.config.selection import Cell, Chosen
+from distill.execution.execute import Console, execute
+from distill.execution.progress import Progress
+from distill.execution.stopping import RunFailed
 from distill.runs.lock import Busy, RunLock
 from distill.training import Evaluation, Member
 

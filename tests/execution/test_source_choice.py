@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill.cli.running import teacher_table
-from distill.cli.running.stopping import RunFailed
-from distill.cli.running.teacher_table import choose_source, table_file
 from distill.data import ImageDataset, synthetic
+from distill.execution import teacher_table
+from distill.execution.stopping import RunFailed
+from distill.execution.teacher_table import choose_source, table_file
 from distill.losses.logit import kd
 from distill.objectives import CrossEntropy, Objective, SoftTargets
 from distill.runs.files import StorageError

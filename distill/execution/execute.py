@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from distill.cli.running.engine import CannotCarryOut, carrying, way
-from distill.cli.running.resuming import resume
-from distill.cli.running.stopping import Interrupted, RunFailed, stop_signals
-from distill.cli.running.teacher import EVALUATION_BATCH, MeasuredTeacher, measured_teacher
-from distill.cli.running.teacher_table import choose_source
 from distill.config.plan import RunPlan
 from distill.config.rebuild import weights_of
 from distill.config.source import epochs_asked, not_from_a_table, teacher_use
 from distill.data import EvaluationStream, ImageStream
+from distill.execution.engine import CannotCarryOut, carrying, way
+from distill.execution.resuming import resume
+from distill.execution.stopping import Interrupted, RunFailed, stop_signals
+from distill.execution.teacher import EVALUATION_BATCH, MeasuredTeacher, measured_teacher
+from distill.execution.teacher_table import choose_source
 from distill.runs.checkpoint import Loaded
 from distill.runs.directory import RunDirectory
 from distill.runs.files import StorageError

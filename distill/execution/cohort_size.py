@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from distill.cli.running.free_memory import free_bytes
-from distill.cli.running.teacher import EVALUATION_BATCH
 from distill.config.footprint import Footprint, footprint, shared_bytes
 from distill.config.plan import RunPlan
+from distill.execution.free_memory import free_bytes
+from distill.execution.teacher import EVALUATION_BATCH
 from distill.runs.layout import RESULT
 from distill.runs.occupied import size_of
 

@@ -7,27 +7,30 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from distill.cli.filling.asked import Asked
-from distill.cli.filling.budget import Budget
-from distill.cli.filling.costs import Costs
-from distill.cli.filling.jobs import Filling, Job, plan_cells
-from distill.cli.filling.order import groups, next_cohort, ready
-from distill.cli.filling.told import Remaining, open_jobs, plan_lines
-from distill.cli.grammar import BUSY, FAILED, FINISHED, REFUSED
-from distill.cli.running.cohort_size import fitting_size
-from distill.cli.running.jobs import Outcome, follow_plans
-from distill.cli.running.progress import Progress, duration
-from distill.cli.running.stopping import Interrupted, stop_when
 from distill.config.plan import RunPlan
 from distill.config.presets import Presets
 from distill.config.source import epochs_asked
+from distill.execution.cohort_size import fitting_size
+from distill.execution.deadline import Budget
+from distill.execution.fill_costs import Costs
+from distill.execution.fill_jobs import Filling, Job, plan_cells
+from distill.execution.fill_order import groups, next_cohort, ready
+from distill.execution.fill_report import Remaining, open_jobs, plan_lines
+from distill.execution.fill_request import FillRequest
+from distill.execution.jobs import Outcome, follow_plans
+from distill.execution.progress import Progress, duration
+from distill.execution.stopping import Interrupted, stop_when
 
 say = partial(print, flush=True)
 MANY = 20  # cells; a few are checked in no time
 
 
-def carry_out(asked: Asked, words: Sequence[str], *, retry: bool, only_plan: bool, begun: float) -> int:
-    """Train the missing cells as far as the budget goes; returns the exit code.
+class BudgetTooShort(ValueError):
+    """No epoch of any missing run fits into the budget; the text says which budget would do."""
+
+
+def fill(asked: FillRequest, words: Sequence[str], *, retry: bool, only_plan: bool, begun: float) -> list[Outcome]:
+    """Train the missing cells as far as the budget goes; returns how the runs ended that are still missing.
 
     Args:
         asked: what the command asks for.
@@ -38,6 +41,8 @@ def carry_out(asked: Asked, words: Sequence[str], *, retry: bool, only_plan: boo
 
     Raises:
         Faults: everything that is wrong; nothing has been trained.
+        BudgetTooShort: no epoch fits into the budget; nothing has been trained.
+        Interrupted: the user stopped it; every run in training is saved.
     """
     budget = Budget(asked.budget, Progress(), begun=begun)
     if len(asked.table.cells) > MANY and sys.stderr.isatty():  # for a person who waits
@@ -49,33 +54,32 @@ def carry_out(asked: Asked, words: Sequence[str], *, retry: bool, only_plan: boo
         say(line)
     if only_plan or not open_jobs(filling.jobs):
         say(_hint(asked, first.runs_dir))
-        return FINISHED
+        return []
     return _Trainer(asked, filling, costs, budget, retry=retry).train(words)
 
 
 class _Trainer:
     """Trains what is missing; remembers how runs ended, so that none is begun twice."""
 
-    def __init__(self, asked: Asked, filling: Filling, costs: Costs, budget: Budget, *, retry: bool) -> None:
+    def __init__(self, asked: FillRequest, filling: Filling, costs: Costs, budget: Budget, *, retry: bool) -> None:
         self._asked, self._filling, self._costs, self._budget, self._retry = asked, filling, costs, budget, retry
         self._ended: dict[str, Outcome] = {}
         # the same whatever is finished: so a command typed again asks teachers in the form in which it began
         self._epochs_asked = epochs_asked([job.plan for job in group] for group in groups(filling.jobs))
 
-    def train(self, words: Sequence[str]) -> int:
-        """Cohort after cohort; returns the exit code."""
+    def train(self, words: Sequence[str]) -> list[Outcome]:
+        """Cohort after cohort; returns how the runs ended that are still missing."""
         try:
             with stop_when(self._budget):
                 while cohort := self._next():
                     self._run(cohort)
-        except Interrupted as error:
+        except Interrupted:
             if not self._budget.struck:
-                print(error, file=sys.stderr)
-                return FAILED
+                raise
         return self._end(words)
 
     def _waiting(self) -> list[Job]:
-        closed = frozenset(run for run, outcome in self._ended.items() if outcome.code != FINISHED)
+        closed = frozenset(run for run, outcome in self._ended.items() if outcome.status != "finished")
         return ready(self._filling.jobs, closed)
 
     def _next(self) -> list[Job]:
@@ -98,39 +102,35 @@ class _Trainer:
         self._ended |= {plan.run_id: outcome for plan, outcome in zip(plans, outcomes, strict=True)}
         self._costs.refresh()
 
-    def _end(self, words: Sequence[str]) -> int:
+    def _end(self, words: Sequence[str]) -> list[Outcome]:
         jobs = self._filling.jobs
         missing = open_jobs(jobs)
         say(f"{len(jobs) - len(missing)} of {len(jobs)} runs finished")
         still = {job.plan.run_id for job in missing}  # what was busy elsewhere may be finished by now
         left = [outcome for run, outcome in self._ended.items() if run in still]
         for outcome in left:
-            say(f"{'busy' if outcome.code == BUSY else 'failed'}: {outcome.text}")
-        codes = {outcome.code for outcome in left}
+            say(f"{outcome.status}: {outcome.text}")
         waiting = self._waiting()
         if waiting and not (self._ended or self._budget.struck):
-            return self._too_short(waiting)
+            raise BudgetTooShort(self._too_short(waiting))
         if waiting:
             stopped = "" if self._asked.budget is None else "the budget is used: "
             rest = f"{len(missing)} runs are left, {Remaining(missing, self._costs)}"
             say(f"{stopped}{rest}; type the command again to go on: {shlex.join(['distill', 'fill', *words])}")
         say(_hint(self._asked, jobs[0].plan.runs_dir))
-        return next((code for code in (FAILED, BUSY) if code in codes), FINISHED)
+        return left
 
-    def _too_short(self, waiting: Sequence[Job]) -> int:
-        """Nothing was begun."""
+    def _too_short(self, waiting: Sequence[Job]) -> str:
         costs = {job.plan.directory.name: self._seconds(job.plan) for job in waiting}
         name = min(costs, key=lambda each: costs[each])
         need = 60 * math.ceil((costs[name] + 30) / 60) // 60
-        print(
+        return (
             f"the budget is less than an epoch of any missing run; the shortest, of {name}, takes about "
-            f"{duration(costs[name])}: set budget={need}m or more",
-            file=sys.stderr,
+            f"{duration(costs[name])}: set budget={need}m or more"
         )
-        return REFUSED
 
 
-def _hint(asked: Asked, runs_dir: Path) -> str:
+def _hint(asked: FillRequest, runs_dir: Path) -> str:
     words = ["distill", "table", f"table={asked.table.name}"]
     words += [override for override in asked.overrides if override.startswith("runs_dir=")]
     words += ["--config-dir", str(asked.config_dir)] if asked.config_dir else []

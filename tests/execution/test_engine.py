@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import distill.cli.running.engine
+import distill.execution.engine
 from distill.cli import main
 from distill.runs.provenance import why_bytes_differ
 
@@ -45,8 +45,8 @@ def only(folder: Path, pattern: str) -> Path:
 def on_tapes(monkeypatch: pytest.MonkeyPatch) -> list:
     """As on CUDA, with the stand-in for its graphs."""
     log: list = []
-    monkeypatch.setattr(distill.cli.running.engine, "CudaLane", lambda device: TapeLane(log))
-    monkeypatch.setattr(distill.cli.running.engine, "_captures", lambda engine, device: engine["capture"] is not False)
+    monkeypatch.setattr(distill.execution.engine, "CudaLane", lambda device: TapeLane(log))
+    monkeypatch.setattr(distill.execution.engine, "_captures", lambda engine, device: engine["capture"] is not False)
     return log
 
 
@@ -143,7 +143,7 @@ def test_an_operation_that_cannot_repeat_itself_is_one_sentence(tmp_path, capsys
     def fit(members, **options):
         raise RuntimeError(words)
 
-    monkeypatch.setattr("distill.cli.running.execute.fit", fit)
+    monkeypatch.setattr("distill.execution.execute.fit", fit)
     assert train(tmp_path, "loss=ce", "engine.deterministic=true") == FAILED
     told = capsys.readouterr()
     assert "Traceback" not in told.err

@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from distill.cli import silence
-from distill.cli.grammar import BUSY, FAILED, FINISHED
-from distill.cli.running.execute import Console, Result, execute
-from distill.cli.running.job_device import spread
-from distill.cli.running.progress import Progress, duration
-from distill.cli.running.stopping import Interrupted
 from distill.config.composed import from_hydra
 from distill.config.plan import RunPlan
 from distill.config.preflight import Faults, preflight
 from distill.config.presets import Presets
+from distill.execution.execute import Console, Result, execute
+from distill.execution.job_device import spread
+from distill.execution.progress import Progress, discard_output, duration
+from distill.execution.stopping import Interrupted
 from distill.runs.layout import RESULT
 from distill.runs.lock import Busy
 from distill.training import Watch
+
+Status = Literal["finished", "failed", "busy"]  # busy: another process is training it
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Outcome:
 
     name: str
     path: str
-    code: int
+    status: Status
     text: str
     accuracy: float = float("nan")
 
@@ -57,7 +57,7 @@ def plan_job(config: DictConfig, hydra: Any, config_dir: Path | None) -> RunPlan
     except Faults as faults:
         print(faults, file=sys.stderr, flush=True)
         name = " ".join(overrides)
-        return Outcome(name, "", FAILED, f"{name}: {faults.sentences[0]}")
+        return Outcome(name, "", "failed", f"{name}: {faults.sentences[0]}")
 
 
 def run_plans(plans: Sequence[RunPlan], *, retry: bool, asked: Mapping[str, int] | None = None) -> list[Outcome]:
@@ -69,7 +69,7 @@ def run_plans(plans: Sequence[RunPlan], *, retry: bool, asked: Mapping[str, int]
         return follow_plans(plans, Progress(), retry=retry, asked=asked)
     except Interrupted as error:
         print(error, file=sys.stderr)
-        raise SystemExit(FAILED) from None  # the user wants the whole command to stop
+        raise SystemExit(1) from None  # the user wants the whole command to stop
 
 
 def follow_plans(
@@ -82,8 +82,8 @@ def follow_plans(
     except Interrupted:
         raise
     except BrokenPipeError:  # nobody follows it any more (`| head`): typed again, the command goes on
-        silence()
-        raise SystemExit(FAILED) from None
+        discard_output()
+        raise SystemExit(1) from None
     except Exception as error:
         traceback.print_exc()  # not foreseen: the trace is what a report needs
         endings = [error] * len(plans)
@@ -94,7 +94,7 @@ def _outcome(plan: RunPlan, ending: Result | Exception, done_before: bool) -> Ou
     name, path = plan.directory.name, str(plan.directory)
     if isinstance(ending, Exception):
         print(ending, file=sys.stderr, flush=True)
-        return Outcome(name, path, BUSY if isinstance(ending, Busy) else FAILED, str(ending))
+        return Outcome(name, path, "busy" if isinstance(ending, Busy) else "failed", str(ending))
     last, best = ending["last"], ending["best"]
     text = (
         f"{name} {'was finished before' if done_before else 'finished'}: {ending['split']} "
@@ -102,24 +102,22 @@ def _outcome(plan: RunPlan, ending: Result | Exception, done_before: bool) -> Ou
         f"{duration(ending['seconds'])}; {path}"
     )
     print(text, flush=True)
-    return Outcome(name, path, FINISHED, text, last["accuracy"])
+    return Outcome(name, path, "finished", text, last["accuracy"])
 
 
 def as_they_stand(plans: Sequence[RunPlan], why: str) -> list[Outcome]:
     """How the jobs of a sweep stand whose launcher gave up, and what is said of those that have not finished."""
     outcomes = []
     for plan in {plan.run_id: plan for plan in plans}.values():
-        code = FINISHED if (plan.directory / RESULT).is_file() else FAILED
-        outcomes.append(Outcome(plan.directory.name, str(plan.directory), code, f"{plan.directory}: {why}"))
+        status: Status = "finished" if (plan.directory / RESULT).is_file() else "failed"
+        outcomes.append(Outcome(plan.directory.name, str(plan.directory), status, f"{plan.directory}: {why}"))
     return outcomes
 
 
-def summarise(outcomes: Sequence[Outcome]) -> int:
-    """List every job of a sweep that did not finish; returns the sweep's exit code."""
-    left = [outcome for outcome in outcomes if outcome.code != FINISHED]
-    finished = len(outcomes) - len(left)
-    print(f"{finished} of {len(outcomes)} runs finished")
+def summarise(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    """Print every job of a sweep that did not finish; returns `outcomes`."""
+    left = [outcome for outcome in outcomes if outcome.status != "finished"]
+    print(f"{len(outcomes) - len(left)} of {len(outcomes)} runs finished")
     for outcome in left:
-        print(f"{'busy' if outcome.code == BUSY else 'failed'}: {outcome.text}")
-    codes = {outcome.code for outcome in outcomes}
-    return next((code for code in (FAILED, BUSY) if code in codes), FINISHED)
+        print(f"{outcome.status}: {outcome.text}")
+    return outcomes

@@ -1,10 +1,13 @@
 """What a person sees while a cohort trains: a live line on a terminal, a plain line an epoch elsewhere."""
 
+import contextlib
+import os
 import sys
 import time
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from distill.training import Evaluation, Member
+if TYPE_CHECKING:
+    from distill.training import Evaluation, Member
 
 REFRESH_SECONDS = 0.5
 
@@ -18,7 +21,7 @@ class Progress:
         self._begun: dict[str, tuple[float, float]] = {}  # member: (time, epochs done) when first seen
         self._refreshed = 0.0
 
-    def step(self, member: Member) -> None:
+    def step(self, member: "Member") -> None:
         """Refresh the live line, twice a second at most: reading the meters waits for the device."""
         now = time.monotonic()
         self._begun.setdefault(member.name, (now, self._done(member)))
@@ -27,7 +30,7 @@ class Progress:
         self._refreshed = now
         self._rewrite(f"{self._head(member)}  {self._numbers(member.meters.read())}  {self._pace(member)}")
 
-    def epoch(self, member: Member, measured: Evaluation) -> None:
+    def epoch(self, member: "Member", measured: "Evaluation") -> None:
         """One line an epoch, kept."""
         self._rewrite("")
         line = f"{member.name}  epoch {member.epoch - 1}/{member.recipe.epochs}  {self._numbers(member.last_train)}"
@@ -37,12 +40,12 @@ class Progress:
             flush=True,
         )
 
-    def stopped(self, member: Member, error: Exception) -> None:
+    def stopped(self, member: "Member", error: Exception) -> None:
         """Say at once that a member has stopped; the summary repeats it."""
         self._rewrite("")
         print(f"{member.name}  stopped: {error}", file=self._stream, flush=True)
 
-    def _head(self, member: Member) -> str:
+    def _head(self, member: "Member") -> str:
         return f"{member.name}  epoch {member.epoch}/{member.recipe.epochs}  step {member.step}/{member.stream.steps}"
 
     @staticmethod
@@ -51,10 +54,10 @@ class Progress:
         return f"{terms}  train {means['accuracy']:.2f} %"
 
     @staticmethod
-    def _done(member: Member) -> float:
+    def _done(member: "Member") -> float:
         return member.epoch - 1 + member.step / member.stream.steps
 
-    def _pace(self, member: Member) -> str:
+    def _pace(self, member: "Member") -> str:
         # a run that was stopped after its last step has none left to do
         since, from_epoch = self._begun.get(member.name, (time.monotonic(), self._done(member)))
         epochs = self._done(member) - from_epoch
@@ -69,6 +72,12 @@ class Progress:
         if self._live:
             self._stream.write(f"\r\x1b[2K{line}")
             self._stream.flush()
+
+
+def discard_output() -> None:
+    """Send what is left in the buffer of stdout nowhere: its reader (`| head`) is gone, and flushing would fail."""
+    with contextlib.suppress(OSError, AttributeError):  # stdout may have no file descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distill.cli.running.progress import duration
+from distill.execution.progress import duration
 
 
 @pytest.mark.parametrize(

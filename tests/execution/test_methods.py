@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-import distill.cli.running.execute
+import distill.execution.execute
 from distill.cli import main
 from distill.models import resnet8
 from distill.training import Member
@@ -61,7 +61,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
             seen.append((parts["name"], parts["first_stage"], parts["teacher"]))
             super().__init__(**parts)
 
-    monkeypatch.setattr(distill.cli.running.execute, "Member", Watched)
+    monkeypatch.setattr(distill.execution.execute, "Member", Watched)
     return seen
 
 

@@ -13,9 +13,9 @@ from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
 from distill.cli import main
-from distill.cli.running import jobs
-from distill.cli.running.job_device import spread
-from distill.cli.running.jobs import as_they_stand, run_job
+from distill.execution import jobs
+from distill.execution.job_device import spread
+from distill.execution.jobs import as_they_stand, run_job
 
 LAUNCHERS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher"}
 TINY = (
@@ -89,7 +89,7 @@ def test_after_a_launcher_gave_up_the_folders_say_what_finished(tmp_path: Path) 
     plans[1].directory.mkdir()
     (plans[1].directory / "result.json").write_text("{}")
     found = as_they_stand(plans, "did not finish")
-    assert [(outcome.name, outcome.code) for outcome in found] == [("a", 1), ("b", 0)]
+    assert [(outcome.name, outcome.status) for outcome in found] == [("a", "failed"), ("b", "finished")]
     assert found[0].text == f"{tmp_path / 'a'}: did not finish"
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import distill.cli.running.execute
-import distill.cli.running.teacher_table
+import distill.execution.execute
+import distill.execution.teacher_table
 from distill.cli import main
 
 TINY = (
@@ -103,7 +103,7 @@ def test_a_run_that_was_stopped_keeps_its_source(
 ) -> None:
     assert train("runs_dir=runs", "teacher.source=table", "recipe.epochs=1") == 0  # the teacher and its table
     with monkeypatch.context() as patch:
-        patch.setattr(distill.cli.running.execute, "stop_signals", stopping(after=1))
+        patch.setattr(distill.execution.execute, "stop_signals", stopping(after=1))
         with pytest.raises(SystemExit):
             train("runs_dir=runs", "teacher.source=table", "seed=2")
     assert train("runs_dir=runs", "teacher.source=live", "seed=2") == 1
@@ -118,9 +118,9 @@ def test_a_run_that_was_stopped_keeps_its_source(
 def test_a_build_that_was_stopped_goes_on(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(distill.cli.running.teacher_table.TableFile.__init__, "__kwdefaults__", {"chunk_rows": 100})
+    monkeypatch.setattr(distill.execution.teacher_table.TableFile.__init__, "__kwdefaults__", {"chunk_rows": 100})
     with monkeypatch.context() as patch:
-        patch.setattr(distill.cli.running.teacher_table, "stop_signals", stopping(after=3))
+        patch.setattr(distill.execution.teacher_table, "stop_signals", stopping(after=3))
         with pytest.raises(SystemExit):
             train("runs_dir=runs", "teacher.source=table")
     assert "stopped while the teacher's table was built: type the command again" in capsys.readouterr().err

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from distill.cli import main
-from distill.cli.running.stopping import Interrupted
 from distill.config.search import Choice, Interval, corners, override, read_space
+from distill.execution.stopping import Interrupted
 from distill.runs.store import scan
 
 optuna = pytest.importorskip("optuna", reason="the extra is not installed: pip install 'distill[optuna]'")
-optimise = pytest.importorskip("distill.cli.running.optimise")
+optimise = pytest.importorskip("distill.execution.optimise")
 
 LINE = (
     "train sweep=optuna loss=kd sweep.search.trials=2 sweep.select.seeds=1 dataset=synthetic dataset.image_size=16 "

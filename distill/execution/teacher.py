@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill.cli.running.teacher_table import ready_rows, table_file
 from distill.config.plan import RunPlan
 from distill.config.rebuild import load_into, rebuild_network
 from distill.config.source import teacher_precision
 from distill.data import EvaluationStream
+from distill.execution.teacher_table import ready_rows, table_file
 from distill.models import folded
 from distill.runs.files import StorageError, read_json, write_json
 from distill.runs.store import RunRecord
