@@ -14,9 +14,8 @@ from distill.bench.clock import Clock, clock_of
 from distill.bench.pair import calibrated, evaluation_images, generated, subset
 from distill.bench.peer import Distillation, Loader, PeerLoop, in_nchw, train_loader, validation_loader
 from distill.bench.settings import Settings
-from distill.config.plan import RunPlan
-from distill.config.source import teacher_precision
-from distill.config.targets import resolve
+from distill.config.check import resolve
+from distill.config.plan import RunPlan, teacher_precision
 from distill.data import Batch, EvaluationStream, ImageDataset, ImageStream
 from distill.models import folded
 from distill.runs.schedule import CheckpointSchedule

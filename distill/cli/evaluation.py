@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from distill.cli.grammar import UsageError
-from distill.config.build import Refused
-from distill.config.device import usable_device
+from distill.config.build import Refused, usable_device
 from distill.config.plan import data_identity
 from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
 from distill.data import EvaluationStream, ImageDataset

@@ -11,14 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distill.cli.grammar import UsageError
-from distill.config.build import Refused, build_objective, sentences
-from distill.config.check import UNRESOLVED, check_target, check_typed
-from distill.config.composed import Composed
-from distill.config.locate import configs_dir
-from distill.config.presets import Presets
-from distill.config.rehearsal import rehearse
-from distill.config.stages import FirstStage, split_stages
-from distill.config.weights import reduce_alpha
+from distill.config import configs_dir
+from distill.config.build import Refused, build_objective, rehearse, sentences
+from distill.config.check import UNRESOLVED, check_target, check_typed, reduce_alpha
+from distill.config.plan import FirstStage, split_stages
+from distill.config.presets import Composed, Presets
 from distill.data import Batch
 from distill.models import Network, Output
 from distill.objectives import Objective, Task

@@ -9,10 +9,8 @@ import torch
 
 from distill.cli.grammar import UsageError
 from distill.config.build import Refused, build_dataset, build_network
-from distill.config.check import MISSING, check_target
-from distill.config.composed import Composed
-from distill.config.presets import Presets
-from distill.config.targets import resolve
+from distill.config.check import MISSING, check_target, resolve
+from distill.config.presets import Composed, Presets
 from distill.data import SHAPES
 from distill.models import Network, profile
 from distill.tables.rendering import Content, TextTable

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from distill.cli.grammar import UsageError
-from distill.config.build import Refused
-from distill.config.device import usable_device
+from distill.config.build import Refused, usable_device
 from distill.config.gradients import term_gradients
 from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
 from distill.data import EvaluationStream, ImageDataset

@@ -19,9 +19,8 @@ from distill.runs.store import read_run
 if TYPE_CHECKING:
     from distill.config.plan import RunPlan
     from distill.config.presets import Presets
-    from distill.config.search import Search
-    from distill.config.selection import Chosen, Selection
     from distill.config.sweep import Sweep
+    from distill.config.tuning import Chosen, Search, Selection
 
 OPTIONS = (
     Option("--multirun"),
@@ -92,7 +91,7 @@ def train(command: Command) -> int:
 
 def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
     """Run the checked jobs of a command; returns its exit code."""
-    from distill.config.source import epochs_asked
+    from distill.config.plan import epochs_asked
     from distill.execution.jobs import as_they_stand, run_job, run_plans, summarise
 
     if not sweep.multirun:
@@ -133,7 +132,7 @@ def _search(presets: "Presets", sweep: "Sweep", search: "Search", selection: "Se
 
 def _best(sweep: "Sweep", selection: "Selection") -> "list[Chosen]":
     """The best cell of each method, by what its finished runs say of the held-out images."""
-    from distill.config.selection import best_of_each_method
+    from distill.config.tuning import best_of_each_method
 
     finished = {position: read_run(job.directory) for position, job in enumerate(sweep.jobs)}
     accuracies = {

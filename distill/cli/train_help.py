@@ -3,7 +3,7 @@
 import textwrap
 from pathlib import Path
 
-from distill.config.locate import configs_dir
+from distill.config import configs_dir
 from distill.tables.values import natural_key
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe", "experiment", "sweep")

@@ -1,5 +1,15 @@
-"""The composition root: presets and overrides in, plans out. Nothing below it sees a configuration object."""
+"""Presets and overrides in, checked plans out. Only this package and the command line import Hydra."""
 
-from distill.config.locate import configs_dir
+from pathlib import Path
 
-__all__ = ["configs_dir"]
+
+def configs_dir() -> Path:
+    """The folder of shipped presets: `distill/configs` in a wheel, the checkout's top-level `configs` otherwise."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "configs"
+    if installed.is_dir():
+        return installed
+    checkout = package.parent
+    if (checkout / "pyproject.toml").is_file() and (checkout / "configs").is_dir():
+        return checkout / "configs"
+    raise FileNotFoundError("the presets that belong to distill are missing: install the package again")

@@ -2,20 +2,38 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from torch import nn
+from torch import Tensor, nn
 
-from distill.config.targets import resolve, signature
-from distill.data import ImageDataset
-from distill.models import as_network
+from distill.config.check import resolve, signature
+from distill.data import Batch, ImageDataset
+from distill.models import Network, Output, as_network, outline
 from distill.models.meta import shapes_of
-from distill.objectives import Objective
+from distill.objectives import Objective, Task
 from distill.training import Recipe, seeded
+
+
+def usable_device(name: str, *, key: str) -> torch.device:
+    """The device called `name`; `auto` is CUDA where there is one. `key` is what set it, for the sentence.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{key}={name} cannot be used here ({reason}): set {key}=cpu or auto") from error
+    return device
 
 
 class Refused(ValueError):
@@ -143,3 +161,35 @@ def build_dataset(node: Mapping[str, Any]) -> ImageDataset:
 def _dataset(node: str) -> ImageDataset:
     dataset: ImageDataset = build(json.loads(node))
     return dataset
+
+
+IMAGES = 2
+
+
+def rehearse(
+    objective: Objective, student: nn.Module, teacher: nn.Module | None, *, image_size: int, labels: Tensor
+) -> dict[str, Tensor]:
+    """Attach `objective` and run it once on the meta device; returns its terms, which have shapes and no values.
+
+    The networks stay as they are and may be on any device. The objective cannot be used for anything else afterwards.
+
+    Raises:
+        ValueError: what the method says it lacks.
+        Exception: whatever it raises where it does not foresee the shapes it meets.
+    """
+    deployed = objective.attach(student, teacher, Task(image_size, labels))
+    seen = student if deployed is None else deployed
+    outputs = [n if n is None else _both_views(n, image_size, objective.two_views) for n in (seen, teacher)]
+    images = torch.empty(IMAGES, 3, image_size, image_size, device="meta")
+    rows = torch.empty(IMAGES, dtype=torch.int64, device="meta")
+    batch = Batch(images, rows, rows, rows, images if objective.two_views else None)
+    terms = objective.to("meta")(*outputs, batch, torch.empty((), device="meta"))
+    for name, term in terms.items():
+        if term.shape != ():
+            raise ValueError(f"the term {name} must be a scalar, got shape {tuple(term.shape)}: take its mean")
+    return terms
+
+
+def _both_views(network: nn.Module, image_size: int, two_views: bool) -> Output:
+    output = outline(cast(Network, network), image_size=image_size, batch=IMAGES)
+    return replace(output, strong=output) if two_views else output

@@ -1,15 +1,197 @@
 """Every fault of a configuration at once, each as one sentence."""
 
+import collections.abc
 import dataclasses
 import difflib
+import importlib
 import inspect
 import math
-from collections.abc import Collection, Mapping
+import types
+import typing
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, get_args, get_type_hints
 
-from distill.config.cast import Mismatch, cast
 from distill.config.schema import Target
-from distill.config.targets import RESERVED, UnknownTarget, resolve, signature
+
+RESERVED = ("_target_", "_partial_")
+# given at run time, never in a preset
+PROVIDED = frozenset({"num_classes", "params"})
+
+
+class UnknownTarget(ValueError):
+    """`_target_` does not name anything that can be imported and called."""
+
+
+def resolve(path: str) -> Any:
+    """The object behind a dotted path, importing its module.
+
+    Raises:
+        UnknownTarget: nothing callable of that name can be imported.
+    """
+    parts = path.split(".")
+    reason = "it has no dots" if len(parts) < 2 else ""
+    for cut in range(len(parts) - 1, 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError as error:
+            reason = reason or str(error)
+            continue
+        except Exception as error:  # a module from anywhere, which may fail in its own way
+            raise UnknownTarget(f"{path!r} cannot be imported: {type(error).__name__}: {error}") from error
+        try:
+            for part in parts[cut:]:
+                found = getattr(found, part)
+        except AttributeError as error:
+            raise UnknownTarget(f"{path!r} cannot be imported: {error}") from error
+        if not callable(found):
+            raise UnknownTarget(f"{path!r} is not a class or function")
+        return found
+    raise UnknownTarget(f"{path!r} cannot be imported: {reason}")
+
+
+def public_name(path: str) -> str:
+    """The shortest path under which the object of `path` is exported: `distill.models.resnet8`.
+
+    Moving code between private modules leaves it unchanged, so run ids outlive refactoring.
+    """
+    found = resolve(path)
+    module, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
+    if module is None or name is None:
+        return path
+    parts = module.split(".")
+    for cut in range(1, len(parts) + 1):
+        package = importlib.import_module(".".join(parts[:cut]))
+        if getattr(package, name, None) is found:
+            return ".".join([*parts[:cut], name])
+    return path
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The keys of a target: annotations and defaults by name, which are required, and whether any other will do."""
+
+    annotations: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    required: frozenset[str]
+    open_ended: bool
+
+
+def signature(target: Any) -> Signature:
+    """The keyword parameters of a class or function."""
+    try:
+        parameters = dict(inspect.signature(target).parameters)
+    except (TypeError, ValueError):
+        return Signature({}, {}, frozenset(), open_ended=True)
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError, AttributeError):
+        hints = {}
+    named = {name: p for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    annotations = {name: hints.get(name, inspect.Parameter.empty) for name in named}
+    defaults = {name: p.default for name, p in named.items() if p.default is not p.empty}
+    return Signature(
+        annotations,
+        defaults,
+        frozenset(named) - frozenset(defaults) - PROVIDED,
+        any(p.kind is p.VAR_KEYWORD for p in parameters.values()),
+    )
+
+
+_WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+
+
+class Mismatch(Exception):
+    """The value does not fit the declared type; the text says what was expected."""
+
+
+def cast(value: Any, annotation: Any) -> Any:
+    """`value` as `annotation` would have it: 2 becomes 2.0 for a float, a list a tuple.
+
+    Types a YAML file cannot hold (tensors, modules) are passed over; what has no annotation is left alone.
+
+    Raises:
+        Mismatch: saying what was expected.
+    """
+    origin = typing.get_origin(annotation)
+    if annotation in _WORDS:
+        return _scalar(value, annotation)
+    if annotation is None or annotation is types.NoneType:
+        if value is None:
+            return None
+        raise Mismatch("null")
+    if origin in (typing.Union, types.UnionType):
+        return _first_fit(value, typing.get_args(annotation))
+    if origin is typing.Literal:
+        choices = typing.get_args(annotation)
+        if value in choices:
+            return value
+        raise Mismatch("one of " + ", ".join(map(str, choices)))
+    if origin in (tuple, list, collections.abc.Sequence):
+        return _sequence(value, origin, typing.get_args(annotation))
+    if origin is dict or annotation is dict:
+        if not isinstance(value, dict):
+            raise Mismatch("a mapping")
+        return _mapping(value, typing.get_args(annotation))
+    if origin is collections.abc.Callable or annotation in (collections.abc.Callable, typing.Callable):
+        if isinstance(value, dict) and "_target_" in value:
+            return value
+        raise Mismatch("a function, written as {_target_: ..., _partial_: true}")
+    return value
+
+
+def _scalar(value: Any, kind: type) -> Any:
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if type(value) is not kind:
+        raise Mismatch(_WORDS[kind])
+    return value
+
+
+def _first_fit(value: Any, members: tuple[Any, ...]) -> Any:
+    expected = []
+    # the exact type first, so that `int | float` keeps an integer
+    for member in sorted(members, key=lambda m: type(value) is not m):
+        if not _expressible(member):
+            continue
+        try:
+            return cast(value, member)
+        except Mismatch as mismatch:
+            expected.append(str(mismatch))
+    raise Mismatch(" or ".join(dict.fromkeys(expected)))
+
+
+def _expressible(annotation: Any) -> bool:
+    known = (*_WORDS, None, types.NoneType)
+    return annotation in known or typing.get_origin(annotation) is not None
+
+
+def _mapping(value: dict[Any, Any], inner: tuple[Any, ...]) -> dict[Any, Any]:
+    if not inner:
+        return value
+    try:
+        return {key: cast(item, inner[1]) for key, item in value.items()}
+    except Mismatch as mismatch:
+        raise Mismatch(f"a mapping with {mismatch} at every key") from None
+
+
+def _sequence(value: Any, origin: type, inner: tuple[Any, ...]) -> Any:
+    if not isinstance(value, list | tuple):
+        raise Mismatch("a list")
+    if origin is tuple and inner and inner[-1] is not Ellipsis:
+        if len(value) != len(inner):
+            raise Mismatch(f"a list of {len(inner)} values")
+        return tuple(cast(v, a) for v, a in zip(value, inner, strict=True))
+    try:
+        items = [cast(v, inner[0]) for v in value] if inner else list(value)
+    except Mismatch as mismatch:
+        raise Mismatch(f"a list with {mismatch} at every place") from None
+    return tuple(items) if origin is tuple else items
+
 
 MISSING = "???"
 # stands for a value whose interpolation failed: the fault has been told already
@@ -124,3 +306,50 @@ def _check_part(value: Any, path: str, faults: list[str]) -> Any:
 
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else str(key)
+
+
+WEIGHTS = ("ce_weight", "kd_weight")
+
+
+def reduce_alpha(
+    loss: Mapping[str, Any], explicit: Iterable[str], faults: list[str], *, option: str, path: str = "loss"
+) -> dict[str, Any]:
+    """The loss node, and those inside it, with `alpha` replaced by `ce_weight` = 1 - alpha and `kd_weight` = alpha.
+
+    Args:
+        loss: the composed node; `alpha: null` means not given.
+        explicit: keys of the node that the command sets; a weight among them contradicts a given alpha.
+        faults: sentences are added here.
+        option: the preset's name, for the sentences.
+        path: where the node stands, for the sentences.
+    """
+    explicit = set(explicit)
+    reduced = {key: _reduced(key, value, explicit, faults, path) for key, value in loss.items() if key != "alpha"}
+    alpha = loss.get("alpha")
+    if alpha is None:
+        return reduced
+    contradicted = sorted(set(WEIGHTS) & set(explicit))
+    if contradicted:
+        faults.append(
+            f"{path}.alpha={alpha} replaces ce_weight and kd_weight, but {path}.{contradicted[0]} is given too: "
+            "give either alpha or the weights"
+        )
+    elif not all(weight in loss for weight in WEIGHTS):
+        faults.append(
+            f"{path}.alpha={alpha} needs a preset with ce_weight and kd_weight; loss={option} has its own weights"
+        )
+    elif isinstance(alpha, bool) or not isinstance(alpha, int | float):
+        faults.append(f"{path}.alpha must be a number, got {alpha!r}")
+    elif not 0 <= alpha <= 1:
+        faults.append(f"{path}.alpha must be between 0 and 1, got {alpha}: it is the weight of the soft term")
+    else:
+        # to 12 digits, as in run ids: 1 - 0.9 is then the 0.1 one would type
+        reduced |= {"ce_weight": float(f"{1.0 - alpha:.12g}"), "kd_weight": float(alpha)}
+    return reduced
+
+
+def _reduced(key: str, value: Any, explicit: set[str], faults: list[str], path: str) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    inside = {name.removeprefix(f"{key}.") for name in explicit if name.startswith(f"{key}.")}
+    return reduce_alpha(value, inside, faults, option=key, path=f"{path}.{key}")

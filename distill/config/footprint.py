@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.config.live_bytes import LiveBytes
-from distill.config.plan import RunPlan
+from distill.config.plan import RunPlan, not_from_a_table
 from distill.config.rebuild import rebuild_network
-from distill.config.source import not_from_a_table
 from distill.data import Batch, ImageDataset
 from distill.models import Network, Output
 from distill.objectives import Objective, Task

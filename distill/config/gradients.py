@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.config.build import Refused, build_objective, sentences
+from distill.config.plan import split_stages
 from distill.config.rebuild import Untrusted, only_ours
-from distill.config.stages import split_stages
 from distill.data import Batch, ImageDataset, ImageStream
 from distill.models import Output
 from distill.objectives import Objective, Task

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from distill.config.targets import PROVIDED, RESERVED, public_name, resolve, signature
+from distill.config.check import PROVIDED, RESERVED, public_name, resolve, signature
 from distill.runs.identity import NUMERICS_VERSION
 
 # arguments that are the method, where the objective is a frame for several

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distill.config.composed import Composed
-from distill.config.presets import Presets
+from distill.config.presets import Composed, Presets
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
 

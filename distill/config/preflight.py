@@ -1,28 +1,216 @@
 """Everything that can be wrong with a job is found here, before any work; what passes becomes a plan."""
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
-from distill.config import parts
-from distill.config.build import build_recipe
-from distill.config.check import check_typed
-from distill.config.composed import Composed
-from distill.config.engine import engine_faults, precision_notes
+from distill.config.build import (
+    Refused,
+    build_dataset,
+    build_objective,
+    build_recipe,
+    rehearse,
+    sentences,
+    try_network,
+    usable_device,
+)
+from distill.config.check import UnknownTarget, check_typed, reduce_alpha, resolve
 from distill.config.names import recipe_name, run_names
-from distill.config.plan import RunPlan, plan_run
-from distill.config.presets import Presets
+from distill.config.plan import (
+    FirstStage,
+    RunPlan,
+    first_stage_config,
+    join_stages,
+    other_source,
+    plan_run,
+    source_faults,
+    split_stages,
+    weights_gone,
+)
+from distill.config.presets import Composed, Presets
+from distill.config.rebuild import rebuild_network
 from distill.config.schema import Root
-from distill.config.source import other_source, source_faults, weights_gone
-from distill.config.stages import FirstStage, first_stage_config, join_stages, split_stages
-from distill.config.weights import reduce_alpha
+from distill.data import SHAPES, ImageDataset
 from distill.objectives import Objective
+from distill.runs.files import StorageError
 from distill.runs.layout import FIRST_STAGE
-from distill.runs.store import RunRecord
-from distill.training import resolve_precision
+from distill.runs.store import RunRecord, finished_run
+from distill.training import Recipe, probe, resolve_precision, why_not_compiled
+
+
+def engine_faults(engine: Any, device: torch.device | None) -> list[str]:
+    """A sentence for each key that `device` cannot honour."""
+    if not isinstance(engine, Mapping) or device is None:
+        return []
+    faults = []
+    if engine.get("capture") is True and device.type != "cuda":
+        faults.append(
+            f"engine.capture=true needs a CUDA device, this run computes on {device.type}: set engine.capture=auto"
+        )
+    lacking = why_not_compiled(device) if engine.get("compile") is True else None
+    if lacking is not None:
+        faults.append(f"engine.compile=true cannot be had here, {lacking}: install it, or set engine.compile=false")
+    return faults
+
+
+def precision_notes(asked: str, device: torch.device) -> tuple[str, ...]:
+    """What `precision=auto` has become, and why; nothing where a format was named."""
+    if asked != "auto":
+        return ()
+    precision, reason = probe(device)
+    return (f"precision=auto is {precision}: {reason}",)
+
+
+T = TypeVar("T")
+
+
+def try_recipe(node: Any, path: str, faults: list[str]) -> Recipe | None:
+    """The recipe of a node that has no fault so far."""
+    return _attempt(build_recipe, node, path, faults)
+
+
+def try_objective(node: Any, path: str, faults: list[str]) -> Objective | None:
+    """The objective of a node that has no fault so far."""
+    return _attempt(lambda found: build_objective(found, seed=0), node, path, faults)
+
+
+def wants_teacher(objective: Objective | None, node: Any) -> bool:
+    """What the objective says, or its class where a fault keeps it from being built."""
+    if objective is not None:
+        return objective.needs_teacher
+    try:
+        return isinstance(node, Mapping) and bool(getattr(resolve(str(node["_target_"])), "needs_teacher", False))
+    except (UnknownTarget, KeyError):
+        return False
+
+
+def try_dataset(node: Any, faults: list[str], *, may_download: bool) -> ImageDataset | None:
+    """The data set; None with a fault, and without one where it has to be downloaded later."""
+    if not isinstance(node, Mapping) or _has_fault("dataset", faults):
+        return None
+    later = node.get("download") is True and (faults or not may_download)
+    try:
+        return build_dataset({**node, "download": False} if later else node)
+    except Refused as refused:
+        if not (later and any("set dataset.download=true" in fault for fault in refused.faults)):
+            faults += refused.faults
+        return None
+
+
+def shape_of(node: Any, dataset: ImageDataset | None, faults: list[str]) -> tuple[int, int] | None:
+    """Classes and image size, known of some data sets before they are here."""
+    if dataset is not None:
+        return dataset.num_classes, dataset.image_size
+    if not isinstance(node, Mapping) or _has_fault("dataset", faults):
+        return None
+    return SHAPES.get(resolve(str(node["_target_"])))
+
+
+def check_network(node: Any, shape: tuple[int, int], path: str, faults: list[str]) -> None:
+    """Build a network for (classes, image size) and give it an image."""
+    if isinstance(node, Mapping) and not _has_fault(path, faults):
+        tried = _tried(node, shape)
+        faults += [f"{path}: {fault}" for fault in tried] if isinstance(tried, tuple) else []
+
+
+def check_pair(
+    objective: Objective,
+    student: Mapping[str, Any] | RunRecord | None,
+    teacher: Mapping[str, Any] | RunRecord | None,
+    shape: tuple[int, int],
+    labels: Tensor,
+    path: str,
+    faults: list[str],
+) -> None:
+    """Attach an objective that reads more than logits to its networks, and run it once, on shapes alone.
+
+    Args:
+        objective: built for this check; it is moved to the meta device.
+        student: its node.
+        teacher: its node, or a finished run.
+        shape: classes and image size.
+        labels: (N,) of the training images.
+        path: what the objective is, for the sentences.
+        faults: what is missing is added here.
+    """
+    try:
+        trained, guide = (_shapes_of(network, shape) for network in (student, teacher))
+        if trained is not None:
+            rehearse(objective, trained, guide, image_size=shape[1], labels=labels)
+    except Exception as error:  # of any objective and any network
+        faults += [f"{path}: {fault}" for fault in sentences(error)[:1]]
+
+
+def _shapes_of(network: Mapping[str, Any] | RunRecord | None, shape: tuple[int, int]) -> nn.Module | None:
+    """The network without its values; its own faults have been told before."""
+    if isinstance(network, RunRecord):
+        return rebuild_network(network)
+    tried = None if network is None else _tried(network, shape)
+    return None if isinstance(tried, tuple) else tried
+
+
+def _tried(node: Mapping[str, Any], shape: tuple[int, int]) -> nn.Module | tuple[str, ...]:
+    return _network_or_faults(json.dumps(node, sort_keys=True), *shape)
+
+
+@lru_cache(maxsize=64)
+def _network_or_faults(node: str, num_classes: int, image_size: int) -> nn.Module | tuple[str, ...]:
+    try:
+        return try_network(json.loads(node), num_classes=num_classes, image_size=image_size)
+    except Refused as refused:
+        return tuple(refused.faults)
+
+
+def finished_teacher(runs_dir: Path, run: str, num_classes: int, faults: list[str]) -> RunRecord | None:
+    """The finished run that `teacher.run` names, if it tells as many classes apart as the data set has."""
+    try:
+        record = finished_run(runs_dir, run)
+    except (ValueError, StorageError) as error:
+        faults.append(f"teacher.run: {error}")
+        return None
+    assert record.result is not None
+    classes = record.result["classes"]
+    if classes != num_classes:
+        faults.append(
+            f"teacher.run={run} tells {classes} classes apart where the data set has {num_classes}: "
+            "choose a teacher trained on this data set"
+        )
+        return None
+    return record
+
+
+def try_device(engine: Any, faults: list[str]) -> torch.device | None:
+    """The device that `engine.device` names."""
+    name = engine.get("device") if isinstance(engine, Mapping) else None
+    if not isinstance(name, str):
+        return None
+    try:
+        return usable_device(name, key="engine.device")
+    except ValueError as error:
+        faults.append(str(error))
+        return None
+
+
+def _attempt(construct: Callable[[Any], T], node: Any, path: str, faults: list[str]) -> T | None:
+    if not isinstance(node, Mapping) or _has_fault(path, faults):
+        return None
+    try:
+        return construct(node)
+    except Refused as refused:
+        own = path.rpartition(".")[2]  # a constructor knows its node as `recipe`, also where that is teacher.recipe
+        faults += [re.sub(rf"\b{own}\.", f"{path}.", fault) for fault in refused.faults]
+        return None
+
+
+def _has_fault(path: str, faults: list[str]) -> bool:
+    return any(fault.startswith((f"{path}.", f"{path} ")) for fault in faults)
 
 
 class Faults(ValueError):
@@ -56,34 +244,32 @@ def preflight(
     faults = list(composed.faults)
     uncertain |= composed.uncertain
     config, stage = _checked(composed, uncertain, faults)
-    device = parts.try_device(config.get("engine"), faults)
+    device = try_device(config.get("engine"), faults)
     faults += engine_faults(config.get("engine"), device)
-    parts.try_recipe(config.get("recipe"), "recipe", faults)
-    objective = parts.try_objective(config.get("loss"), "loss", faults)
-    first_objective = parts.try_objective(stage.get("loss"), f"loss.{FIRST_STAGE}.loss", faults)
-    needs_teacher = parts.wants_teacher(objective, config.get("loss")) or parts.wants_teacher(
-        first_objective, stage.get("loss")
-    )
+    try_recipe(config.get("recipe"), "recipe", faults)
+    objective = try_objective(config.get("loss"), "loss", faults)
+    first_objective = try_objective(stage.get("loss"), f"loss.{FIRST_STAGE}.loss", faults)
+    needs_teacher = wants_teacher(objective, config.get("loss")) or wants_teacher(first_objective, stage.get("loss"))
     teacher_node: Mapping[str, Any] = config.get("teacher") or {}
     if needs_teacher and "teacher" not in uncertain:
         option = composed.choices.get("loss", "?")
         _check_teacher(teacher_node, (objective, first_objective), option=option, faults=faults)
     _check_teachers_training(teacher_node, faults)
-    dataset = parts.try_dataset(config.get("dataset"), faults, may_download=may_download)
-    shape = parts.shape_of(config.get("dataset"), dataset, faults)
+    dataset = try_dataset(config.get("dataset"), faults, may_download=may_download)
+    shape = shape_of(config.get("dataset"), dataset, faults)
     finished = None
     if shape is not None:
-        parts.check_network(config.get("student"), shape, "student", faults)
-        parts.check_network(teacher_node.get("network"), shape, "teacher.network", faults)
+        check_network(config.get("student"), shape, "student", faults)
+        check_network(teacher_node.get("network"), shape, "teacher.network", faults)
         if needs_teacher and teacher_node.get("run") and "runs_dir" in config:
-            finished = parts.finished_teacher(Path(config["runs_dir"]), teacher_node["run"], shape[0], faults)
+            finished = finished_teacher(Path(config["runs_dir"]), teacher_node["run"], shape[0], faults)
     if shape is not None and not (faults or uncertain):
         guide = (finished or teacher_node.get("network")) if needs_teacher else None
         labels = torch.arange(shape[0]) if dataset is None else torch.tensor(dataset.train_labels)
         trained = guide if stage.get("network") == "teacher" else config["student"]
         for each, network, path in ((objective, config["student"], "loss"), (first_objective, trained, FIRST_STAGE)):
             if each is not None and not each.logits_only:
-                parts.check_pair(each, network, guide, shape, labels, path, faults)
+                check_pair(each, network, guide, shape, labels, path, faults)
     if faults or uncertain:
         raise Faults(faults)
     if dataset is None:
@@ -135,8 +321,8 @@ def _check_teacher(
 
 def _check_teachers_training(node: Mapping[str, Any], faults: list[str]) -> None:
     """What is wrong with the run that a teacher without a finished one is trained by."""
-    parts.try_recipe(node.get("recipe"), "teacher.recipe", faults)
-    loss = parts.try_objective(node.get("loss"), "teacher.loss", faults)
+    try_recipe(node.get("recipe"), "teacher.recipe", faults)
+    loss = try_objective(node.get("loss"), "teacher.loss", faults)
     if loss is not None and loss.needs_teacher:
         faults.append("teacher.loss must not need a teacher itself: set loss@teacher.loss=ce")
 

@@ -1,30 +1,107 @@
 """The presets and how Hydra composes them: group options, jobs of a sweep, one job's configuration."""
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.hydra import Hydra
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from yaml import YAMLError
 
-from distill.config.check import nearest
-from distill.config.composed import Composed, first_line, from_hydra
-from distill.config.locate import configs_dir
-from distill.config.repository import ReadOnce
+from distill.config import configs_dir
+from distill.config.check import MISSING, UNRESOLVED, nearest
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One job: its configuration as plain values, the chosen option of each group, the overrides that made it.
+
+    `uncertain` are the nodes that are not what was asked for, because an option does not exist; `launching` is
+    what Hydra's own node says about launcher and sweeper.
+    """
+
+    config: dict[str, Any]
+    choices: dict[str, str]
+    overrides: tuple[str, ...]
+    faults: list[str] = field(default_factory=list)
+    uncertain: frozenset[str] = frozenset()
+    launching: Mapping[str, Any] = field(default_factory=dict)
+
+
+def from_hydra(
+    config: DictConfig, hydra: DictConfig, overrides: Sequence[str], faults: list[str] | None = None
+) -> Composed:
+    """A composition as plain values; interpolations are resolved, unfilled ones become faults."""
+    faults = [] if faults is None else faults
+    choices = {str(k): str(v) for k, v in hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
+    with_values = {key: _plain(config, key, str(key), faults) for key in config if key != "hydra"}
+    launching = {key: OmegaConf.to_container(hydra[key], resolve=False) for key in ("launcher", "sweeper")}
+    plain = {str(k): v for k, v in with_values.items()}
+    return Composed(plain, choices, tuple(overrides), faults, launching=launching)
+
+
+def _plain(node: Any, key: Any, path: str, faults: list[str]) -> Any:
+    if OmegaConf.is_missing(node, key):
+        return MISSING
+    try:
+        value = node[key]
+    except InterpolationToMissingValueError:
+        unresolved: Any = OmegaConf.to_container(node, resolve=False)
+        wanted = unresolved[key]
+        faults.append(f"{path} is {wanted}, which has no value here: choose an experiment that fills it, or set {path}")
+        return UNRESOLVED
+    except OmegaConfBaseException as error:
+        faults.append(f"{path}: {first_line(error)}")
+        return UNRESOLVED
+    if isinstance(value, DictConfig):
+        return {str(k): _plain(value, k, f"{path}.{k!s}", faults) for k in value}
+    if isinstance(value, ListConfig):
+        return [_plain(value, i, f"{path}[{i}]", faults) for i in range(len(value))]
+    return value
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+class ReadOnce(ConfigRepository):
+    """What was read is handed out as copies, since composing changes it; another search path is read anew."""
+
+    _read: dict[str, ConfigResult | None]
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        """Look where `config_search_path` says."""
+        super().initialize_sources(config_search_path)
+        self._read = {}
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """A copy of the preset at that path, None where there is none."""
+        if config_path not in self._read:
+            self._read[config_path] = super().load_config(config_path)
+        return copy.deepcopy(self._read[config_path])
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "ReadOnce":
+        # Hydra takes a copy for every job, to change its sources where hydra.searchpath names others
+        return copy.copy(self)
+
 
 ROOT = "train"
 PUBLISHED = "table"  # configs/table: published numbers as plain data, no group

@@ -11,8 +11,8 @@ import distill.data
 import distill.models
 import distill.objectives
 from distill.config.build import Refused, build_dataset, build_network, build_objective, sentences
-from distill.config.stages import split_stages
-from distill.config.targets import resolve
+from distill.config.check import resolve
+from distill.config.plan import split_stages
 from distill.data import ImageDataset
 from distill.objectives import Task
 from distill.runs.checkpoint import load_weights

@@ -6,12 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from distill.config.composed import Composed
 from distill.config.plan import RunPlan
 from distill.config.preflight import DataAbsent, Faults, preflight
-from distill.config.presets import FILLED, Presets
-from distill.config.search import Search, corners, read_space
-from distill.config.selection import Selection, cells_of, checked_seeds, held_out
+from distill.config.presets import FILLED, Composed, Presets
+from distill.config.tuning import Search, Selection, cells_of, checked_seeds, corners, held_out, read_space
 
 HOLDOUT = "dataset.holdout"
 

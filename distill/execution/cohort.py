@@ -7,8 +7,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from distill.config.plan import RunPlan
-from distill.config.source import epochs_asked
+from distill.config.plan import RunPlan, epochs_asked
 from distill.execution.cohort_size import MOST, fitting_size
 from distill.execution.jobs import Outcome, plan_job, run_plans
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from distill.config.plan import RunPlan
+from distill.config.plan import RunPlan, epochs_asked, not_from_a_table, teacher_use
 from distill.config.rebuild import weights_of
-from distill.config.source import epochs_asked, not_from_a_table, teacher_use
 from distill.data import EvaluationStream, ImageStream
 from distill.execution.engine import CannotCarryOut, carrying, way
 from distill.execution.resuming import resume

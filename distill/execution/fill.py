@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from distill.config.plan import RunPlan
+from distill.config.plan import RunPlan, epochs_asked
 from distill.config.presets import Presets
-from distill.config.source import epochs_asked
 from distill.execution.cohort_size import fitting_size
 from distill.execution.deadline import Budget
 from distill.execution.fill_costs import Costs

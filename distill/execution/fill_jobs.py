@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from distill.config.composed import Composed
-from distill.config.plan import RunPlan
+from distill.config.plan import RunPlan, other_source, weights_gone
 from distill.config.preflight import DataAbsent, Faults, preflight
-from distill.config.presets import Presets
-from distill.config.source import other_source, weights_gone
+from distill.config.presets import Composed, Presets
 from distill.execution.fill_request import FillRequest
 from distill.runs.identity import run_id
 from distill.runs.layout import RESULT

@@ -11,10 +11,9 @@ from typing import Any, Literal
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from distill.config.composed import from_hydra
 from distill.config.plan import RunPlan
 from distill.config.preflight import Faults, preflight
-from distill.config.presets import Presets
+from distill.config.presets import Presets, from_hydra
 from distill.execution.execute import Console, Result, execute
 from distill.execution.job_device import spread
 from distill.execution.progress import Progress, discard_output, duration

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from distill.config.plan import RunPlan
 from distill.config.preflight import Faults, preflight
 from distill.config.presets import Presets
-from distill.config.search import Choice, Interval, Search, override
-from distill.config.selection import Cell, Chosen
+from distill.config.tuning import Cell, Choice, Chosen, Interval, Search, override
 from distill.execution.execute import Console, execute
 from distill.execution.progress import Progress
 from distill.execution.stopping import RunFailed

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill.config.plan import RunPlan
+from distill.config.plan import RunPlan, teacher_precision
 from distill.config.rebuild import load_into, rebuild_network
-from distill.config.source import teacher_precision
 from distill.data import EvaluationStream
 from distill.execution.teacher_table import ready_rows, table_file
 from distill.models import folded

@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from distill.config.plan import RunPlan
-from distill.config.source import not_from_a_table, teacher_precision
+from distill.config.plan import RunPlan, not_from_a_table, teacher_precision
 from distill.execution.progress import duration
 from distill.execution.stopping import Interrupted, RunFailed, stop_signals
 from distill.runs.files import StorageError

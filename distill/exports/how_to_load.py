@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill.config.build import Refused, build_network
+from distill.config.check import resolve, signature
 from distill.config.rebuild import TRUSTED, WITHOUT_DOWNLOAD
-from distill.config.targets import resolve, signature
 from distill.exports.folder import ONNX, SAFETENSORS, TORCH
 from distill.exports.subject import Subject
 

@@ -12,7 +12,7 @@ import pytest
 from distill.cli.grammar import FINISHED, REFUSED
 from distill.cli.loss_presets import read_header
 from distill.cli.losses import HELP, main
-from distill.config.locate import configs_dir
+from distill.config import configs_dir
 
 Capture = pytest.CaptureFixture[str]
 FOLDER = configs_dir() / "loss"

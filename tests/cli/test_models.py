@@ -11,7 +11,7 @@ import pytest
 
 from distill.cli.grammar import FINISHED, REFUSED
 from distill.cli.models import HELP, main
-from distill.config.locate import configs_dir
+from distill.config import configs_dir
 
 Capture = pytest.CaptureFixture[str]
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from distill.config.cast import Mismatch, cast
+from distill.config.check import Mismatch, cast
 
 FUNCTION = {"_target_": "math.sqrt", "_partial_": True}
 

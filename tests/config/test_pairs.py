@@ -9,12 +9,10 @@ import torch
 from torch import nn
 
 import distill.models.meta
-from distill.config.build import build_objective, try_network
-from distill.config.check import check_target
+from distill.config.build import build_objective, rehearse, try_network
+from distill.config.check import check_target, reduce_alpha
+from distill.config.plan import split_stages
 from distill.config.presets import Presets
-from distill.config.rehearsal import rehearse
-from distill.config.stages import split_stages
-from distill.config.weights import reduce_alpha
 from distill.models import Output, as_network
 
 PRESETS = Presets()

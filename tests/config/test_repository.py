@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.config.presets import Presets
-from distill.config.repository import ReadOnce
+from distill.config.presets import Presets, ReadOnce
 
 JOB = ("dataset=synthetic", "student=resnet8", "loss=kd")
 

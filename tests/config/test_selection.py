@@ -3,8 +3,8 @@
 import pytest
 
 from distill.config.presets import Presets
-from distill.config.selection import Cell, best_of_each_method, cells_of, held_out
 from distill.config.sweep import prepare
+from distill.config.tuning import Cell, best_of_each_method, cells_of, held_out
 
 GRID = ("sweep=temperature", "loss=kd,zscore_kd", "loss.temperature=1,4")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.config.locate import configs_dir
+from distill.config import configs_dir
 from distill.config.preflight import preflight
 from distill.config.presets import Presets
 

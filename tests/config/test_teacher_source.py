@@ -2,7 +2,7 @@
 
 import torch
 
-from distill.config.source import epochs_asked, teacher_use
+from distill.config.plan import epochs_asked, teacher_use
 from distill.runs.directory import RunDirectory
 
 MEASURED = {"epoch": 1, "correct": 5, "count": 10, "accuracy": 50.0, "loss": 1.0}

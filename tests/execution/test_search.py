@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from distill.cli import main
-from distill.config.search import Choice, Interval, corners, override, read_space
+from distill.config.tuning import Choice, Interval, corners, override, read_space
 from distill.execution.stopping import Interrupted
 from distill.runs.store import scan
 

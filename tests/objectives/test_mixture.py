@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from distill.config.build import build_objective
-from distill.config.check import check_target
+from distill.config.check import check_target, reduce_alpha
 from distill.config.presets import Presets
-from distill.config.weights import reduce_alpha
 from distill.data import Batch, StrongView
 from distill.losses.logit import kd
 from distill.models import resnet8, resnet8x4

@@ -9,9 +9,9 @@ import yaml
 from torch import Tensor, nn
 
 from distill.cli.grammar import UsageError
+from distill.config import configs_dir
 from distill.config.build import Refused, build_network
 from distill.config.check import check_target
-from distill.config.locate import configs_dir
 from distill.imports.checkpoint import Checkpoint
 from distill.imports.files import printable
 from distill.imports.fitting import Misfit, aligned, misfit

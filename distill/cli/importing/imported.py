@@ -12,10 +12,10 @@ from distill.cli.grammar import UsageError
 from distill.cli.importing.fit import filled
 from distill.cli.importing.parts import Parts, at_hand
 from distill.config.build import build_dataset
+from distill.config.check import resolve
 from distill.config.identity import canonical_node
-from distill.config.parts import check_network
 from distill.config.plan import data_identity
-from distill.config.targets import resolve
+from distill.config.preflight import check_network
 from distill.data import SHAPES, ImageDataset
 from distill.imports.checkpoint import Checkpoint
 from distill.runs.identity import NUMERICS_VERSION

@@ -8,9 +8,8 @@ from typing import Any
 from distill.cli.grammar import CommandLine, UsageError
 from distill.config.build import Refused
 from distill.config.check import check_target
-from distill.config.composed import Composed
 from distill.config.names import run_names
-from distill.config.presets import Presets
+from distill.config.presets import Composed, Presets
 from distill.config.rebuild import WITHOUT_DOWNLOAD
 from distill.data import ImageDataset
 

@@ -10,7 +10,7 @@ from distill.cli.importing.foreign import bring_in
 from distill.cli.importing.imported import prepare
 from distill.cli.importing.parts import GROUPS, Parts, compose_parts, places
 from distill.cli.importing.restore import restore
-from distill.config.device import usable_device
+from distill.config.build import usable_device
 from distill.imports.checkpoint import Checkpoint, read_checkpoint
 from distill.imports.files import UnreadableError, is_safetensors
 

@@ -10,8 +10,8 @@ import torch
 
 import distill.training
 from distill.config.identity import canonical_node
+from distill.config.plan import split_stages
 from distill.config.rebuild import LOSSES, TRUSTED_METHODS, exported
-from distill.config.stages import split_stages
 from distill.exports.folder import RECORD
 from distill.runs import files
 from distill.runs.config_file import COPY, copy_agrees

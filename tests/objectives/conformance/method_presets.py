@@ -20,12 +20,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from distill.config import configs_dir
 from distill.config.build import build_objective
-from distill.config.check import check_target, check_typed
-from distill.config.locate import configs_dir
+from distill.config.check import check_target, check_typed, reduce_alpha
+from distill.config.plan import FirstStage, split_stages
 from distill.config.presets import Presets
-from distill.config.stages import FirstStage, split_stages
-from distill.config.weights import reduce_alpha
 from distill.objectives import Objective
 from distill.runs.layout import FIRST_STAGE
 
