@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import os
 
-    from distill.exports.loading import LoadedNetwork
+    from distill.exchange.load import LoadedNetwork
 
 __version__ = "0.1.0"
 
@@ -40,6 +40,6 @@ def load(
         ValueError: no run or several match, or it is not finished.
         distill.runs.files.StorageError: its files are damaged, or it is of a class that you did not name.
     """
-    from distill.exports.loading import load_run  # with torch, for which `import distill` does not wait
+    from distill.exchange.load import load_run  # imports torch, which takes seconds
 
     return load_run(run, runs_dir=runs_dir, own=own)

@@ -22,11 +22,10 @@ ALLOWED: dict[str, set[str] | None] = {
     "teachers": {"data", "models", "losses", "objectives", "teachers", "training", "runs"},
     "training": {"data", "models", "losses", "objectives", "teachers", "training", "runs"},
     "runs": {"data", "models", "losses", "objectives", "teachers", "training", "runs"},
-    "imports": {"runs", "imports"},
     "tables": {"runs", "tables"},
     "report": {"losses", "runs", "tables", "report"},  # losses: the toy case shows what students train with
     "config": None,
-    "exports": {"config", "data", "models", "runs", "tables", "training", "exports"},
+    "exchange": {"config", "data", "models", "runs", "tables", "training", "exchange"},
     "bench": {"data", "models", "losses", "objectives", "teachers", "training", "runs", "config", "bench"},
     "execution": {"config", "data", "models", "objectives", "runs", "tables", "teachers", "training", "execution"},
     "cli": None,

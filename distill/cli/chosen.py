@@ -26,19 +26,21 @@ def chosen_run(line: CommandLine) -> RunRecord | None:
 
 
 def changed_places(line: CommandLine, record: RunRecord) -> dict[str, Any]:
-    """The changes to the run's `dataset` node; nothing is fetched but on command. Raises UsageError."""
-    node = record.config["dataset"]
-    given = {key.removeprefix("dataset."): value for key, value in line.pairs.items() if key.startswith("dataset.")}
-    for key in given:
-        if key not in node:
+    """Where the command says that the run's data lie. Raises UsageError if its data set has no such place."""
+    places = given_places(line)
+    for key in places:
+        if key not in record.config["dataset"]:
             name = preset_name(str(record.names.get("dataset", "its data set")))
             raise UsageError([f"dataset.{key} is not a key of {name}: leave it out"])
-    changes: dict[str, Any] = dict(given)
-    if "download" in node:
-        changes["download"] = given.get("download") == "true"
-    if ("root" in given or changes.get("download")) and "npz" in node and "npz" not in given:
-        changes["npz"] = None  # what is named now takes the place of the file the run was trained on
-    return changes
+    return places
+
+
+def given_places(line: CommandLine) -> dict[str, Any]:
+    """Where the command says that the data lie: of `npz`, `root` and `download` what is given."""
+    places: dict[str, Any] = {
+        key: line.pairs[f"dataset.{key}"] for key in ("npz", "root", "download") if f"dataset.{key}" in line.pairs
+    }
+    return places | ({"download": places["download"] == "true"} if "download" in places else {})
 
 
 def _holds_runs(line: CommandLine) -> bool:

@@ -5,18 +5,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from distill.cli.grammar import UsageError
-from distill.config.build import Refused, usable_device
-from distill.config.plan import data_identity
-from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
-from distill.data import EvaluationStream, ImageDataset
-from distill.execution.teacher import EVALUATION_BATCH
-from distill.runs.identity import canonical
+from distill.config.build import usable_device
+from distill.config.rebuild import Untrusted, rebuild_network
+from distill.exchange.load import measure_accuracy, run_dataset, same_data
 from distill.runs.store import RunRecord
 from distill.tables.rendering import Content, TextTable
-from distill.training import evaluate, resolve_precision
+from distill.training import resolve_precision
 
 
 @dataclass(frozen=True)
@@ -63,18 +58,16 @@ def measure(
     try:
         where = usable_device(device, key="engine.device")
         numbers = resolve_precision(precision or own_precision, where)
-        network = rebuild_network(record, own=own).to(where)
-        dataset = _dataset(record, places)
+        network = rebuild_network(record, own=own)
+        dataset = run_dataset(record, places, strict=False)
+        found = measure_accuracy(network, dataset, device=where, precision=numbers)
     except Untrusted as error:
         raise UsageError([str(error)]) from error
     except ValueError as error:
         raise UsageError(str(error).splitlines()) from error
-    stream = EvaluationStream(dataset, batch_size=EVALUATION_BATCH, device=where)
-    try:
-        found = evaluate(network, stream, precision=numbers)
-    except torch.OutOfMemoryError as error:
-        raise UsageError([f"{where} has too little free memory to measure it: set engine.device=cpu"]) from error
-    unlike = _unlike(record, dataset, precision=numbers)
+    not_compared = None if numbers == own_precision else f"the run's precision is {own_precision}"
+    if not same_data(record, dataset):
+        not_compared = "the data are not those of the run"
     recorded = record.result["last"]
     return Measured(
         run_id=record.run_id,
@@ -88,39 +81,9 @@ def measure(
         count=found.count,
         loss=found.loss if math.isfinite(found.loss) else None,
         recorded=dict(recorded),
-        agrees=None if unlike else found.agrees(recorded["accuracy"]),
-        not_compared=unlike,
+        agrees=None if not_compared else found.agrees(recorded["accuracy"]),
+        not_compared=not_compared,
     )
-
-
-def _dataset(record: RunRecord, places: Mapping[str, Any]) -> ImageDataset:
-    assert record.result is not None
-    try:
-        dataset = rebuild_dataset(record, places)
-    except Refused as error:
-        raise UsageError(error.faults) from error
-    classes = record.result["classes"]
-    if dataset.num_classes != classes:
-        raise UsageError([f"the data have {dataset.num_classes} classes where {record.path} tells {classes} apart"])
-    return dataset
-
-
-def _recorded_data(record: RunRecord) -> object:
-    """The identity of a run's data in canonical form; None where nobody but an editor can have written it."""
-    try:
-        return canonical(record.identity.get("data"))
-    except ValueError:
-        return None
-
-
-def _unlike(record: RunRecord, dataset: ImageDataset, *, precision: str) -> str | None:
-    """Why the recorded accuracy is that of something else."""
-    own_precision = record.identity["precision"]
-    if canonical(data_identity(dataset)) != _recorded_data(record):
-        return "the data are not those of the run"
-    if precision != own_precision:
-        return f"the run's precision is {own_precision}"
-    return None
 
 
 def views(measured: Measured) -> Content:

@@ -17,9 +17,8 @@ from distill.cli.grammar import (
     run_verb,
     select,
 )
-from distill.exports.folder import check_place
-from distill.exports.forms import EXTRA, FORMS
-from distill.exports.results import Kept, keep, with_teachers
+from distill.exchange.folder import FORMS, INSTALL, check_folder
+from distill.exchange.results import export_results, with_teachers
 from distill.runs.occupied import size_of
 from distill.tables.filters import FILTERS, Selection
 
@@ -29,8 +28,8 @@ distill export --results [key=value ...] [--out DIR]          write finished run
 
 Writes a folder: the network in each form, README.md (a model card with the lines that load it), export.json, and
 the run's config.yaml and result.json, so that `distill import` restores the run. Each model is read back and
-compared with the run's network on 256 of its evaluation images, on synthetic ones where the data are not at hand;
-one that says something else is left out, with exit code 1. In Python, distill.load("ID") gives the network.
+compared with the run's network on 256 of its evaluation images, or on synthetic ones if the data are not at hand;
+one that differs is left out, with exit code 1. In Python, distill.load("ID") gives the network.
 
 which run
   run=ID|PATH               the head of its id, its folder's name, or the folder
@@ -93,22 +92,40 @@ def _export(argv: Sequence[str]) -> int:
     places = changed_places(line, record)
     folder = line.out or Path("exports", record.path.resolve().name)
     try:
-        check_place(folder, record.run_id)
+        check_folder(folder, record.run_id)
     except ValueError as error:
         raise UsageError([str(error)]) from error
     if OWN in line.pairs:
         import_from_here()
 
-    from distill.cli.exporting import export  # with torch, for which no refusal waits
+    from distill.config.rebuild import Untrusted  # only now: torch takes seconds to import
+    from distill.exchange.export import export_run
 
-    half = line.options.get("--dtype") == "fp16"
-    asked = any(key.startswith("dataset.") for key in line.pairs)
-    exported = export(record, folder, forms=forms, half=half, places=places, asked=asked, own=line.pairs.get(OWN))
+    half, own = line.options.get("--dtype") == "fp16", line.pairs.get(OWN)
+    try:
+        exported = export_run(record, folder, forms=forms, half=half, places=places, own=own, note=_note)
+    except Untrusted as error:
+        raise UsageError([str(error)]) from error
+    except ValueError as error:
+        raise UsageError(str(error).splitlines()) from error
+    if exported.folder is not None:
+        print(f"{record.path.name} is exported to {exported.folder}, checked on {exported.checked_on}")
+        if exported.reason:
+            print(f"synthetic images, because {exported.reason}")
+        for model in exported.written:
+            print(f"{model.file}  {size_of(model.size)}  {model.title}; {model.agreement}")
+        if exported.rounded is not None:
+            print(exported.rounded)
     for sentence in left_out:
         print(sentence)
     for failure in exported.failures:
         print(failure, file=sys.stderr)
     return FAILED if exported.failures else FINISHED
+
+
+def _note(step: str) -> None:
+    if sys.stderr.isatty():  # for a person who waits; a log needs only the outcome
+        print(f"{step} ...", file=sys.stderr)
 
 
 def _export_results(argv: Sequence[str]) -> int:
@@ -120,20 +137,17 @@ def _export_results(argv: Sequence[str]) -> int:
     folder = line.out or Path("results")
     chosen = with_teachers(selection.chosen, selection.records)
     try:
-        kept = keep(chosen, folder)
+        recorded = export_results(chosen, folder)
     except ValueError as error:
         raise UsageError([str(error)]) from error
-    print("\n".join(_about(kept, folder)))
-    for sentence in kept.damaged:
+    there = f", {len(recorded.same)} there already" if recorded.same else ""
+    size = size_of(recorded.size)
+    print(f"{len(recorded.written)} runs written to {folder}{there}; {size} in all, without weights")
+    if recorded.left_out:
+        print("left out: " + ", ".join(f"{count} {status}" for status, count in recorded.left_out.items()))
+    for sentence in recorded.damaged:
         print(sentence, file=sys.stderr)
-    return FAILED if kept.damaged else FINISHED
-
-
-def _about(kept: Kept, folder: Path) -> list[str]:
-    there = f", {len(kept.same)} there already" if kept.same else ""
-    lines = [f"{len(kept.written)} runs written to {folder}{there}; {size_of(kept.size)} in all, without weights"]
-    others = ", ".join(f"{count} {status}" for status, count in kept.left_out.items())
-    return [*lines, f"left out: {others}"] if others else lines
+    return FAILED if recorded.damaged else FINISHED
 
 
 def read(argv: Sequence[str]) -> CommandLine:
@@ -156,14 +170,13 @@ def read(argv: Sequence[str]) -> CommandLine:
 
 
 def _forms(line: CommandLine) -> tuple[list[str], list[str]]:
-    """The forms to write, and a sentence for each that is left out because nobody asked for it by name."""
+    """The forms to write, and a sentence for each that is left out because its packages are missing."""
     asked = line.form
     wanted = [name for name in FORMS if asked in (None, ALL, name)]
     missing = {name: FORMS[name].missing for name in wanted if FORMS[name].missing}
-    told = {name: f"{FORMS[name].file} needs {' and '.join(packages)}: {EXTRA}" for name, packages in missing.items()}
+    needs = [f"{FORMS[name].file} needs {' and '.join(packages)}: {INSTALL}" for name, packages in missing.items()]
     if asked is not None:
-        line.faults += told.values()
+        line.faults += needs
     if asked not in (None, ALL, WEIGHTS) and "--dtype" in line.options:
         line.faults.append(f"--dtype is the type of the weights in {FORMS[WEIGHTS].file}: add --format {WEIGHTS}")
-    left_out = [f"left out: {sentence}" for sentence in told.values()]
-    return [name for name in wanted if name not in missing], left_out
+    return [name for name in wanted if name not in missing], [f"left out: {sentence}" for sentence in needs]

@@ -10,15 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.cli import import_from_here
+from distill.cli.chosen import given_places
 from distill.cli.grammar import (
     BUSY,
     CONFIG_DIR,
+    FAILED,
     FINISHED,
     CommandLine,
+    UsageError,
     nearest,
     parse,
     run_verb,
 )
+from distill.runs.lock import Busy
 
 HELP = """\
 distill import FILE student=NAME dataset=NAME [key=value ...]     make a finished run of weights from elsewhere
@@ -66,6 +70,7 @@ KEYS = ("student", "dataset", "runs_dir", "dataset.npz", "dataset.root", "datase
 OPTIONS = (CONFIG_DIR,)
 DEVICES = ("auto", "cpu", "cuda")  # for completion: torch knows more, cuda:1 among them
 GROUPS = ("student", "dataset")
+EXAMPLES = {"student": "resnet56, say; `distill models` lists them", "dataset": "cifar100, say"}
 
 
 def main(argv: list[str]) -> int:
@@ -79,19 +84,68 @@ def _import(line: CommandLine) -> int:
     if any("._target_" in key for key in line.pairs):
         import_from_here()
 
-    from distill.cli.importing.folders import bring_in_folder  # with torch, for which no help waits
-    from distill.cli.importing.run import carry_out, say, warn
-    from distill.runs.lock import Busy
+    from distill.config.build import Refused  # only now: torch takes seconds to import
 
     path = Path(line.pairs[FILE])
-    if path.is_dir():
-        return bring_in_folder(line, path, say=say, warn=warn)
     try:
-        carry_out(line, path)
+        if path.is_dir():
+            return _import_folder(line, path)
+        _import_file(line, path)
+    except Refused as refused:
+        raise UsageError(refused.faults) from refused
     except Busy as error:
-        print(error, file=sys.stderr)
+        _warn(str(error))
         return BUSY
     return FINISHED
+
+
+def _import_folder(line: CommandLine, folder: Path) -> int:
+    from distill.exchange.folders import FAILURES, HELD, import_folder
+
+    others = [key for key in line.pairs if key not in (FILE, "runs_dir")]
+    line.faults += [f"{key}= is for a file of weights; {folder} is a folder of runs: leave it out" for key in others]
+    line.faults += [f"{option} is for a file of weights: leave it out" for option in line.options]
+    line.check()
+    outcomes = import_folder(folder, line.runs_dir, say=_say, warn=_warn)
+    if any(outcomes[failure] for failure in FAILURES):
+        return FAILED
+    return BUSY if outcomes[HELD] else FINISHED
+
+
+def _import_file(line: CommandLine, path: Path) -> None:
+    from distill.config.build import usable_device
+    from distill.exchange.checkpoint import UnreadableError, is_safetensors, read_checkpoint
+    from distill.exchange.restore import has_run, read_beside, restore
+    from distill.exchange.weights import compose_parts, import_weights
+
+    places = given_places(line)
+    parts = compose_parts(line.pairs, places, config_dir=line.config_dir, faults=line.faults)
+    try:
+        device = usable_device(line.pairs.get("engine.device", "auto"), key="engine.device")
+    except ValueError as error:
+        line.faults.append(str(error))
+    if is_safetensors(path) and has_run(path):
+        line.check()
+        record, own = read_beside(path, parts.nodes), line.pairs.get("student._target_")
+        restore(path, record, line.runs_dir, places=places, device=device, own=own, say=_say)
+        return
+    for group, example in EXAMPLES.items():
+        if group not in line.pairs and not any(f"{group}=" in fault for fault in line.faults):
+            line.faults.append(f"import needs {group}=NAME: {example}")
+    try:
+        checkpoint = read_checkpoint(path)
+    except UnreadableError as error:
+        line.faults.append(str(error))
+    line.check()
+    import_weights(checkpoint, parts, line.runs_dir, data_needed=bool(places), device=device, say=_say, warn=_warn)
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)
+
+
+def _warn(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
 
 
 def read(argv: Sequence[str]) -> CommandLine:

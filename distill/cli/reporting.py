@@ -12,9 +12,9 @@ from torch import nn
 from distill.cli.grammar import UsageError
 from distill.config.build import Refused, usable_device
 from distill.config.gradients import term_gradients
-from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
+from distill.config.rebuild import Untrusted, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
-from distill.exports.sample import unlike
+from distill.exchange.load import run_dataset
 from distill.report.finding import has_weights
 from distill.report.numbers.embedding import shown_images
 from distill.report.place import write_files
@@ -104,13 +104,11 @@ def _built(record: RunRecord, asked: Asked, device: torch.device) -> Built:
 def _dataset(record: RunRecord, asked: Asked) -> tuple[ImageDataset | None, str]:
     """The run's data, else None with the reason. Refused where the user named their place."""
     try:
-        dataset = rebuild_dataset(record, asked.places[record.run_id])
-        reason = unlike(record, dataset)
+        return run_dataset(record, asked.places[record.run_id]), ""
     except Refused as refused:
-        dataset, reason = None, f"its data are not at hand: {refused.faults[0]}"
-    if reason and asked.insist:
-        raise Refused([f"{record.path}: {reason}"])
-    return (None, reason) if reason else (dataset, "")
+        if asked.insist:
+            raise Refused([f"{record.path}: {refused.faults[0]}"]) from refused
+        return None, f"its data are not at hand: {refused.faults[0]}"
 
 
 def _images(dataset: ImageDataset) -> Images:

@@ -127,9 +127,19 @@ def weights_of(record: RunRecord) -> dict[str, Tensor]:
     return load_weights(record.path / STUDENT, expected_sha256=record.result["weights_sha256"])
 
 
-def rebuild_dataset(record: RunRecord, changes: Mapping[str, Any]) -> ImageDataset:
-    """The data set of a run, its file or folder replaced by `changes` where they lie elsewhere now."""
-    return build_dataset({**_trusted(record.config.get("dataset"), "dataset", record), **changes})
+def rebuild_dataset(record: RunRecord, places: Mapping[str, Any]) -> ImageDataset:
+    """The data set of a run, read from `places` where they are given. Raises Refused, Untrusted or StorageError."""
+    return build_dataset(located(_trusted(record.config.get("dataset"), "dataset", record), places))
+
+
+def located(node: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set's node with `places` (`npz`, `root`, `download`); without `download` there, nothing is downloaded."""
+    changed = {**node, **places}
+    if "download" in node:
+        changed["download"] = places.get("download") is True
+    if (places.get("root") or changed.get("download")) and "npz" in node and "npz" not in places:
+        changed["npz"] = None  # the place named now replaces the file named before
+    return changed
 
 
 def _trusted(node: Any, key: str, record: RunRecord, *, own: str | None = None) -> Mapping[str, Any]:

@@ -49,18 +49,6 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def copy_agrees(directory: Path) -> bool:
-    """Whether the copy that stands in for `config.yaml` says the same; a run from elsewhere may lie here.
-
-    Raises StorageError as `read_config`.
-    """
-    path = directory / CONFIG
-    with storage_errors(path, action="read"):
-        data = path.read_bytes()
-    copy = _read_copy(directory, hashlib.sha256(data).hexdigest())
-    return copy is None or copy == _parse(path, data)
-
-
 def plain(value: object, where: str = "config") -> Any:
     """`value` as new dicts, lists and scalars, for YAML and JSON. Raises ValueError, naming the key."""
     match value:

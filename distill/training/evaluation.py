@@ -21,6 +21,9 @@ class Evaluation:
     accuracy: float
     loss: float
 
+    def __str__(self) -> str:
+        return f"{self.accuracy:.2f} % ({self.correct} of {self.count})"
+
     def as_dict(self) -> dict[str, float]:
         """Plain numbers for metrics.jsonl and result.json."""
         return asdict(self)

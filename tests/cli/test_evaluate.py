@@ -207,7 +207,7 @@ def test_data_that_lie_where_they_lay_need_no_key(run: Path, capsys: Capture) ->
     ("words", "sentences"),
     [
         (["run=RUN", "dataset.npz=nowhere.npz"], ["there is no file nowhere.npz"]),
-        (["run=RUN", "dataset.npz=DIR/five.npz"], ["the data have 5 classes where"]),
+        (["run=RUN", "dataset.npz=DIR/five.npz"], ["the data have 5 classes, the run in"]),
         (["run=RUN", "dataset.root=."], ["dataset.root is not a key of arrays: leave it out"]),
         (["run=RUN", "engine.device=cuda:99"], ["engine.device=cuda:99 cannot be used here"]),
         (["run=resnet8-cross_entropy-s2"], ["no run matches 'resnet8-cross_entropy-s2'", "the nearest is"]),
@@ -251,20 +251,22 @@ def test_nothing_to_measure_is_one_line(tmp_path: Path, store: str, capsys: Capt
     assert capsys.readouterr().out == f"no runs in {tmp_path / store}: `distill train` makes one\n"
 
 
-def test_where_the_data_lie_replaces_where_they_lay() -> None:
+def test_the_place_named_now_replaces_the_place_of_the_data() -> None:
     from distill.cli.chosen import changed_places
     from distill.cli.grammar import parse
+    from distill.config.rebuild import located
 
     node = {"_target_": "distill.data.cifar100", "npz": "old.npz", "root": "data", "download": True}
     record = RunRecord(Path(), "a", "finished", {"dataset": "cifar100"}, {"dataset": node}, {}, {}, None)
 
-    def places(*words: str) -> dict[str, Any]:
-        return changed_places(parse(words, keys=KEYS), record)
+    def changed(*words: str) -> dict[str, Any]:
+        return {**located(node, changed_places(parse(words, keys=KEYS), record)), "_target_": ""}
 
-    assert places() == {"download": False}  # what was downloaded once is not downloaded unasked
-    assert places("dataset.npz=new.npz") == {"npz": "new.npz", "download": False}
-    assert places("dataset.root=there") == {"root": "there", "npz": None, "download": False}
-    assert places("dataset.download=true") == {"npz": None, "download": True}
+    rest = {"_target_": "", "root": "data", "download": False}  # what was downloaded once is not downloaded again
+    assert changed() == {**rest, "npz": "old.npz"}
+    assert changed("dataset.npz=new.npz") == {**rest, "npz": "new.npz"}
+    assert changed("dataset.root=there") == {**rest, "root": "there", "npz": None}
+    assert changed("dataset.download=true") == {**rest, "npz": None, "download": True}
 
 
 def test_help_names_every_key(capsys: Capture) -> None:

@@ -191,7 +191,7 @@ def test_data_that_are_not_at_hand(
     def gone(*_: object) -> object:
         raise Refused(["they are gone"])
 
-    monkeypatch.setattr(reporting, "rebuild_dataset", gone)
+    monkeypatch.setattr(reporting, "run_dataset", gone)
     assert report.main([f"run={ids(store)['ce']}"]) == FINISHED
     assert capsys.readouterr().out.startswith("left out: ce: its data are not at hand: they are gone\n")
     assert seen[0].images is None

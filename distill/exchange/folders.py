@@ -1,0 +1,155 @@
+"""A folder of runs taken into the store: every run is checked by itself, and none is overwritten."""
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from distill.config.build import Refused
+from distill.exchange.restore import changed_identity, finished_at, locked, target_of
+from distill.runs import files, layout
+from distill.runs.config_file import read_config, write_config
+from distill.runs.files import StorageError
+from distill.runs.layout import CONFIG, EXPORT, METRICS, PROVENANCE, RESULT, STUDENT, TIMING
+from distill.runs.lock import Busy
+from distill.runs.store import RunRecord, damage, read_run, weightless
+
+IMPORTED, COMPLETED, THERE = "imported", "given their weights", "there already"
+LEFT_OUT = "not finished"
+DAMAGED, DIFFERENT, UNWRITTEN, HELD = "damaged", "not alike", "not to be written", "busy elsewhere"
+FAILURES = (DAMAGED, DIFFERENT, UNWRITTEN)
+
+
+class _NotImported(Exception):
+    """A run that is not taken in: how it is counted, and the reason."""
+
+    def __init__(self, outcome: str, sentence: str) -> None:
+        self.outcome = outcome
+        super().__init__(sentence)
+
+
+def import_folder(
+    folder: Path, runs_dir: Path, *, say: Callable[[str], None], warn: Callable[[str], None]
+) -> Counter[str]:
+    """Take in every finished run in `folder`; returns how many runs had which outcome.
+
+    Raises Refused if the folder holds no run.
+    """
+    found = list(runs_below(folder))
+    if not found:
+        raise Refused([f"{folder} holds no runs: a run's folder holds {CONFIG}"])
+    outcomes: Counter[str] = Counter()
+    for path in found:
+        try:
+            outcome, sentence = _import(path, runs_dir)
+            say(sentence)
+        except _NotImported as reason:
+            outcome = reason.outcome
+            (say if outcome == LEFT_OUT else warn)(str(reason))
+        outcomes[outcome] += 1
+    order = (IMPORTED, COMPLETED, THERE, *FAILURES, HELD, LEFT_OUT)
+    counts = [f"{outcomes[outcome]} {outcome}" for outcome in order if outcomes[outcome]]
+    say(f"{len(found)} runs in {folder}: {', '.join(counts)}")
+    return outcomes
+
+
+def runs_below(folder: Path) -> Iterator[Path]:
+    """The folders of runs in `folder`, itself included, by name; hidden folders and links are skipped."""
+    if any((folder / name).is_file() for name in (CONFIG, RESULT, layout.FAILED)):
+        yield folder
+        return
+    with files.storage_errors(folder, action="read"):
+        inner = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
+    for path in map(Path, inner):
+        if not path.name.startswith("."):
+            yield from runs_below(path)
+
+
+def _import(path: Path, runs_dir: Path) -> tuple[str, str]:
+    """The outcome for one run, and the line about it. Raises _NotImported."""
+    record = read_run(path)
+    if record is None:
+        raise _NotImported(DAMAGED, f"{path} has vanished")
+    if record.status in ("failed", "unfinished", "running"):
+        raise _NotImported(LEFT_OUT, f"left out: {path} is {record.status}")
+    try:
+        contents = _checked(record)
+        config, target = read_config(path), target_of(record, runs_dir)
+        there = finished_at(target)
+    except Busy as error:
+        raise _NotImported(HELD, str(error)) from error
+    except (Refused, StorageError) as error:
+        raise _NotImported(DAMAGED, str(error)) from error
+    if there is not None and not _same_run(record, there):
+        raise _NotImported(
+            DIFFERENT,
+            f"{target} is finished with another result than {path}: two trainings of one configuration; "
+            "import it into another runs_dir",
+        )
+    if there is not None and (STUDENT not in contents or not weightless(target)):
+        return THERE, f"{target} is there already"
+    try:
+        with locked(target):
+            if there is not None:
+                files.write_bytes(target / STUDENT, contents[STUDENT])
+            else:
+                result = contents.pop(RESULT)  # written last, so that a killed import is repeated
+                for name, data in contents.items():
+                    files.write_bytes(target / name, data)
+                write_config(target, config)
+                files.write_bytes(target / RESULT, result)
+    except Busy as error:
+        raise _NotImported(HELD, str(error)) from error
+    except StorageError as error:
+        raise _NotImported(UNWRITTEN, str(error)) from error
+    if there is not None:
+        return COMPLETED, f"{target}: its weights are here now"
+    return IMPORTED, f"{target}: imported{', a record without weights' if weightless(target) else ''}"
+
+
+def _checked(record: RunRecord) -> dict[str, bytes]:
+    """The files of a finished run that are taken in, if its id, its accuracies and its weights are as recorded.
+
+    Raises StorageError. Nothing that the run names is built or imported.
+    """
+    if (record.path / EXPORT).is_file():
+        raise StorageError(f"{record.path} is an export, not a run: import its weights as a file")
+    if sentence := damage(record) or changed_identity(record) or _changed_result(record):
+        raise StorageError(sentence)
+    contents: dict[str, bytes] = {}
+    for name in (STUDENT, METRICS, TIMING, PROVENANCE, RESULT):
+        path = record.path / name
+        if path.is_file():
+            with files.storage_errors(path, action="read"):
+                contents[name] = path.read_bytes()
+    known = (record.result or {})["weights_sha256"]
+    if STUDENT in contents and (found := sha256(contents[STUDENT]).hexdigest()) != known:
+        raise StorageError(
+            f"{record.path / STUDENT} is not the file its run recorded: its sha256 is {found[:12]}..., "
+            f"the record has {known[:12]}..."
+        )
+    return contents
+
+
+def _changed_result(record: RunRecord) -> str | None:
+    path, result = record.path / RESULT, record.result or {}
+    if result.get("run_id", record.run_id) != record.run_id:
+        return f"{path} belongs to run {result['run_id']}, not {record.run_id}"
+    for found in (result["last"], result["best"]):
+        accuracy, correct, count = found["accuracy"], found.get("correct"), found.get("count")
+        if not 0 <= accuracy <= 100:
+            return f"{path} is damaged: an accuracy lies between 0 and 100, got {accuracy}"
+        counted = isinstance(correct, int) and isinstance(count, int) and count > 0
+        if counted and not math.isclose(accuracy, 100 * correct / count, abs_tol=1e-6):
+            return f"{path} has been changed: {correct} of {count} are not {accuracy} %"
+    return None
+
+
+def _same_run(one: RunRecord, other: RunRecord) -> bool:
+    """Whether two finished runs of one id have the same weights and the same accuracies."""
+    keys = ("weights_sha256", "last", "best", "split")
+    texts = (json.dumps([(run.result or {}).get(key) for key in keys], sort_keys=True) for run in (one, other))
+    return len(set(texts)) == 1

@@ -1,0 +1,152 @@
+"""A finished run in Python: its network, the normalisation of its images, its data, and its accuracy measured again."""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distill.config.build import Refused
+from distill.config.plan import data_identity
+from distill.config.rebuild import rebuild_dataset, rebuild_network
+from distill.data import EvaluationStream, ImageDataset
+from distill.models import Network
+from distill.runs.files import StorageError
+from distill.runs.identity import canonical
+from distill.runs.store import RunRecord, finished_run
+from distill.training import Evaluation, evaluate
+
+Channels = tuple[float, float, float]
+BATCH = 256  # images at once when an accuracy is measured
+_ABSENT = ("set dataset.download=true", "there is no file")  # how a data set says that its files are not there
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """`(pixels / 255 - mean) / std` per channel, as the network's training images were normalised."""
+
+    mean: Channels
+    std: Channels
+
+    def __call__(self, pixels: Any) -> Tensor:
+        """(B, 3, H, W) float32 from RGB images (B, H, W, 3) or one image (H, W, 3): uint8 array, tensor or PIL image.
+
+        A tensor's result is on the tensor's device. The values equal those of training bit for bit. Raises ValueError
+        for another shape or type.
+        """
+        given = pixels if isinstance(pixels, Tensor) else torch.from_numpy(np.array(pixels))
+        if given.dtype != torch.uint8 or given.ndim not in (3, 4) or given.shape[-1] != 3:
+            raise ValueError(
+                f"pixels must be uint8 of shape (B, H, W, 3) or (H, W, 3), got {given.dtype} {tuple(given.shape)}: "
+                'give RGB values 0..255, of a PIL image by .convert("RGB")'
+            )
+        deviation = torch.tensor(self.std, dtype=torch.float64)
+        scale = (1 / (255 * deviation)).float().to(given.device)
+        shift = (-torch.tensor(self.mean, dtype=torch.float64) / deviation).float().to(given.device)
+        values = given.to(torch.float32).mul_(scale).add_(shift)
+        return values.view(-1, *given.shape[-3:]).permute(0, 3, 1, 2)
+
+
+class LoadedNetwork(Network):
+    """The type of `distill.load`'s result, for type checkers: a network of its own class, with `normalise`."""
+
+    normalise: Normalisation
+
+
+def load_run(run: str | os.PathLike[str], *, runs_dir: str | os.PathLike[str] | None, own: str | None) -> LoadedNetwork:
+    """See `distill.load`."""
+    store = Path(runs_dir or os.environ.get("DISTILL_RUNS") or "runs")
+    return load_record(finished_run(store, os.fspath(run)), own=own)
+
+
+def load_record(record: RunRecord, *, own: str | None) -> LoadedNetwork:
+    """The network of a finished run on the CPU, in eval mode, with `normalise`.
+
+    Raises:
+        Untrusted: its class is neither one of distill's nor `own`.
+        StorageError: the run's files are damaged.
+        ValueError: a network of the user's already has an attribute `normalise`.
+    """
+    normalise = _normalisation(record)
+    network = cast(LoadedNetwork, rebuild_network(record, own=own).eval())
+    if hasattr(network, "normalise"):
+        name = type(network).__name__
+        raise ValueError(f"{name} has an attribute normalise of its own, which would be lost: give it another name")
+    network.normalise = normalise
+    return network
+
+
+def run_dataset(record: RunRecord, places: Mapping[str, Any], *, strict: bool = True) -> ImageDataset:
+    """The data set of a finished run, read from `places` (`npz`, `root`, `download`) where they are given.
+
+    Raises:
+        Refused: the data are not there, or have another number of classes than the run; with `strict` also if their
+            digests differ from the recorded ones.
+        Untrusted: the run names a data set that is not one of distill's.
+    """
+    assert record.result is not None
+    dataset = rebuild_dataset(record, places)
+    classes = record.result["classes"]
+    if dataset.num_classes != classes:
+        raise Refused([f"the data have {dataset.num_classes} classes, the run in {record.path} has {classes}"])
+    if strict and same_data(record, dataset) is False:
+        raise Refused([f"the data are not those of the run {record.run_id}: set dataset.npz or dataset.root"])
+    return dataset
+
+
+def data_at_hand(construct: Callable[[], ImageDataset], *, needed: bool) -> ImageDataset | None:
+    """The data set; None if its files are not where it looks by default. If it is `needed`, they must be there.
+
+    Raises Refused: the data are damaged, or not where the command says.
+    """
+    try:
+        return construct()
+    except Refused as refused:
+        if needed or not all(any(sign in fault for sign in _ABSENT) for fault in refused.faults):
+            raise
+        return None
+
+
+def same_data(record: RunRecord, dataset: ImageDataset) -> bool | None:
+    """Whether the data have the digests that the run recorded; None for a run that was imported without its data."""
+    recorded = record.identity.get("data")
+    if isinstance(recorded, Mapping) and recorded.get("train") is None:
+        return None
+    try:
+        return canonical(recorded) == canonical(data_identity(dataset))
+    except ValueError:  # the config was edited by hand
+        return False
+
+
+def measure_accuracy(network: nn.Module, dataset: ImageDataset, *, device: torch.device, precision: str) -> Evaluation:
+    """Accuracy and loss on the evaluation images; the network is moved to `device`.
+
+    Raises Refused if the device has too little memory.
+    """
+    stream = EvaluationStream(dataset, batch_size=BATCH, device=device)
+    try:
+        return evaluate(network.to(device), stream, precision=precision)
+    except torch.OutOfMemoryError as error:
+        raise Refused([f"{device} has too little free memory to measure it: set engine.device=cpu"]) from error
+
+
+def _normalisation(record: RunRecord) -> Normalisation:
+    for node in (record.identity.get("data"), record.config.get("dataset")):
+        mean, std = (_channels(node, key) for key in ("mean", "std"))
+        if mean is not None and std is not None and min(std) > 0:
+            return Normalisation(mean, std)
+    raise StorageError(f"{record.path} does not say how its images are normalised: its config is damaged")
+
+
+def _channels(node: Any, key: str) -> Channels | None:
+    values = node.get(key) if isinstance(node, Mapping) else None
+    if not isinstance(values, list) or len(values) != 3:
+        return None
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        return None
+    return (float(values[0]), float(values[1]), float(values[2]))
