@@ -1,91 +1,138 @@
-"""What the difference between a row and its baseline is worth."""
+"""Rows against their baselines, and what each difference is worth.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Differences are of accuracy after the last epoch. Welch's interval is the headline; the one paired by seed (for a row
+over several teachers: by teacher) stands beside it with the measured correlation.
+"""
 
-from distill.tables.grouping import Row
-from distill.tables.naming import Named
-from distill.tables.statistics import Interval, Paired, paired, welch
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from distill.tables.published import Key, PublishedTable
+from distill.tables.rows import Difference, Row
+from distill.tables.statistics import holm, paired, welch
 
 DEFAULT_BASELINE = "ce"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A row against its baseline, in percentage points of accuracy after the last epoch."""
+def compare_with(preset: str, rows: Sequence[Row], candidates: Sequence[Row]) -> list[Row]:
+    """The rows with their difference to the candidate named `preset` (a preset, or a row's full name).
 
-    baseline: Named
-    points: float
-    welch: Interval | None
-    paired: Paired | None
-
-
-@dataclass(frozen=True)
-class Compared:
-    """How a row stands to the baseline: it has a difference, is a baseline itself, or neither.
-
-    `ambiguous` holds the rows between which nothing decides where several could be its baseline.
+    A baseline shares everything with its row but the loss: data, student, recipe, precision, and the weights of the
+    teacher where both have one.
     """
+    baselines = _by_context(preset, candidates)
+    is_own = {run: context for context, found in baselines.items() for row in found for run in row.run_ids}
+    chosen: dict[object, tuple[Row, ...]] = {}  # the rows of one context and teacher share their baselines
+    compared = []
+    for row in rows:
+        found: tuple[Row, ...] = ()
+        if not any(run in is_own for run in row.run_ids):
+            key = row.context, row.teacher and (row.teacher.weights, row.teacher.source)
+            if key not in chosen:
+                chosen[key] = tuple(_of_same_teacher(row, baselines.get(row.context, [])))
+            found = chosen[key]
+        difference = _difference(row, found[0]) if len(found) == 1 else None
+        compared.append(replace(row, difference=difference, rivals=found if len(found) > 1 else ()))
+    used = {run for row in compared if row.difference for run in row.difference.baseline.run_ids}
+    return [replace(row, is_baseline=not used.isdisjoint(row.run_ids)) for row in compared]
 
-    difference: Difference | None
-    is_baseline: bool
-    ambiguous: tuple[Named, ...] = ()
+
+def unseen_baselines(rows: Sequence[Row]) -> list[Row]:
+    """The baselines that rows are compared with although the filters left them out of the rows."""
+    shown = {run for row in rows for run in row.run_ids}
+    baselines = dict.fromkeys(row.difference.baseline for row in rows if row.difference)
+    return [row for row in baselines if shown.isdisjoint(row.run_ids)]
 
 
-def compare(rows: Sequence[Row], candidates: Sequence[Named], *, preset: str) -> list[Compared]:
-    """Compare each row with the candidate named `preset` (a preset, or a row's full name).
+def compare_cells(table: PublishedTable, rows: Mapping[Key, Sequence[Row]]) -> tuple[dict[Key, tuple[Row, ...]], int]:
+    """The rows of each cell with their differences to the table's baseline, and how many differences are tested.
 
-    A baseline shares everything with its row but the loss: data, student, recipe, precision, and the weights
-    of the teacher where both have one.
+    Welch's p-values are adjusted by Holm over one family: every cell with a difference, once. Where a cell has a row
+    over several teachers, that one counts and those of its single teachers do not; cells with the same runs count once.
     """
-    found = [_baselines(row, candidates, preset) for row in rows]
-    differences = [
-        _difference(row, each[0]) if len(each) == 1 and not _same(row, each[0].row) else None
-        for row, each in zip(rows, found, strict=True)
-    ]
-    used = [each.baseline.row for each in differences if each]
-    return [
-        Compared(
-            difference=difference,
-            is_baseline=any(_same(row, other) for other in used),
-            ambiguous=tuple(each) if len(each) > 1 else (),
+    compared: dict[Key, list[Row]] = {}
+    tests: dict[frozenset[str], float] = {}
+    for key, of_cell in rows.items():
+        baseline = table.baseline_of(table.cells[key])
+        candidates = rows.get((baseline.row, baseline.column), ()) if baseline else ()
+        compared[key] = [_compared_in_cell(row, candidates) for row in of_cell]
+        pooled = {id(member) for row in of_cell for member in row.members}
+        for row, found in zip(of_cell, compared[key], strict=True):
+            if found.difference and found.difference.welch and id(row) not in pooled:
+                tests[_tested(found)] = found.difference.welch.p
+    adjusted = dict(zip(tests, holm(list(tests.values())), strict=True))
+    return {
+        key: tuple(
+            replace(row, difference=replace(row.difference, holm=adjusted.get(_tested(row)))) if row.difference else row
+            for row in of_cell
         )
-        for row, each, difference in zip(rows, found, differences, strict=True)
-    ]
+        for key, of_cell in compared.items()
+    }, len(tests)
 
 
-def unseen(compared: Sequence[Compared], rows: Sequence[Row]) -> list[Named]:
-    """The baselines that differences were taken to although the filters left them out of the rows."""
-    baselines = dict.fromkeys(each.difference.baseline for each in compared if each.difference)
-    return [each for each in baselines if not any(_same(each.row, row) for row in rows)]
+def interval_records(found: Difference | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A difference with full precision, for CSV and JSON: with Welch's interval, and paired."""
+    interval, pairs = (found.welch, found.paired) if found else (None, None)
+    unpaired = {
+        "points": found.points if found else None,
+        "welch_low": interval.low if interval else None,
+        "welch_high": interval.high if interval else None,
+        "welch_degrees": interval.degrees if interval else None,
+    }
+    return unpaired, {
+        "paired_points": pairs.interval.difference if pairs else None,
+        "paired_low": pairs.interval.low if pairs else None,
+        "paired_high": pairs.interval.high if pairs else None,
+        "pairs": pairs.pairs if pairs else None,
+        "correlation": pairs.correlation if pairs else None,
+    }
 
 
-def _baselines(row: Row, candidates: Sequence[Named], preset: str) -> list[Named]:
-    alike = [each for each in candidates if each.row.context == row.context and preset in each.called]
-    # `kd` is the row of the preset as it is, if there is one, rather than that of `kd temperature=8`
-    exactness = min((each.called.index(preset) for each in alike), default=0)
-    alike = [each for each in alike if each.called.index(preset) == exactness]
-    itself = [each for each in alike if _same(row, each.row)]
-    if itself:
-        return itself
-    teacher = row.teacher
-    if teacher is None:
-        return alike
-    alike = [each for each in alike if each.row.teacher is None or each.row.teacher.weights == teacher.weights]
-    closest = [each for each in alike if each.row.teacher and each.row.teacher.source == teacher.source]
-    return closest or alike
+def _by_context(preset: str, candidates: Iterable[Row]) -> dict[str, list[Row]]:
+    """The candidates of that name by context, those whose most exact name it is: `kd` before `kd temperature=8`."""
+    named: dict[str, list[tuple[int, Row]]] = defaultdict(list)
+    for row in candidates:
+        if preset in row.names:
+            named[row.context].append((row.names.index(preset), row))
+    found = {}
+    for context, rows in named.items():
+        best = min(exactness for exactness, _ in rows)
+        found[context] = [row for exactness, row in rows if exactness == best]
+    return found
 
 
-def _difference(row: Row, baseline: Named) -> Difference:
-    ours, theirs = row.by_seed, baseline.row.by_seed
+def _compared_in_cell(row: Row, candidates: Sequence[Row]) -> Row:
+    # the schedule belongs to the method here
+    sections = ("seed", "objective", "teacher", "recipe")
+    alike = [each for each in candidates if each.without(*sections) == row.without(*sections)]
+    found = _of_same_teacher(row, alike)
+    return replace(row, difference=_difference(row, found[0])) if len(found) == 1 else row
+
+
+def _of_same_teacher(row: Row, candidates: Sequence[Row]) -> list[Row]:
+    """The candidates with the row's teacher or teachers, in the same form where there are such; else without one."""
+    pooled = [each for each in candidates if each.members]
+    single = [each for each in candidates if not each.members]
+    alone = [each for each in single if each.teacher is None]
+    if row.members:
+        return pooled or alone
+    if row.teacher is None:
+        return pooled or single
+    same = [each for each in single if each.teacher and each.teacher.weights == row.teacher.weights]
+    return [each for each in same if each.teacher and each.teacher.source == row.teacher.source] or same or alone
+
+
+def _difference(row: Row, baseline: Row) -> Difference:
+    ours, theirs = row.by_unit, baseline.by_unit
     return Difference(
         baseline=baseline,
-        points=row.last.mean - baseline.row.last.mean,
+        points=row.last.mean - baseline.last.mean,
         welch=welch(list(ours.values()), list(theirs.values())),
         paired=paired(ours, theirs),
     )
 
 
-def _same(row: Row, other: Row) -> bool:
-    # a filter may have left a row some of its runs only
-    return bool(row.run_ids & other.run_ids)
+def _tested(row: Row) -> frozenset[str]:
+    return row.run_ids | row.difference.baseline.run_ids if row.difference else row.run_ids

@@ -1,105 +1,105 @@
-"""What each row is called: its preset, and whatever else tells it from the other rows."""
+"""What each row is called: its preset, and whatever else differs from the other rows. Linear in the number of rows."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from os.path import commonprefix
+from typing import Any
 
-from distill.tables.grouping import Row
-from distill.tables.replicates import replicate_of
-from distill.tables.values import dataset_name, flatten, preset_changes, to_text
+from distill.tables.rows import Row
+from distill.tables.values import flatten, preset_changes, to_text
 
-DIGEST = 4  # hexadecimal characters of a digest that are shown, more where these are not enough
+DIGEST = 4  # hexadecimal characters of a digest that are shown, more where these are ambiguous
 
-
-@dataclass(frozen=True)
-class Named:
-    """A row with the words of its cells."""
-
-    row: Row
-    method: str
-    teacher: str
-
-    @property
-    def called(self) -> tuple[str, str, str]:
-        """The names by which the row can be asked for as baseline, the most exact first."""
-        return self.method, self.row.loss, self.row.preset
+Words = list[list[str]]  # some words for each row
 
 
-def name_rows(rows: Sequence[Row]) -> list[Named]:
-    """Name every row so that whatever differs between rows is said: no two rows read the same."""
-    qualifiers = _qualifiers(rows)
-    teachers = teacher_names(rows)
-    named = [
-        Named(row, method=_join(row.preset, words), teacher=teacher)
-        for row, words, teacher in zip(rows, qualifiers, teachers, strict=True)
-    ]
-    return [_distinct(each, named) for each in named]
-
-
-def _join(preset: str, words: Sequence[str]) -> str:
-    return f"{preset} ({', '.join(words)})" if words else preset
-
-
-def _distinct(named: Named, others: Sequence[Named]) -> Named:
-    # A teacher taken by name and the same taken by run give equal words: what is left is the run id.
-    if sum(_reads(named) == _reads(other) for other in others) == 1:
-        return named
-    return Named(named.row, f"{named.method} [run {named.row.first.run_id}]", named.teacher)
-
-
-def _reads(named: Named) -> Hashable:
-    return dataset(named.row), student(named.row), named.method, named.teacher
-
-
-def dataset(row: Row) -> str:
-    """The name of the row's data set, wherever it lies."""
-    return dataset_name(row.first.names["dataset"])
-
-
-def student(row: Row) -> str:
-    """The name of the row's student."""
-    return row.first.names["student"]
-
-
-def recipe(row: Row) -> str:
-    """The name of the row's recipe."""
-    return row.first.names["recipe"]
-
-
-def _qualifiers(rows: Sequence[Row]) -> list[list[str]]:
-    """The words in brackets after each row's preset."""
-    described = [
-        [[f"replicate of {each.of}"] if (each := replicate_of(row)) else [] for row in rows],
+def name_rows(rows: Sequence[Row]) -> list[Row]:
+    """Name every row so that whatever differs between rows is stated: no two rows have the same name."""
+    described: list[Words] = [
+        [[f"replicate of {each.of}"] if (each := row.replicate) else [] for row in rows],
         _loss_changes(rows),
-        _differing(rows, section="student", scope=lambda row: (dataset(row), student(row))),
-        [[recipe(row)] if _varies(rows, recipe) else [] for row in rows],
-        _differing(rows, section="recipe", scope=lambda row: (dataset(row), recipe(row))),
-        _differing(rows, section="data", scope=dataset),
-        [[f"holdout {row.first.holdout}"] if _varies(rows, holdout) and holdout(row) else [] for row in rows],
-        [[precision(row)] if _varies(rows, precision) else [] for row in rows],
+        _differing(rows, section="student", scope=lambda row: (row.dataset, row.student)),
+        _if_varied(rows, lambda row: row.recipe),
+        _differing(rows, section="recipe", scope=lambda row: (row.dataset, row.recipe)),
+        _differing(rows, section="data", scope=lambda row: row.dataset),
+        _if_varied(rows, lambda row: f"holdout {row.holdout}" if row.holdout else ""),
+        _if_varied(rows, lambda row: row.precision),
         _differing(rows, section="numerics", scope=lambda row: None),
     ]
-    return [[word for words in of_row for word in words] for of_row in zip(*described, strict=True)]
-
-
-def unlike(rows: Sequence[Row]) -> list[list[str]]:
-    """What tells rows of one method apart, beside seeds and teachers: the precision, and leaves of their identities."""
-    described = [
-        [[precision(row)] if _varies(rows, precision) else [] for row in rows],
-        *(_differing(rows, section=each, scope=lambda row: None) for each in ("student", "recipe", "data", "numerics")),
+    named = [
+        replace(row, method=f"{row.preset} ({', '.join(words)})" if words else row.preset, teacher_name=teacher)
+        for row, words, teacher in zip(rows, _joined(described), teacher_names(rows), strict=True)
     ]
-    return [[word for words in of_row for word in words] for of_row in zip(*described, strict=True)]
 
+    def full_name(row: Row) -> Hashable:
+        return row.dataset, row.student, row.method, row.teacher_name
 
-def _loss_changes(rows: Sequence[Row]) -> list[list[str]]:
-    """What sets a row apart from the others of its preset, then what else was changed in the preset."""
-    differing = _differing(rows, section="objective", scope=lambda row: (dataset(row), row.preset))
-    told = [{words.partition("=")[0] for words in of_row} for of_row in differing]
+    count = Counter(map(full_name, named))
+    # a teacher chosen by name and the same teacher chosen by run give equal words: the run id remains
     return [
-        [*words, *(change for change in preset_changes(row.loss) if _key(change) not in keys)]
-        for row, words, keys in zip(rows, differing, told, strict=True)
+        row if count[full_name(row)] == 1 else replace(row, method=f"{row.method} [run {row.first.run_id}]")
+        for row in named
     ]
+
+
+def qualifiers(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """What differs between rows of one method, besides seeds and teachers: precision and leaves of their identities."""
+    sections = ("student", "recipe", "data", "numerics")
+    differing = [_differing(rows, section=section, scope=lambda row: None) for section in sections]
+    return [tuple(words) for words in _joined([_if_varied(rows, lambda row: row.precision), *differing])]
+
+
+def teacher_names(rows: Sequence[Row]) -> list[str]:
+    """Each row's teacher: `resnet20`, with the head of its weights' digest and its source where rows differ in them."""
+    weights: dict[Hashable, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.teacher:
+            weights[row.dataset, row.teacher.name].add(str(row.teacher.weights))
+    digests = {key: short_digests(same) for key, same in weights.items() if len(same) > 1}
+    show_source = len({row.teacher.source for row in rows if row.teacher}) > 1
+    names = []
+    for row in rows:
+        words = [row.teacher.name] if row.teacher else ["none"]
+        if row.teacher and (short := digests.get((row.dataset, row.teacher.name))):
+            words.append(short[str(row.teacher.weights)])
+        if row.teacher and show_source:
+            words.append(str(row.teacher.source))
+        names.append(" ".join(words))
+    return names
+
+
+def short_digests(digests: Iterable[str]) -> dict[str, str]:
+    """The first characters of each digest, as many as distinguish it from the others."""
+    ordered = sorted(set(digests))
+    short = {}
+    for place, digest in enumerate(ordered):
+        # the longest prefix that a text shares with any other is one that it shares with a neighbour in this order
+        neighbours = [*ordered[max(place - 1, 0) : place], *ordered[place + 1 : place + 2]]
+        shared = max((len(commonprefix([digest, other])) for other in neighbours), default=0)
+        short[digest] = digest[: max(DIGEST, shared + 1)]
+    return short
+
+
+def _joined(described: Sequence[Words]) -> Words:
+    return [[word for words in of_row for word in words] for of_row in zip(*described, strict=True)]
+
+
+def _if_varied(rows: Sequence[Row], fact: Callable[[Row], str]) -> Words:
+    """The fact of each row, where it is not the same for all; an empty one is left out."""
+    facts = [fact(row) for row in rows]
+    return [[each] if each else [] for each in facts] if len(set(facts)) > 1 else [[] for _ in rows]
+
+
+def _loss_changes(rows: Sequence[Row]) -> Words:
+    """What differs from other rows of the same preset, then what else was changed in the preset."""
+    differing = _differing(rows, section="objective", scope=lambda row: (row.dataset, row.preset))
+    found = []
+    for row, words in zip(rows, differing, strict=True):
+        stated = {each.partition("=")[0] for each in words}
+        found.append([*words, *(change for change in preset_changes(row.loss) if _key(change) not in stated)])
+    return found
 
 
 def _key(change: str) -> str:
@@ -107,93 +107,62 @@ def _key(change: str) -> str:
     return parts[-1] if parts else "_target_"
 
 
-def holdout(row: Row) -> int:
-    """How many held-out images the row's accuracies were measured on, 0 for the test set."""
-    return row.first.holdout
-
-
-def precision(row: Row) -> str:
-    """The resolved precision of the row's runs."""
-    return row.first.precision
-
-
-def _varies(rows: Iterable[Row], fact: Callable[[Row], Hashable]) -> bool:
-    return len({fact(row) for row in rows}) > 1
-
-
-def _differing(rows: Sequence[Row], *, section: str, scope: Callable[[Row], Hashable]) -> list[list[str]]:
+def _differing(rows: Sequence[Row], *, section: str, scope: Callable[[Row], Hashable]) -> Words:
     """For each row the leaves of one section of its identity that vary among the rows of its scope."""
-    facts = [_facts(row, section) for row in rows]
     peers: dict[Hashable, list[dict[str, str]]] = defaultdict(list)
-    for row, mine in zip(rows, facts, strict=True):
-        peers[scope(row)].append(mine)
-    varying = {each: _varying(others) for each, others in peers.items()}
-    return [_words(mine, varying[scope(row)]) for row, mine in zip(rows, facts, strict=True)]
+    facts = []
+    for row in rows:
+        facts.append((scope(row), _facts(row, section)))
+        peers[facts[-1][0]].append(facts[-1][1])
+    texts = {each: _texts(others) for each, others in peers.items()}
+    return [
+        [text[mine[path]] for path, text in texts[of].items() if path in mine] if texts[of] else [] for of, mine in facts
+    ]
 
 
 def _facts(row: Row, section: str) -> dict[str, str]:
-    """One section of a row's identity as words by dotted path."""
-    facts = flatten(row.first.identity.get(section), prefix=section)
+    """One section of a row's identity as text by dotted path."""
+    facts: dict[str, Any] = flatten(row.first.identity.get(section), prefix=section)
     facts.pop("data.holdout", None)  # has words of its own, which also explain why there is no test digest
     if facts.get("data.test", "") is None:
         del facts["data.test"]
     return {path: to_text(value) for path, value in facts.items()}
 
 
-def _varying(peers: Sequence[Mapping[str, str]]) -> dict[str, set[str]]:
-    """The paths that vary among peers, each with all its values; to lack a path is a variation too."""
+def _texts(peers: Sequence[Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """The paths that vary among peers, each with the text `key=value` for every value.
+
+    A path that some peers lack varies too, except the test set's digest: runs on held-out images never read it.
+    """
     values: dict[str, set[str]] = defaultdict(set)
     count: Counter[str] = Counter()
     for facts in peers:
         count.update(facts.keys())
         for path, value in facts.items():
             values[path].add(value)
-    partial = {path for path in values if count[path] < len(peers)}
-    partial.discard("data.test")  # runs on a hold-out never read it
-    return {path: found for path, found in sorted(values.items()) if len(found) > 1 or path in partial}
+    varying = [
+        path
+        for path, found in sorted(values.items())
+        if len(found) > 1 or (count[path] < len(peers) and path != "data.test")
+    ]
+    ends = Counter(path.split(".")[-1] for path in varying)
+    texts = {}
+    for path in varying:
+        # a target is named by the key that holds it
+        parts = [part for part in path.split(".") if part not in ("target", "_target_")] or [path]
+        taken = ends[parts[-1]] - (path.split(".")[-1] == parts[-1])
+        key = ".".join(parts) if taken else parts[-1]
+        texts[path] = {value: f"{key}={short}" for value, short in _short_values(values[path]).items()}
+    return texts
 
 
-def _words(facts: Mapping[str, str], varying: Mapping[str, set[str]]) -> list[str]:
-    shown = [path for path in varying if path in facts]
-    return [f"{_short(path, list(varying))}={_value(facts[path], varying[path])}" for path in shown]
+def _short_values(values: Iterable[str]) -> dict[str, str]:
+    """Digests by their first characters, dotted targets by their last name, other values as they are."""
+    digests = short_digests(values)
 
+    def short(text: str) -> str:
+        if re.fullmatch(r"[0-9a-f]{12,}", text):
+            return digests[text]
+        return text.split(".")[-1] if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", text) else text
 
-def _short(path: str, paths: Sequence[str]) -> str:
-    """The last word of a path unless another shown path ends in it; a target is named by what it is for."""
-    parts = [part for part in path.split(".") if part not in ("target", "_target_")] or [path]
-    last = parts[-1]
-    same = [other for other in paths if other != path and other.split(".")[-1] == last]
-    return ".".join(parts) if same else last
-
-
-def _value(text: str, values: Iterable[str]) -> str:
-    if re.fullmatch(r"[0-9a-f]{12,}", text):
-        return shorten(text, values)
-    if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", text):
-        return text.split(".")[-1]  # a dotted target
-    return text
-
-
-def shorten(digest: str, digests: Iterable[str]) -> str:
-    """The first characters of a digest, as many as tell it from the others."""
-    others = [other for other in digests if other != digest]
-    size = DIGEST
-    while size < len(digest) and any(other.startswith(digest[:size]) for other in others):
-        size += 1
-    return digest[:size]
-
-
-def teacher_names(rows: Sequence[Row]) -> list[str]:
-    """Each row's teacher: `resnet20`, with the head of its weights' digest and its source where rows differ in them."""
-    teachers = [(dataset(row), row.teacher) for row in rows]
-    sources = {teacher.source for _, teacher in teachers if teacher}
-    names = []
-    for where, teacher in teachers:
-        if teacher is None:
-            names.append("none")
-            continue
-        same = {str(t.weights) for there, t in teachers if t and (there, t.name) == (where, teacher.name)}
-        digest = [shorten(str(teacher.weights), same)] if len(same) > 1 else []
-        source = [str(teacher.source)] if len(sources) > 1 else []
-        names.append(" ".join([teacher.name, *digest, *source]))
-    return names
+    return {value: short(value) for value in digests}

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Generic, TextIO, TypeVar
 
 from distill.runs.files import write_text
 
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
 GAP = "  "
 SHORT_NOTE = 150  # characters: longer notes are wrapped, since they would push a LaTeX table off its page
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,29 @@ class TextTable:
     def name_columns(self) -> int:
         """The number of columns that name a row."""
         return (*self.numeric, True).index(True) if self.naming is None else self.naming
+
+
+@dataclass(frozen=True)
+class Column(Generic[T]):
+    """A column of a table: its header, and the text of an item's cell; `numeric` ones are aligned right."""
+
+    header: str
+    text: Callable[[T], str]
+    numeric: bool = True
+
+
+def text_table(
+    title: str, columns: Sequence[Column[T]], items: Sequence[T], notes: Sequence[str], *, naming: int | None = None
+) -> TextTable:
+    """The table with a row for each item."""
+    return TextTable(
+        title=title,
+        headers=tuple(column.header for column in columns),
+        numeric=tuple(column.numeric for column in columns),
+        rows=tuple(tuple(column.text(item) for column in columns) for item in items),
+        notes=tuple(notes),
+        naming=naming,
+    )
 
 
 @dataclass(frozen=True)

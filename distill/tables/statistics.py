@@ -1,4 +1,4 @@
-"""What a handful of seeds can say: mean, deviation, and 95 % intervals of a difference."""
+"""What a handful of seeds can show: mean, deviation, and 95 % intervals of a difference."""
 
 import math
 import statistics
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 CONFIDENCE = 0.95
-NO_CHANCE = 1e-9  # percentage points: a smaller standard error is rounding
+NO_VARIANCE = 1e-9  # percentage points: a smaller standard error is rounding
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,16 @@ class Summary:
     mean: float
     deviation: float | None
 
+    def __str__(self) -> str:
+        """`93.50 ± 0.56`, or `93.50 (n=1)` for a single run."""
+        return f"{self.mean:.2f} " + ("(n=1)" if self.deviation is None else f"± {self.deviation:.2f}")
+
 
 @dataclass(frozen=True)
 class Interval:
     """A difference of means with its 95 % confidence interval on `degrees` of freedom.
 
-    `p` is the two-sided probability of a difference at least as large where there is none.
+    `p` is the two-sided probability of a difference at least as large if the true difference is zero.
     """
 
     difference: float
@@ -32,14 +36,28 @@ class Interval:
     degrees: float
     p: float
 
+    def __str__(self) -> str:
+        """The ends: `[-0.14, +4.14]`."""
+        return span(self.low, self.high)
+
 
 @dataclass(frozen=True)
 class Paired:
-    """The interval over `pairs` common seeds, and the correlation of both rows over them (if 3 or more)."""
+    """The interval over `pairs` common seeds, and the correlation of both rows over them (from 3 pairs on)."""
 
     interval: Interval
     pairs: int
     correlation: float | None
+
+
+def points(value: float) -> str:
+    """A difference with its sign: `+1.25`."""
+    return f"{round(value, 2) + 0.0:+.2f}"  # adding 0.0 turns -0.0 into 0.0
+
+
+def span(low: float, high: float) -> str:
+    """The ends of an interval: `[-0.14, +4.14]`."""
+    return f"[{points(low)}, {points(high)}]"
 
 
 def summarize(values: Sequence[float]) -> Summary:
@@ -53,37 +71,37 @@ def summarize(values: Sequence[float]) -> Summary:
 def welch(values: Sequence[float], baseline: Sequence[float]) -> Interval | None:
     """Interval of mean(values) - mean(baseline) for unequal variances (Welch 1947).
 
-    None where a side has n = 1, and where neither varies: equal seeds measure no chance, and a point would
-    claim certainty.
+    None where a side has n = 1, and where neither side varies: equal scores give no estimate of the variance, and an
+    interval of no width would claim certainty.
     """
     ours, theirs = summarize(values), summarize(baseline)
     if ours.deviation is None or theirs.deviation is None:
         return None
     a, b = ours.deviation**2 / ours.n, theirs.deviation**2 / theirs.n
     error = math.sqrt(a + b)
-    if error < NO_CHANCE:
+    if error < NO_VARIANCE:
         return None
     # Welch-Satterthwaite equation for the degrees of freedom
     degrees = (a + b) ** 2 / (a**2 / (ours.n - 1) + b**2 / (theirs.n - 1))
-    return interval(ours.mean - theirs.mean, error=error, degrees=degrees)
+    return _interval(ours.mean - theirs.mean, error=error, degrees=degrees)
 
 
 def paired(values: Mapping[Any, float], baseline: Mapping[Any, float]) -> Paired | None:
-    """Interval of the mean difference over the seeds both have (the keys), or over teachers.
+    """Interval of the mean difference over the keys both have: seeds, or teachers.
 
-    None with fewer than two of them, and where all differences are equal. Two points always lie on a line:
-    the correlation is given from three pairs on, where both sides vary.
+    None with fewer than two common keys, and where all differences are equal. The correlation needs three pairs, since
+    two points always lie on a line, and values that vary on both sides.
     """
-    seeds = sorted(values.keys() & baseline.keys())
-    if len(seeds) < 2:
+    keys = sorted(values.keys() & baseline.keys())
+    if len(keys) < 2:
         return None
-    ours, theirs = [values[seed] for seed in seeds], [baseline[seed] for seed in seeds]
+    ours, theirs = [values[key] for key in keys], [baseline[key] for key in keys]
     differences = summarize([a - b for a, b in zip(ours, theirs, strict=True)])
     error = (differences.deviation or 0.0) / math.sqrt(differences.n)
-    if error < NO_CHANCE:
+    if error < NO_VARIANCE:
         return None
-    found = interval(differences.mean, error=error, degrees=float(differences.n - 1))
-    return Paired(interval=found, pairs=len(seeds), correlation=correlation(ours, theirs))
+    interval = _interval(differences.mean, error=error, degrees=float(differences.n - 1))
+    return Paired(interval, len(keys), correlation(ours, theirs))
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -93,9 +111,8 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> float | None
     return statistics.correlation(first, second)
 
 
-def interval(difference: float, *, error: float, degrees: float) -> Interval:
-    """Student's t interval of a difference with that standard error."""
-    from scipy.special import stdtr  # Student's t; scipy.stats would cost a second to import
+def _interval(difference: float, *, error: float, degrees: float) -> Interval:
+    from scipy.special import stdtr  # Student's t distribution; importing scipy.stats would take a second
 
     half = half_width(error=error, degrees=degrees)
     p = 2 * float(stdtr(degrees, -abs(difference) / error))
@@ -110,9 +127,9 @@ def half_width(*, error: float, degrees: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted for all of them being looked at (Holm 1979), in their order.
+    """The p-values, in their order, adjusted for testing all of them (Holm 1979).
 
-    The k-th smallest of m is multiplied by m - k + 1, and none is smaller than one before it, nor greater than 1.
+    The k-th smallest of m is multiplied by m - k + 1; none is smaller than the one before it, nor greater than 1.
     """
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted, least = [0.0] * len(p_values), 0.0

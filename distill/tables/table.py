@@ -1,117 +1,355 @@
-"""A comparison table: named, ordered, compared rows and the lines around them."""
+"""The table of our own runs: rows named, ordered and compared, the notes around them, and the table as data."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-from distill.runs.layout import FIRST_STAGE
 from distill.runs.store import RunRecord
-from distill.tables.comparison import DEFAULT_BASELINE, Compared, compare, unseen
-from distill.tables.grouping import Row, group
-from distill.tables.naming import Named, dataset, name_rows, student
-from distill.tables.reading import Finished, once, read
-from distill.tables.teachers import OverTeachers, over_teachers
-from distill.tables.tuning import Tuning, apart
-from distill.tables.values import natural_key
+from distill.tables.comparison import DEFAULT_BASELINE, compare_with, interval_records, unseen_baselines
+from distill.tables.naming import name_rows
+from distill.tables.rendering import Column, Content, TextTable, text_table
+from distill.tables.rows import FinishedRun, Row, distinct, group, is_first_stage, over_teachers, read_run
+from distill.tables.statistics import Summary
+from distill.tables.values import flatten, natural_key, preset_name
 
 HIDDEN = ("failed", "unfinished", "running", "damaged")
+LEGEND = (
+    "± is the deviation over seeds; [ ] is the 95 % interval of the difference in percentage points: Welch's,"
+    " and paired by seed with the correlation r"
+)
 
 
 @dataclass(frozen=True)
-class Line:
-    """One row of the table with its name and its comparison."""
+class Tuning:
+    """The configurations of one method that were tried on `images` held-out images, the best first."""
 
-    named: Named
-    compared: Compared
-
-    @property
-    def row(self) -> Row:
-        """The runs of the line."""
-        return self.named.row
+    method: str
+    student: str
+    images: int
+    tried: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """The lines in their order and what they are compared with: None where no row has a baseline.
+    """The rows in their order, and the preset they are compared with: None where no row has a baseline.
 
-    `unseen` are baselines that are no lines themselves; `hidden` counts the runs in no line, by status; `tunings` holds
-    what was tried for the lines on held-out images.
+    `unseen` are baselines that are not rows themselves; `hidden` counts the runs that are in no row, by status;
+    `tunings` holds what was tried for the rows on held-out images.
     """
 
-    lines: tuple[Line, ...]
+    rows: tuple[Row, ...]
     baseline: str | None
-    unseen: tuple[Named, ...]
+    unseen: tuple[Row, ...]
     hidden: dict[str, int]
     tunings: tuple[Tuning, ...]
 
     @cached_property
-    def over(self) -> list[tuple[Named, OverTeachers]]:
-        """The lines that differ in nothing but their teacher's training, taken together, by the first one's name."""
-        names = {id(line.row): line.named for line in self.lines}
-        return [(names[id(each.rows[0])], each) for each in over_teachers(line.row for line in self.lines)]
+    def over(self) -> list[Row]:
+        """Rows over several teachers, by the name of their first member."""
+        return over_teachers(self.rows)
 
     @property
     def not_shown(self) -> str:
-        """The runs that make no row, counted: `1 failed, 2 unfinished`."""
+        """The runs that are in no row, counted: `1 failed, 2 unfinished`."""
         return ", ".join(f"{count} {status}" for status, count in self.hidden.items())
+
+    def content(self, *, cost: bool = False) -> Content:
+        """The table in every format; `cost` adds two columns to the text."""
+        return Content(
+            table=lambda everything: _text(self, everything=everything, cost=cost),
+            records=lambda: [flatten(_record(row)) for row in self.rows],
+            document=lambda: document(self),
+            notes=lambda: notes(self),
+        )
 
 
 class UnknownBaseline(ValueError):
-    """No row has the name asked for as baseline; `presets` are those there are."""
+    """No row has the name chosen as baseline; `presets` are the possible ones."""
 
-    def __init__(self, asked: str, presets: Sequence[str]) -> None:
-        super().__init__(f"--baseline {asked!r} names no row: choose from {', '.join(presets)}")
+    def __init__(self, name: str, presets: Sequence[str]) -> None:
+        super().__init__(f"--baseline {name!r} names no row: choose from {', '.join(presets)}")
 
 
 def build(records: Sequence[RunRecord], *, candidates: Sequence[RunRecord], baseline: str | None = None) -> Table:
     """Build the table of the finished runs among `records`.
 
-    Baselines are sought among `candidates`: `records`, and the runs that only a filter on loss or teacher
-    left out. Without `baseline`, rows are compared with `ce` where they can be. Raises `UnknownBaseline`.
+    Baselines are found among `candidates`: `records`, and the runs that only a filter on loss or teacher left out.
+    Without `baseline`, rows are compared with `ce` where they can be. Raises `UnknownBaseline`.
     """
-    runs = {record.path: read(record) for record in candidates}
-    rows, tunings = apart(group(once(runs[record.path] for record in records)))
-    others = name_rows(group(once(runs.values())))
-    if baseline and others and not any(baseline in other.called for other in others):
-        raise UnknownBaseline(baseline, sorted({other.row.preset for other in others}, key=natural_key))
+    runs = {record.path: read_run(record) for record in candidates}
+    rows, tunings = _without_tunings(group(distinct(runs[record.path] for record in records)))
+    possible = name_rows(group(distinct(runs.values())))
+    if baseline and possible and not any(baseline in row.names for row in possible):
+        raise UnknownBaseline(baseline, sorted({row.preset for row in possible}, key=natural_key))
     preset = baseline or DEFAULT_BASELINE
-    compared = compare(rows, others, preset=preset)
-    lines = _ordered([Line(*pair) for pair in zip(name_rows(rows), compared, strict=True)])
-    shown = baseline is not None or any(line.compared.difference for line in lines)
+    compared = _ordered(compare_with(preset, name_rows(rows), possible))
     states = Counter(_state(record, runs[record.path]) for record in records)
     return Table(
-        lines=tuple(lines),
-        baseline=preset if shown else None,
-        unseen=tuple(unseen(compared, rows)),
+        rows=tuple(compared),
+        baseline=preset if baseline is not None or any(row.difference for row in compared) else None,
+        unseen=tuple(unseen_baselines(compared)),
         hidden={state: states[state] for state in HIDDEN if states[state]},
         tunings=tuple(tunings),
     )
 
 
-def _state(record: RunRecord, run: Finished | None) -> str:
+def _state(record: RunRecord, run: FinishedRun | None) -> str:
     if record.status == "finished" and run is None:
-        return "first stage" if record.names.get("loss", "").endswith(f" {FIRST_STAGE}") else "damaged"
+        return "first stage" if is_first_stage(record) else "damaged"
     return record.status
 
 
-def _ordered(lines: Sequence[Line]) -> list[Line]:
-    """By data set, teachers' own rows first, then by student, the baseline first."""
-    taught_by = {line.row.teacher.run_id for line in lines if line.row.teacher}
-    pupils = {_place(line) for line in lines if not line.row.run_ids & taught_by}
+def _ordered(rows: Sequence[Row]) -> list[Row]:
+    """By data set, the rows that trained teachers first, then by student, the baseline first."""
+    teachers = {row.teacher.run_id for row in rows if row.teacher}
+    students = {(row.dataset, row.student) for row in rows if row.run_ids.isdisjoint(teachers)}
 
-    def position(line: Line) -> tuple[object, ...]:
+    def position(row: Row) -> tuple[object, ...]:
         return (
-            natural_key(dataset(line.row)),
-            _place(line) in pupils,
-            natural_key(student(line.row)),
-            not line.compared.is_baseline,
-            natural_key(line.named.method),
-            natural_key(line.named.teacher),
+            natural_key(row.dataset),
+            (row.dataset, row.student) in students,
+            natural_key(row.student),
+            not row.is_baseline,
+            natural_key(row.method),
+            natural_key(row.teacher_name),
         )
 
-    return sorted(lines, key=position)
+    return sorted(rows, key=position)
 
 
-def _place(line: Line) -> tuple[str, str]:
-    return dataset(line.row), student(line.row)
+def _without_tunings(rows: Sequence[Row]) -> tuple[list[Row], list[Tuning]]:
+    """The rows of a table, and what was tried for them.
+
+    Rows measured on held-out images are a tuning where there are several of one method (loss preset, student, teacher,
+    recipe and precision, whatever values were changed in them) that also has a row measured on the test set.
+    """
+
+    def method(row: Row) -> Hashable:
+        teacher = preset_name(row.teacher.name) if row.teacher else "none"
+        return row.dataset, row.student, teacher, row.preset, preset_name(row.recipe), row.precision
+
+    tested = {method(row) for row in rows if not row.holdout}
+    trials: dict[Hashable, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.holdout and method(row) in tested:
+            trials[method(row), row.holdout].append(row)
+    tunings = [tried for tried in trials.values() if len(tried) > 1]
+    gone = {id(row) for tried in tunings for row in tried}
+    return [row for row in rows if id(row) not in gone], [
+        Tuning(
+            tried[0].preset,
+            tried[0].student,
+            tried[0].holdout,
+            tuple(sorted(name_rows(tried), key=lambda row: -row.last.mean)),
+        )
+        for tried in tunings
+    ]
+
+
+def heading(table: Table) -> str:
+    """What all rows share, stated once above them."""
+    first = table.rows[0]
+    shared = [
+        f"{word} {getattr(first, word)}"
+        for word in ("dataset", "student", "recipe")
+        if len({getattr(row, word) for row in table.rows}) == 1
+    ]
+    if len({row.precision for row in table.rows}) == 1:
+        shared.append(first.precision)
+    return ", ".join([*shared, f"accuracy in percent on {_images(table)}"])
+
+
+def _images(table: Table) -> str:
+    sizes = {row.holdout for row in table.rows}
+    if sizes == {0}:
+        return "the test set"
+    if len(sizes) == 1:
+        return f"{sizes.pop()} held-out training images"
+    return "the test set, or on held-out training images where a row says so"
+
+
+def notes(table: Table) -> list[str]:
+    """The lines under the table."""
+    differences = [row.difference for row in table.rows if row.difference]
+    return [
+        *([LEGEND] if any(each.welch or each.paired for each in differences) else []),
+        *_over_teachers_notes(table),
+        *_baseline_notes(table),
+        *_source_notes(table),
+        *_replicate_notes(table),
+        *_tuning_notes(table.tunings),
+        *([f"{table.not_shown} not shown"] if table.hidden else []),
+    ]
+
+
+def _over_teachers_notes(table: Table) -> list[str]:
+    legend = "the mean of the teachers' means with its 95 % interval, and the deviations between and within teachers"
+    lines = [
+        f"{row.method} on {row.student} {row.teacher_name}: {row.mean_and_interval}, {row.spread}" for row in table.over
+    ]
+    return [f"over m teachers: {legend}", *lines] if lines else []
+
+
+def _baseline_notes(table: Table) -> list[str]:
+    left_out = [f"baseline {row.method} on {row.student}, filtered out: {row.last}" for row in table.unseen]
+    rivals = {id(row.rivals): row.rivals for row in table.rows if row.rivals and table.baseline}
+    ambiguous = [
+        f"no difference where baseline {table.baseline} could be any of several rows:"
+        f" {', '.join(f'{row.method} with teacher {row.teacher_name}' for row in several)}"
+        for several in rivals.values()
+    ]
+    return [*left_out, *dict.fromkeys(ambiguous)]
+
+
+def _source_notes(table: Table) -> list[str]:
+    """Rows that are compared with each other although some read their teacher's logits from a table."""
+    sources: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in table.rows:
+        if row.teacher and row.teacher.source:
+            sources[row.student, row.context].add(row.teacher.source)
+    mixed = {student for (student, _), found in sources.items() if len(found) > 1}
+    return [
+        f"the rows of {name} mix teacher sources: in some the teacher ran live, others read a table of its logits, which "
+        "is exact to its tolerance only; train all with teacher.source=live, or all with table, under another runs_dir"
+        for name in sorted(mixed)
+    ]
+
+
+def _replicate_notes(table: Table) -> list[str]:
+    equal = [(row.preset, row.replicate) for row in table.rows if row.replicate]
+    return list(dict.fromkeys(f"{preset} is a replicate of {each.of}: {each.reason}" for preset, each in equal))
+
+
+def _tuning_notes(tunings: Sequence[Tuning]) -> list[str]:
+    """One line a method with all that was tried, and one where methods had different budgets."""
+    lines = [
+        f"{each.method} on {each.student}: tuned over {len(each.tried)} configurations on {each.images:,} held-out "
+        "images: " + ", ".join(f"{row.method} {row.last.mean:.2f}" for row in each.tried)
+        for each in tunings
+    ]
+    budgets: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
+    for each in tunings:
+        budgets[each.student, each.images][each.method] = len(each.tried)
+    return lines + [
+        f"different tuning budgets on {student}: " + ", ".join(f"{method} {count}" for method, count in counts.items())
+        for (student, _), counts in budgets.items()
+        if len(set(counts.values())) > 1
+    ]
+
+
+def _text(table: Table, *, everything: bool, cost: bool) -> TextTable:
+    """The table as text cells; with `everything`, what the title would state has columns of its own."""
+    rows = table.rows
+
+    def fact(header: str, text: Callable[[Row], str], *, where_varied: bool = False) -> list[Column[Row]]:
+        shown = everything or (where_varied and len({text(row) for row in rows}) > 1)
+        return [Column(header, text, numeric=False)] if shown else []
+
+    splits = {"test": "the test set", "holdout": "held-out images"}
+    chosen_on = " or ".join(text for split, text in splits.items() if any(row.first.split == split for row in rows))
+    difference = Column[Row](f"difference to {table.baseline}", lambda row: row.difference_text)
+    columns = [
+        Column[Row]("method", lambda row: row.method, numeric=False),
+        *fact("dataset", lambda row: row.dataset, where_varied=True),
+        Column[Row]("teacher", lambda row: row.teacher_name, numeric=False),
+        *fact("student", lambda row: row.student, where_varied=True),
+        # where these differ, the method's name states them
+        *fact("recipe", lambda row: row.recipe),
+        *fact("precision", lambda row: row.precision),
+        *fact("measured on", lambda row: f"holdout {row.holdout}" if row.holdout else "test"),
+        Column[Row]("n", lambda row: str(row.last.n)),
+        Column[Row]("last epoch", lambda row: str(row.last)),
+        Column[Row](f"best epoch (chosen on {chosen_on})", lambda row: str(row.best or "-")),
+        *([difference, Column[Row]("paired by seed", lambda row: row.paired_text)] if table.baseline else []),
+        Column[Row]("parameters", lambda row: _number(row.first.parameters, digits=0)),
+        Column[Row]("seconds", lambda row: _number(row.seconds, digits=1)),
+    ]
+    if cost:
+        columns.append(Column("s/epoch", lambda row: _number(row.seconds_per_epoch, digits=2)))
+        columns.append(Column("peak MiB", lambda row: _number(row.peak_memory and row.peak_memory / 2**20, digits=0)))
+    return text_table("" if everything else heading(table), columns, rows, notes(table))
+
+
+def _number(value: float | None, *, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def document(table: Table) -> dict[str, Any]:
+    """The table for JSON: rows with run ids, seeds and the value of every seed, and what is not shown."""
+    return {
+        "baseline": table.baseline,
+        "rows": [_record(row) for row in table.rows],
+        "over_teachers": [
+            {
+                "method": row.method,
+                "student": row.student,
+                "teachers": row.by_unit,
+                "mean": row.last.mean,
+                "between": row.last.deviation,
+                "within": row.within,
+                "low": row.last.mean - row.half,
+                "high": row.last.mean + row.half,
+            }
+            for row in table.over
+        ],
+        "tuned": [_tuning_record(each) for each in table.tunings],
+        "not_shown": table.hidden,
+        "notes": notes(table),
+    }
+
+
+def _tuning_record(tuning: Tuning) -> dict[str, Any]:
+    tried = [
+        {"method": row.method, "runs": [run.run_id for run in row.runs], "accuracy": row.last.mean}
+        for row in tuning.tried
+    ]
+    return {"method": tuning.method, "student": tuning.student, "holdout": tuning.images, "tried": tried}
+
+
+def _record(row: Row) -> dict[str, Any]:
+    """A row with full precision; flattened, it is a line of the CSV."""
+    replicate, teacher = row.replicate, row.teacher
+    against_welch, by_pairs = interval_records(row.difference)
+    return {
+        "method": row.method,
+        "loss": row.loss,
+        "replicate_of": replicate.of if replicate else None,
+        "dataset": row.dataset,
+        "student": row.student,
+        "teacher": {
+            "name": teacher.name if teacher else "none",
+            "run_id": teacher.run_id if teacher else None,
+            "weights_sha256": teacher.weights if teacher else None,
+            "source": teacher.source if teacher else None,
+            "accuracy": teacher.accuracy if teacher else None,
+        },
+        "recipe": row.recipe,
+        "precision": row.precision,
+        "split": row.first.split,
+        "holdout": row.holdout,
+        "n": row.last.n,
+        "seeds": [run.seed for run in row.runs],
+        "runs": [run.run_id for run in row.runs],
+        "last": _summary_record(row.last, [run.last for run in row.runs]),
+        "best": _summary_record(row.best, [run.best for run in row.runs]),
+        "is_baseline": row.is_baseline,
+        "difference": {
+            "baseline": row.difference.baseline.method if row.difference else None,
+            **against_welch,
+            **by_pairs,
+        },
+        "parameters": row.first.parameters,
+        "seconds": row.seconds,
+        "seconds_per_epoch": row.seconds_per_epoch,
+        "peak_memory_bytes": row.peak_memory,
+    }
+
+
+def _summary_record(summary: Summary | None, values: Sequence[float | None]) -> dict[str, Any]:
+    return {
+        "mean": summary.mean if summary else None,
+        "deviation": summary.deviation if summary else None,
+        "values": list(values),
+    }

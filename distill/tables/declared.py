@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from distill.tables.published.loading import shipped
-from distill.tables.published.reader import parse
+from distill.config.locate import configs_dir
+from distill.tables.published import parse_yaml
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
 TEACHER_RECIPE = "recipe@teacher.recipe"
@@ -39,7 +39,7 @@ class Presets:
     """The presets of the shipped folder and of the user's own, each file read once."""
 
     def __init__(self, config_dir: Path | None = None) -> None:
-        self._folders = [shipped(), *([config_dir] if config_dir else [])]
+        self._folders = [configs_dir(), *([config_dir] if config_dir else [])]
         self._files: dict[tuple[str, str], Node] = {}
 
     def declared(self, overrides: Sequence[str]) -> Declared:
@@ -117,7 +117,7 @@ class Presets:
 def _read(path: Path) -> Node:
     """The content of a preset's file. Raises ValueError with a sentence where it is none."""
     try:
-        content = parse(path.read_bytes()) or {}
+        content = parse_yaml(path.read_bytes()) or {}
     except (yaml.YAMLError, OSError) as error:
         raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
@@ -143,7 +143,7 @@ def _set(config: Node, path: str, text: str) -> None:
     """Put the value that `text` spells at a dotted path. Raises ValueError with a sentence where that cannot be."""
     *parents, last = path.lstrip("+").split(".")
     try:
-        value = parse(text)
+        value = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{path}={text} cannot be read: {str(error).splitlines()[0]}") from error
     for parent in parents:

@@ -1,0 +1,274 @@
+"""Finished runs in the cells of a published table, and the commands that train what is missing.
+
+A run fills a cell when its recorded configuration (`config` of its config.yaml, not the names it was given) equals the
+cell's, value by value: data set, student, loss, recipe, and for a loss with a teacher that teacher's network, loss and
+recipe. So the preset may have another name (`zscore_kd_paper` at 2 and 9 is `zscore_kd`), but a run of 10 epochs, on
+held-out images, on part of the data or with another weight fills no cell of 240 epochs. What may differ: the seeds, the
+place of the data, device and engine, whether the teacher ran live or from a table, and the precision; the last two make
+rows of their own (`rows.group`), as unlike weights of teachers do. A teacher given as a finished run (`teacher.run=ID`,
+imported ones included) must be the cell's network; its training may differ, and since its weights differ, so does its
+row.
+"""
+
+import json
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from distill.runs.store import RunRecord
+from distill.tables.comparison import compare_cells
+from distill.tables.declared import Presets
+from distill.tables.naming import qualifiers, teacher_names
+from distill.tables.published import Cell, Key, PublishedTable
+from distill.tables.rows import FinishedRun, Row, distinct, group, over_teachers, read_run
+from distill.tables.values import flatten, to_text
+
+PLACES = ("npz", "root", "download")
+Values = dict[str, Any]  # by dotted path
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """The configuration values of a run, or those that a cell requires, ready to be compared."""
+
+    data: Values
+    student: Values
+    loss: Values
+    recipe: Values
+    teacher: Values
+    teacher_training: Values
+    needs_no_teacher: bool  # of a cell: its loss is the one that its teacher is trained with
+
+    @staticmethod
+    def of(config: Mapping[str, Any]) -> "Facts":
+        """The facts of a resolved configuration; the place of the data is left out."""
+        dataset = {key: value for key, value in (config.get("dataset") or {}).items() if key not in PLACES}
+        teacher = config.get("teacher") or {}
+        training = {
+            **_values("teacher.loss", teacher.get("loss")),
+            **_values("teacher.recipe", teacher.get("recipe")),
+        }
+        return Facts(
+            data=_values("dataset", dataset),
+            student=_values("student", config.get("student")),
+            loss=_values("loss", config.get("loss")),
+            recipe=_values("recipe", config.get("recipe")),
+            teacher=_values("teacher.network", teacher.get("network")),
+            teacher_training=training,
+            needs_no_teacher=config.get("loss") == teacher.get("loss"),
+        )
+
+    @cached_property
+    def method(self) -> str:
+        """Data set, student and loss as one comparable text, whatever else differs."""
+        return json.dumps([self.data.get("dataset._target_"), self.student, self.loss], sort_keys=True, default=str)
+
+    @cached_property
+    def cost(self) -> str:
+        """Data, student and recipe as one comparable text: runs that are equal in them take about the same time."""
+        return json.dumps([self.data, self.student, self.recipe], sort_keys=True, default=str)
+
+
+@dataclass(frozen=True)
+class MeasuredTable:
+    """A published table with our rows in its cells, compared with its baseline.
+
+    table      all of it: differences, and the family of tests that they belong to, are those of the whole table
+    shown      the rows and columns to be shown
+    rows       of each cell: one for every teacher and precision, then those over several teachers
+    wanted     what a run must have to fill the cell
+    runs       all finished runs of the store
+    elsewhere  how many runs of the table's methods and students fill no cell, by what differs
+    tests      the number of differences whose p-values are adjusted together
+    seeds      that every cell should have
+    runs_dir, config_dir  as given by hand, so that every command about the table needs them too
+    """
+
+    table: PublishedTable
+    shown: PublishedTable
+    rows: Mapping[Key, tuple[Row, ...]]
+    wanted: Mapping[Key, Facts]
+    runs: tuple[tuple[FinishedRun, Facts], ...]
+    elsewhere: Mapping[str, int]
+    tests: int
+    seeds: tuple[int, ...]
+    runs_dir: str | None
+    config_dir: Path | None
+
+    def of(self, cell: Cell) -> tuple[Row, ...]:
+        """The rows of a cell, none where it is missing."""
+        return self.rows.get((cell.row, cell.column), ())
+
+    def fullest(self, cell: Cell) -> Row | None:
+        """The row of one teacher with the most runs, the first of several; None where the cell is missing."""
+        return max((row for row in self.of(cell) if not row.members), key=lambda row: len(row.runs), default=None)
+
+    def missing(self, cell: Cell) -> list[int]:
+        """The seeds that the fullest row of a cell lacks; none where the cell cannot be trained."""
+        row = self.fullest(cell)
+        existing = {run.seed for run in row.runs} if row else set()
+        return [seed for seed in self.seeds if seed not in existing] if cell.overrides else []
+
+    def is_baseline(self, cell: Cell) -> bool:
+        """Whether other cells are compared with this one."""
+        return bool(self.baseline) and self.table.baseline_of(cell) is None
+
+    @property
+    def baseline(self) -> str:
+        """The label of the row or column that the others are compared with, empty where there is none."""
+        if self.table.baseline_row:
+            return self.table.row(self.table.baseline_row).label
+        return self.table.column(self.table.baseline_column).label if self.table.baseline_column else ""
+
+    @property
+    def fill_command(self) -> str:
+        """The command that trains everything the table lacks."""
+        return shlex.join(["distill", "fill", f"table={self.shown.name}", *self._places])
+
+    def command(self, cell: Cell) -> str:
+        """The command that trains the missing seeds of a cell, with the teacher and precision of its fullest row."""
+        seeds, row = self.missing(cell), self.fullest(cell)
+        if not seeds:
+            return ""
+        words = ["distill", "train", *(["-m"] if len(seeds) > 1 else []), *cell.overrides]
+        words += [*(_joining(row) if row else []), f"seed={','.join(map(str, seeds))}", *self._places]
+        return shlex.join(words)
+
+    def seconds(self, cell: Cell) -> float | None:
+        """The mean seconds of finished runs of the cell's student, data and recipe, None where there are none.
+
+        Of the cell's own loss where there are such runs, else of any loss with the same teacher's network, whose
+        forward pass is the main difference in time. A loss without a teacher has only its own.
+        """
+        wanted = self.wanted.get((cell.row, cell.column))
+        if wanted is None:
+            return None
+        alike = [(run, facts) for run, facts in self.runs if run.seconds and facts.cost == wanted.cost]
+        chosen = [run for run, facts in alike if facts.method == wanted.method]
+        if not chosen and not wanted.needs_no_teacher:
+            chosen = [run for run, facts in alike if run.teacher and facts.teacher == wanted.teacher]
+        return fmean(run.seconds for run in chosen if run.seconds) if chosen else None
+
+    @property
+    def _places(self) -> list[str]:
+        words = [f"runs_dir={self.runs_dir}"] if self.runs_dir else []
+        return words + (["--config-dir", str(self.config_dir)] if self.config_dir else [])
+
+
+def measure_table(
+    table: PublishedTable,
+    records: Iterable[RunRecord],
+    *,
+    shown: PublishedTable | None = None,
+    seeds: Sequence[int] = (),
+    runs_dir: str | None = None,
+    config_dir: Path | None = None,
+) -> MeasuredTable:
+    """Find the finished runs of every cell and compare them. Raises ValueError where a cell's overrides are wrong."""
+    presets = Presets(config_dir)
+    wanted = {key: _required(cell, presets) for key, cell in table.cells.items() if cell.overrides}
+    runs = tuple((run, Facts.of(run.config)) for run in distinct(map(read_run, records)))
+    networks = {run.run_id: _values("teacher.network", run.config.get("student")) for run, _ in runs}
+    by_method: dict[str, list[tuple[FinishedRun, Facts]]] = defaultdict(list)
+    for run, facts in runs:
+        by_method[facts.method].append((run, facts))
+    rows: dict[Key, tuple[Row, ...]] = {}
+    closest: dict[str, list[str]] = defaultdict(list)
+    placed: set[str] = set()
+    for key, required in wanted.items():
+        chosen = []
+        for run, facts in by_method[required.method]:
+            if differences := _differences(run, facts, required, networks):
+                closest[run.run_id].append(", ".join(differences))
+            else:
+                chosen.append(run)
+        rows[key] = _rows_of(table.cells[key], chosen)
+        placed |= {run.run_id for run in chosen}
+    elsewhere = Counter(min(found, key=len) for run, found in closest.items() if run not in placed)
+    compared, tests = compare_cells(table, rows)
+    return MeasuredTable(
+        table=table,
+        shown=shown or table,
+        rows=compared,
+        wanted=wanted,
+        runs=runs,
+        elsewhere=dict(sorted(elsewhere.items())),
+        tests=tests,
+        seeds=tuple(seeds),
+        runs_dir=runs_dir,
+        config_dir=config_dir,
+    )
+
+
+def _required(cell: Cell, presets: Presets) -> Facts:
+    declared = presets.declared(cell.overrides)
+    teacher = {"network": declared.teacher, "loss": declared.teacher_loss, "recipe": declared.teacher_recipe}
+    nodes = {"dataset": declared.dataset, "student": declared.student, "loss": declared.loss}
+    return Facts.of({**nodes, "recipe": declared.recipe, "teacher": teacher})
+
+
+def _rows_of(cell: Cell, runs: Sequence[FinishedRun]) -> tuple[Row, ...]:
+    rows = sorted(group(runs), key=lambda row: (row.precision, str(row.teacher.weights) if row.teacher else ""))
+    single = [
+        replace(row, teacher_name=teacher, qualifiers=words, cell=cell)
+        for row, teacher, words in zip(rows, teacher_names(rows), qualifiers(rows), strict=True)
+    ]
+    pooled = [
+        replace(row, cell=cell, qualifiers=tuple(word for word in row.members[0].qualifiers if _shared(word, row)))
+        for row in over_teachers(single)
+    ]
+    return (*single, *pooled)
+
+
+def _shared(word: str, row: Row) -> bool:
+    return all(word in member.qualifiers for member in row.members)
+
+
+def _differences(
+    run: FinishedRun, facts: Facts, required: Facts, networks: Mapping[str, Values]
+) -> list[str]:
+    """What of a run differs from the required facts, as `recipe.epochs=10`.
+
+    `networks` are the values of the networks of all finished runs by run id, for teachers given as runs.
+    """
+    found = _unlike(facts.data, required.data) + _unlike(facts.student, required.student)
+    found += _unlike(facts.loss, required.loss) + _unlike(facts.recipe, required.recipe)
+    if run.teacher is None:
+        return found
+    if (run.config.get("teacher") or {}).get("run"):
+        network = networks.get(run.teacher.run_id or "")
+        return found + (["teacher.run"] if network is None else _unlike(network, required.teacher))
+    return found + _unlike(facts.teacher, required.teacher) + _unlike(facts.teacher_training, required.teacher_training)
+
+
+def _unlike(values: Values, required: Values) -> list[str]:
+    paths = [*values, *(path for path in required if path not in values)]
+    return [f"{path}={to_text(values.get(path))}" for path in paths if values.get(path) != required.get(path)]
+
+
+def _values(section: str, node: Any) -> Values:
+    """The leaves of a node as comparable values; null equals a missing key."""
+    found = {path: _comparable(value) for path, value in flatten(node or {}, prefix=section).items()}
+    return {path: value for path, value in found.items() if value is not None and value != {}}
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        return float(f"{value:.12g}")  # as in run ids
+    return [_comparable(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _joining(row: Row) -> list[str]:
+    """The overrides by which new runs get the teacher and the precision of the row."""
+    teacher = row.first.config.get("teacher") or {}
+    words = [f"precision={row.precision}"] if row.precision != "fp32" else []
+    if teacher.get("run"):
+        return [*words, f"teacher.run={teacher['run']}"]
+    return [*words, *([f"teacher.seed={teacher['seed']}"] if teacher.get("seed") else [])]
