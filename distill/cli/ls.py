@@ -18,8 +18,7 @@ from distill.runs.files import StorageError
 from distill.runs.occupied import remove_table, size_of, tables
 from distill.runs.store import RunRecord
 from distill.tables.filters import FILTERS
-from distill.tables.listing import as_data, entries, sheet, sized
-from distill.tables.rendering import Content
+from distill.tables.listing import content
 
 KEYS = (*FILTERS, "runs_dir")
 SIZE, PRUNE = Option("--size"), Option("--prune")
@@ -72,18 +71,7 @@ def _list(argv: Sequence[str]) -> int:
         return FINISHED
     if prunes:
         return _prune(selection.chosen)
-    listed = entries(selection.chosen)
-    if SIZE.word in line.options:
-        listed = sized(listed)
-    deliver(
-        Content(
-            table=lambda everything: sheet(listed),
-            records=lambda: as_data(listed),
-            document=lambda: {"runs": as_data(listed)},
-            notes=lambda: sheet(listed).notes,
-        ),
-        line,
-    )
+    deliver(content(selection.chosen, size=SIZE.word in line.options), line)
     return FINISHED
 
 

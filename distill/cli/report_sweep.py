@@ -9,7 +9,7 @@ from distill.report.place import PAGE, check_place, write_files
 from distill.report.sweeps.preset import DamagedSweep, SweepPreset, UnknownSweep, load_sweep, sweep_names
 from distill.report.sweeps.tried import tried
 from distill.tables.filters import FILTERS
-from distill.tables.reading import once, read
+from distill.tables.rows import distinct, read_run
 
 KEYS = ("sweep", *FILTERS, "runs_dir")
 
@@ -36,7 +36,7 @@ def report_sweep(argv: Sequence[str], options: Sequence[Option], faults: Sequenc
     if not selection.chosen:
         print(selection.nothing())
         return FINISHED
-    found = tried(preset, once(map(read, selection.chosen)))
+    found = tried(preset, distinct(map(read_run, selection.chosen)))
     if not found.panels:
         varied = " and ".join(preset.keys)
         lack = f"two finished runs of one method that differ in {varied}" if varied else "a finished run of its losses"

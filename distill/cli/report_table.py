@@ -11,8 +11,7 @@ from distill.runs.files import StorageError, read_json
 from distill.runs.layout import METRICS, PROVENANCE
 from distill.runs.lines import read_lines
 from distill.runs.store import RunRecord, scan
-from distill.tables.published import compare, measure
-from distill.tables.published.view import View
+from distill.tables.cells import measure_table
 
 OTHERS = ("run", "against", "accuracy", "engine.device", "student._target_")  # what goes with a run alone
 
@@ -39,21 +38,26 @@ def report_table(line: CommandLine) -> Path:
     runs_dir = line.runs_dir
     try:
         records = scan(runs_dir) if runs_dir.is_dir() else []
-        measured = measure(asked.table, records, config_dir=line.config_dir)
+        measured = measure_table(
+            asked.table,
+            records,
+            shown=asked.shown,
+            seeds=asked.seeds,
+            runs_dir=None if runs_dir == default_runs_dir() else str(runs_dir),
+            config_dir=line.config_dir,
+        )
     except StorageError as error:
         raise UsageError([str(error)]) from error
     except ValueError as error:
         raise UsageError([f"table={asked.table.name}: {error}"]) from error
-    told = None if runs_dir == default_runs_dir() else str(runs_dir)
-    view = View(compare(measured), asked.shown, asked.seeds, told, line.config_dir)
-    used = {run.run_id for lines in measured.lines.values() for each in lines for run in each.runs}
+    used = {run_id for rows in measured.rows.values() for row in rows for run_id in row.run_ids}
     kept = {record.run_id: record for record in records if record.run_id in used}
 
     from distill.report.published.pages import table_files, table_record  # with matplotlib, after every refusal
 
     histories = {run_id: read_lines(record.path / METRICS) for run_id, record in kept.items()}
     provenance = {run_id: _provenance(record) for run_id, record in kept.items()}
-    write_files(folder, table_files(view, histories, provenance), record=table_record(view))
+    write_files(folder, table_files(measured, histories, provenance), record=table_record(measured))
     return folder
 
 

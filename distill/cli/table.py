@@ -19,14 +19,10 @@ from distill.cli.grammar import (
     run_verb,
     select,
 )
-from distill.tables import records
+from distill.tables import published_layouts
+from distill.tables.cells import measure_table
 from distill.tables.filters import FILTERS
-from distill.tables.published import compare, layouts, measure
-from distill.tables.published.view import View
-from distill.tables.remarks import notes
-from distill.tables.rendering import Content
-from distill.tables.sheet import sheet
-from distill.tables.table import Table, UnknownBaseline, build
+from distill.tables.table import UnknownBaseline, build
 
 COST = Option("--cost")
 KEYS = (*published.KEYS, *FILTERS, "runs_dir")
@@ -36,7 +32,7 @@ HELP = """\
 distill table [key=value ...] [--option ...]     compare finished runs
 
 One row per configuration: its seeds are pooled; unlike teacher weights or precisions never are. The accuracy
-after the last epoch counts; the best epoch stands in "selected on test": choosing it looks at the test set.
+after the last epoch counts. The best epoch has a column of its own, since it is chosen on the test set.
 
 a published table, our runs beside its numbers
   table=cifar100_same  (imagenet, ablation, ...) rows=kd,zscore_kd columns=vgg13_vgg8    what of it
@@ -86,10 +82,10 @@ def _table(argv: Sequence[str]) -> int:
         table = build(selection.chosen, candidates=candidates, baseline=line.options.get("--baseline"))
     except UnknownBaseline as error:
         raise UsageError([str(error)]) from error
-    if not table.lines:
+    if not table.rows:
         print(f"no finished run yet: {table.not_shown}; `distill ls` lists them")
         return FINISHED
-    deliver(views(table, cost="--cost" in line.options), line)
+    deliver(table.content(cost="--cost" in line.options), line)
     return FINISHED
 
 
@@ -112,19 +108,15 @@ def _published(line: CommandLine, asked: published.Asked) -> int:
         whole = replace(whole, baseline_row=baseline, baseline_column=None)
         shown = replace(shown, baseline_row=baseline, baseline_column=None)
     try:
-        measured = measure(whole, selection.chosen, config_dir=line.config_dir)
+        measured = measure_table(
+            whole,
+            selection.chosen,
+            shown=shown,
+            seeds=asked.seeds,
+            runs_dir=line.pairs.get("runs_dir"),
+            config_dir=line.config_dir,
+        )
     except ValueError as error:
         raise UsageError([f"table={whole.name}: {error}"]) from error
-    view = View(compare(measured), shown, asked.seeds, line.pairs.get("runs_dir"), line.config_dir)
-    deliver(layouts(view), line)
+    deliver(published_layouts.content(measured), line)
     return FINISHED
-
-
-def views(table: Table, *, cost: bool = False) -> Content:
-    """The table in every shape."""
-    return Content(
-        table=lambda everything: sheet(table, everything=everything, cost=cost),
-        records=lambda: records.flat(table),
-        document=lambda: records.document(table),
-        notes=lambda: notes(table),
-    )

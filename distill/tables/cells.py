@@ -229,9 +229,7 @@ def _shared(word: str, row: Row) -> bool:
     return all(word in member.qualifiers for member in row.members)
 
 
-def _differences(
-    run: FinishedRun, facts: Facts, required: Facts, networks: Mapping[str, Values]
-) -> list[str]:
+def _differences(run: FinishedRun, facts: Facts, required: Facts, networks: Mapping[str, Values]) -> list[str]:
     """What of a run differs from the required facts, as `recipe.epochs=10`.
 
     `networks` are the values of the networks of all finished runs by run id, for teachers given as runs.

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from distill.config.locate import configs_dir
+from distill.config import configs_dir
 from distill.tables.published import parse_yaml
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe")

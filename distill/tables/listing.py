@@ -1,4 +1,4 @@
-"""One run a line: what it is, how far it came, and its last accuracy."""
+"""`distill ls`: one run a line, with its progress and its last accuracy."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +11,7 @@ from distill.runs.lines import read_lines
 from distill.runs.lock import RunLock
 from distill.runs.occupied import occupied, size_of
 from distill.runs.store import RunRecord
-from distill.tables.rendering import TextTable
+from distill.tables.rendering import Content, TextTable
 from distill.tables.values import dataset_name, natural_key
 
 SPLITS = ("test", "holdout")
@@ -37,21 +37,28 @@ class Entry:
     accuracy: float | None
     split: str | None
     path: str
-    bytes: int | None  # on the disk, where it was asked for
+    bytes: int | None  # on the disk, None where it is not shown
+
+
+def content(records: Iterable[RunRecord], *, size: bool = False) -> Content:
+    """The listing in every format; with `size`, the bytes that each run takes, the tables of its teacher included."""
+    listed = entries(records)
+    if size:
+        listed = [replace(entry, bytes=occupied(Path(entry.path))) for entry in listed]
+    return Content(
+        table=lambda _: _text(listed),
+        records=lambda: _records(listed),
+        document=lambda: {"runs": _records(listed)},
+        notes=lambda: _text(listed).notes,
+    )
 
 
 def entries(records: Iterable[RunRecord]) -> list[Entry]:
-    """The runs by data set, student, teacher, loss and seed, whenever they ran."""
+    """The runs by data set, student, teacher, loss and seed."""
     return sorted(map(_entry, records), key=_position)
 
 
-def sized(listed: Iterable[Entry]) -> list[Entry]:
-    """The same with the bytes that each run takes, the tables that lie with it included."""
-    return [replace(entry, bytes=occupied(Path(entry.path))) for entry in listed]
-
-
-def sheet(listed: Sequence[Entry]) -> TextTable:
-    """The listing as text cells; with sizes where they are known."""
+def _text(listed: Sequence[Entry]) -> TextTable:
     sizes = [entry.bytes for entry in listed if entry.bytes is not None]
     return TextTable(
         title="",
@@ -63,8 +70,7 @@ def sheet(listed: Sequence[Entry]) -> TextTable:
     )
 
 
-def as_data(listed: Sequence[Entry]) -> list[dict[str, Any]]:
-    """The listing for CSV and JSON."""
+def _records(listed: Sequence[Entry]) -> list[dict[str, Any]]:
     return [{key: value for key, value in asdict(entry).items() if (key, value) != ("bytes", None)} for entry in listed]
 
 
@@ -112,7 +118,7 @@ def _entry(record: RunRecord) -> Entry:
 
 
 def _progress(record: RunRecord) -> tuple[int | None, str | None, float | None]:
-    """The last epoch of which the run kept figures, and its accuracy."""
+    """The last epoch whose metrics the run recorded, the split and its accuracy."""
     if record.result is not None:
         last = record.result.get("last") or {}
         return last.get("epoch"), record.result.get("split"), last.get("accuracy")

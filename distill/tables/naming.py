@@ -4,7 +4,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from os.path import commonprefix
 from typing import Any
 
 from distill.tables.rows import Row
@@ -77,9 +76,15 @@ def short_digests(digests: Iterable[str]) -> dict[str, str]:
     for place, digest in enumerate(ordered):
         # the longest prefix that a text shares with any other is one that it shares with a neighbour in this order
         neighbours = [*ordered[max(place - 1, 0) : place], *ordered[place + 1 : place + 2]]
-        shared = max((len(commonprefix([digest, other])) for other in neighbours), default=0)
+        shared = max((_shared(digest, other) for other in neighbours), default=0)
         short[digest] = digest[: max(DIGEST, shared + 1)]
     return short
+
+
+def _shared(first: str, second: str) -> int:
+    """The length of the common prefix."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def _joined(described: Sequence[Words]) -> Words:
@@ -116,7 +121,8 @@ def _differing(rows: Sequence[Row], *, section: str, scope: Callable[[Row], Hash
         peers[facts[-1][0]].append(facts[-1][1])
     texts = {each: _texts(others) for each, others in peers.items()}
     return [
-        [text[mine[path]] for path, text in texts[of].items() if path in mine] if texts[of] else [] for of, mine in facts
+        [text[mine[path]] for path, text in texts[of].items() if path in mine] if texts[of] else []
+        for of, mine in facts
     ]
 
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import yaml
 
-from distill.config.locate import configs_dir
+from distill.config import configs_dir
 from distill.tables.values import natural_key
 
 EpochRule = Literal["last", "best on test", "unknown"]

@@ -211,8 +211,8 @@ def _source_notes(table: Table) -> list[str]:
             sources[row.student, row.context].add(row.teacher.source)
     mixed = {student for (student, _), found in sources.items() if len(found) > 1}
     return [
-        f"the rows of {name} mix teacher sources: in some the teacher ran live, others read a table of its logits, which "
-        "is exact to its tolerance only; train all with teacher.source=live, or all with table, under another runs_dir"
+        f"the rows of {name} mix sources: in some the teacher ran on every batch, others read a table of its logits, "
+        "exact to its tolerance only; teacher.source=live or table under another runs_dir makes them alike"
         for name in sorted(mixed)
     ]
 

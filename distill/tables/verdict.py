@@ -102,9 +102,9 @@ def _least(decides: Callable[[int], bool], n: int, *, shrinks: bool) -> int | No
 def _never(intervals: Sequence[tuple[float, float]]) -> str:
     """Why no number of runs decides, from the intervals at MOST_RUNS."""
     if all(_word(low, high) != "undecided" for low, high in intervals):
-        return "no number of runs would decide, last and best epoch disagree"
+        return "no number of runs decides, last and best epoch disagree"
     noise = max((high - low) / 2 for low, high in intervals)
-    return f"no number of runs would decide, published noise is ±{noise:.2f}"
+    return f"no number of runs decides, published noise is ±{noise:.2f}"
 
 
 def _hull(intervals: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from distill.runs.store import scan
-from distill.tables.remarks import notes
-from distill.tables.table import Line, Table, UnknownBaseline, build
+from distill.tables.rows import Row
+from distill.tables.table import Table, UnknownBaseline, build, notes
 
 FILES = runpy.run_path(str(Path(__file__).with_name("store_files.py")))
 add_run, add_seeds, TEACHER = FILES["add_run"], FILES["add_seeds"], FILES["TEACHER"]
@@ -21,16 +21,16 @@ def table_of(runs_dir: Path, **options: Any) -> Table:
     return build(records, candidates=records, **options)
 
 
-def line_of(table: Table, method: str, teacher: str | None = None) -> Line:
+def row_of(table: Table, method: str, teacher: str | None = None) -> Row:
     """The one line of that method, and of that teacher where it is given."""
-    found = [line for line in table.lines if line.named.method == method]
-    (line,) = [each for each in found if teacher in (None, each.named.teacher)]
-    return line
+    found = [row for row in table.rows if row.method == method]
+    (row,) = [each for each in found if teacher in (None, each.teacher_name)]
+    return row
 
 
 def points(table: Table, method: str, teacher: str | None = None) -> float | None:
     """The difference of a line in percentage points, None where it has none."""
-    found = line_of(table, method, teacher).compared.difference
+    found = row_of(table, method, teacher).difference
     return None if found is None else pytest.approx(found.points)
 
 
@@ -39,8 +39,8 @@ def test_ce_is_the_baseline_where_there_is_one(runs_dir: Path) -> None:
     add_seeds(runs_dir, [93.0, 94.0], loss="kd")
     table = table_of(runs_dir)
     assert (table.baseline, points(table, "kd")) == ("ce", 2.5)
-    assert line_of(table, "ce").compared.is_baseline
-    assert not line_of(table, "kd").compared.is_baseline
+    assert row_of(table, "ce").is_baseline
+    assert not row_of(table, "kd").is_baseline
 
 
 def test_without_a_baseline_there_is_no_difference(runs_dir: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_baseline_left_out_by_a_filter_is_still_compared_with_and_said(runs_di
     everything = scan(runs_dir)
     shown = [record for record in everything if record.names["loss"] == "kd"]
     table = build(shown, candidates=everything)
-    assert [line.named.method for line in table.lines] == ["kd"]
+    assert [row.method for row in table.rows] == ["kd"]
     assert points(table, "kd") == 2.5
     assert "baseline ce on resnet8, filtered out: 91.00 ± 1.41" in notes(table)
 
@@ -108,6 +108,6 @@ def test_a_baseline_left_out_by_a_filter_is_still_compared_with_and_said(runs_di
 def test_a_single_run_has_a_difference_without_an_interval(runs_dir: Path) -> None:
     add_seeds(runs_dir, [90.0, 92.0], loss="ce")
     add_seeds(runs_dir, [93.0], loss="kd")
-    found = line_of(table_of(runs_dir), "kd").compared.difference
+    found = row_of(table_of(runs_dir), "kd").difference
     assert found is not None
     assert (found.points, found.welch, found.paired) == (2.0, None, None)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from distill.cli.table import views
 from distill.runs.store import scan
 from distill.tables.rendering import render
 from distill.tables.table import Table, build
@@ -34,7 +33,7 @@ def test_the_teacher_is_the_unit_however_many_students_it_has(runs_dir: Path) ->
     for number, accuracies in enumerate(values):
         add_seeds(runs_dir, accuracies, loss="kd", teacher=taught_by(number))
     add_seeds(runs_dir, [80.0, 81.0], loss="ce")
-    (found,) = json.loads(render(views(table_of(runs_dir)), form="json"))["over_teachers"]
+    (found,) = json.loads(render(table_of(runs_dir).content(), form="json"))["over_teachers"]
     means = [float(np.mean(each)) for each in values]
     interval = stats.t.interval(0.95, 2, loc=np.mean(means), scale=stats.sem(means))
     assert sorted(found["teachers"].values()) == pytest.approx(sorted(means))
@@ -46,7 +45,7 @@ def test_the_teacher_is_the_unit_however_many_students_it_has(runs_dir: Path) ->
 def test_it_is_said_below_the_table(runs_dir: Path) -> None:
     for number, accuracies in enumerate(([90.0, 91.0], [92.0, 93.0])):
         add_seeds(runs_dir, accuracies, loss="kd", teacher=taught_by(number))
-    text = render(views(table_of(runs_dir)), form="terminal")
+    text = render(table_of(runs_dir).content(), form="terminal")
     assert "\nkd on resnet8 over 2 teachers: 91.50 [78.79, 104.21], between ± 1.41, within ± 0.71\n" in text
     assert text.count("over m teachers: the mean of the teachers' means") == 1
 
@@ -69,7 +68,7 @@ def test_what_differs_in_more_than_the_teachers_weights_stays_apart(runs_dir: Pa
 
 def test_the_plain_table_is_a_page_too(runs_dir: Path) -> None:
     add_seeds(runs_dir, [90.0, 91.0], loss="kd")
-    found = render(views(table_of(runs_dir)), form="html")
+    found = render(table_of(runs_dir).content(), form="html")
     assert '<th scope="row">kd</th>' in found
     assert '<td class="number">90.50 ± 0.71</td>' in found
     assert found.startswith("<!doctype html>")

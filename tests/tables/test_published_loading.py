@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from distill.tables.declared import Presets
 from distill.tables.published import DamagedTable, load
-from distill.tables.published.declared import Presets
 
 SOUND = """
 title: Mine
@@ -25,7 +25,11 @@ DAMAGED = [
     ("[70.6]", "[706]", "published of row kd must be a number from 0 to 100, got 706"),
     ("[70.6]", "[best]", "published of row kd must be a number from 0 to 100, got 'best'"),
     ("[70.6]", "70.6", "published of row kd must be a list with a value (or null) for each column, got 70.6"),
-    ("runs: 5", "runs: five", "runs of row kd must be a whole number from 1 on, got 'five': leave it out if nobody"),
+    (
+        "runs: 5",
+        "runs: five",
+        "runs of row kd must be a whole number from 1 on, got 'five': leave it out if",
+    ),
     ("runs: 5", "runs: 0", "runs of row kd must be a whole number from 1 on, got 0"),
     ("runs: 5", "cells: {pair: {runs: -3}}", "runs of cell kd, pair must be a whole number from 1 on, got -3"),
     ("runs: 5", "cells: [pair]", "cells of row kd must be a mapping by column, got ['pair']"),
@@ -35,13 +39,13 @@ DAMAGED = [
     ("kd_weight: 0.9", "kd_weight: much", "weights of row kd, kd_weight, must be a number from 0 on, got 'much'"),
     ("accuracy: 72.0", "accuracy: yes", "teacher_accuracy of column pair must be a number from 0 to 100, got True"),
     ("label: KD", "label: 9", "label of row kd must be text, got 9: put it in quotes"),
-    ("  ours:", "  0.9:", "row 0.9 is no name: put it in quotes"),
-    ("  pair:", "  1:", "column 1 is no name: put it in quotes"),
+    ("  ours:", "  0.9:", "row 0.9 is not a name: put it in quotes"),
+    ("  pair:", "  1:", "column 1 is not a name: put it in quotes"),
     ("[loss.temperature=3]", "loss.temperature=3", "overrides of row ours must be a list of KEY=VALUE, got 'loss.temp"),
     ("[loss.temperature=3]", "[loss.temperature]", "overrides of row ours must be a list of KEY=VALUE, got ['loss.t"),
     ("preset: kd,", "preset: kd, note: {a: b},", "note of row kd must be a sentence or a list of them, got {'a': 'b'}"),
-    ("{row: kd}", "{row: kdd}", "baseline names the row 'kdd', which the table has not"),
-    ("{row: kd}", "{column: pare}", "baseline names the column 'pare', which the table has not"),
+    ("{row: kd}", "{row: kdd}", "baseline names the row 'kdd', which the table does not have"),
+    ("{row: kd}", "{column: pare}", "baseline names the column 'pare', which the table does not have"),
     (SOUND[SOUND.index("rows:") :], "rows: [kd]\n", "rows must be a mapping with at least one row, got ['kd']"),
     (SOUND[SOUND.index("rows:") :], "rows: {}\n", "rows must be a mapping with at least one row, got {}"),
 ]

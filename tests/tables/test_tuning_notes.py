@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from distill.runs.store import scan
-from distill.tables.records import document
-from distill.tables.remarks import notes
-from distill.tables.table import Table, build
+from distill.tables.table import Table, build, document, notes
 
 add_run = runpy.run_path(str(Path(__file__).with_name("store_files.py")))["add_run"]
 
@@ -35,9 +33,9 @@ def test_the_configurations_tried_are_listed_best_first(runs_dir: Path) -> None:
     add_run(runs_dir, loss="kd", seed=1, overrides={"temperature": 2.0}, accuracy=71.0)
     tried(runs_dir, "kd", {1.0: (60.0, 62.0), 2.0: (65.0, 66.0), 8.0: (50.0,)})
     table = table_of(runs_dir)
-    assert [line.row.last.mean for line in table.lines] == [71.0]
+    assert [row.last.mean for row in table.rows] == [71.0]
     (tuning,) = table.tunings
-    assert [named.row.last.mean for named in tuning.tried] == [65.5, 61.0, 50.0]
+    assert [row.last.mean for row in tuning.tried] == [65.5, 61.0, 50.0]
     said = [note for note in notes(table) if "tuned over" in note]
     assert said == [
         "kd on resnet8: tuned over 3 configurations on 500 held-out images: "
@@ -48,20 +46,20 @@ def test_the_configurations_tried_are_listed_best_first(runs_dir: Path) -> None:
     assert [len(each["runs"]) for each in recorded["tried"]] == [2, 2, 1]
 
 
-def test_unlike_budgets_are_told(runs_dir: Path) -> None:
+def test_different_budgets_are_stated(runs_dir: Path) -> None:
     for loss in ("kd", "zscore_kd"):
         add_run(runs_dir, loss=loss, seed=1, overrides={"temperature": 2.0})
     tried(runs_dir, "kd", {1.0: (60.0,), 2.0: (61.0,)})
     tried(runs_dir, "zscore_kd", {1.0: (60.0,), 2.0: (61.0,)})
-    assert not any("unlike" in note for note in notes(table_of(runs_dir)))
+    assert not any("different" in note for note in notes(table_of(runs_dir)))
     tried(runs_dir, "zscore_kd", {3.0: (60.0,)})
-    assert "unlike budgets on resnet8: kd 2, zscore_kd 3" in notes(table_of(runs_dir))
+    assert "different tuning budgets on resnet8: kd 2, zscore_kd 3" in notes(table_of(runs_dir))
 
 
 def test_without_a_row_on_the_test_set_they_are_the_table(runs_dir: Path) -> None:
     tried(runs_dir, "kd", {1.0: (60.0,), 2.0: (61.0,)})
     table = table_of(runs_dir)
-    assert len(table.lines) == 2
+    assert len(table.rows) == 2
     assert table.tunings == ()
 
 

@@ -7,42 +7,44 @@ from distill.report.assembled import assembled
 from distill.report.blocks import Block, Chapter, Figure, Table, Text, columns, number
 from distill.report.published.cells import Histories, bands, cells
 from distill.report.published.drawings import draw_bands, draw_cells
-from distill.tables.published import long, wide
-from distill.tables.published.remarks import notes
-from distill.tables.published.view import View
+from distill.tables.cells import MeasuredTable
+from distill.tables.published_layouts import commands, details, notes, paper_layout
 from distill.tables.rendering import TextTable
 
 _NONE = "No finished run of ours fills a cell that is shown, so there is nothing to draw; the table says what would."
 _BESIDE = " beside the published numbers, which follow their own epoch rule: the table says which"
 
 
-def table_files(view: View, histories: Histories, provenance: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def table_files(
+    measured: MeasuredTable, histories: Histories, provenance: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
     """The page and its figures by their names; `histories` and `provenance` are by run id."""
-    made = [_table(view), _pictures(view, histories), _runs(view, provenance), _missing(view)]
-    return assembled(f"Table {view.shown.name}: {view.shown.title}", f"Source: {view.shown.source}.", made)
+    made = [_table(measured), _pictures(measured, histories), _runs(measured, provenance), _missing(measured)]
+    return assembled(f"Table {measured.shown.name}: {measured.shown.title}", f"Source: {measured.shown.source}.", made)
 
 
-def table_record(view: View) -> dict[str, Any]:
+def table_record(measured: MeasuredTable) -> dict[str, Any]:
     """What report.json says: the subject, and the runs by cell."""
-    entries = [entry for cell in view.shown.cells.values() for entry in view.entries(cell)]
+    cells = measured.shown.cells.values()
     return {
-        "subject": f"table {view.shown.name}",
+        "subject": f"table {measured.shown.name}",
         "cells": [
-            {"row": e.line.cell.row, "column": e.line.cell.column, "runs": [run.run_id for run in e.line.runs]}
-            for e in entries
-            if e.line.over is None
+            {"row": cell.row, "column": cell.column, "runs": [run.run_id for run in row.runs]}
+            for cell in cells
+            for row in measured.of(cell)
+            if not row.members
         ],
     }
 
 
-def _table(view: View) -> Chapter:
-    blocks: list[Block] = [_sheet(each) for each in (wide.sheet(view), long.details(view)) if each is not None]
-    blocks += [Text(f"{note[:1].upper()}{note[1:]}.") for note in notes(view)]
+def _table(measured: MeasuredTable) -> Chapter:
+    blocks: list[Block] = [_sheet(each) for each in (paper_layout(measured), details(measured)) if each is not None]
+    blocks += [Text(f"{note[:1].upper()}{note[1:]}.") for note in notes(measured)]
     return Chapter("table", "Published and ours", tuple(blocks))
 
 
-def _missing(view: View) -> Chapter:
-    sheet = long.commands(view)
+def _missing(measured: MeasuredTable) -> Chapter:
+    sheet = commands(measured)
     block = Text("Nothing: every cell that can be trained has its seeds.") if sheet is None else _sheet(sheet)
     return Chapter("missing", "What would fill the rest", (block,))
 
@@ -53,8 +55,8 @@ def _sheet(sheet: TextTable) -> Table:
     return Table(sheet.title or "The table.", sheet.headers, sheet.rows, sheet.numeric, sortable=named)
 
 
-def _pictures(view: View, histories: Histories) -> Chapter:
-    found, curves = cells(view), bands(view, histories)
+def _pictures(measured: MeasuredTable, histories: Histories) -> Chapter:
+    found, curves = cells(measured), bands(measured, histories)
     blocks: list[Block] = []
     if not found["columns"]:
         return Chapter("pictures", "Cells and curves", (Text(_NONE, missing=True),))
@@ -87,20 +89,20 @@ def _pictures(view: View, histories: Histories) -> Chapter:
     return Chapter("pictures", "Cells and curves", tuple(blocks))
 
 
-def _runs(view: View, provenance: Mapping[str, Mapping[str, Any]]) -> Chapter:
+def _runs(measured: MeasuredTable, provenance: Mapping[str, Mapping[str, Any]]) -> Chapter:
     heads = {"run": False, "row": False, "column": False, "seed": True, "last epoch (%)": True, "best epoch (%)": True}
     heads |= {"teacher": False, "precision": False, "device": False, "commit": False, "training (s)": True}
     headers, numeric = columns(heads)
     rows = []
-    for cell in view.shown.cells.values():
-        for line in (entry.line for entry in view.entries(cell) if entry.line.over is None):
-            for run in line.runs:
+    for cell in measured.shown.cells.values():
+        for row in (row for row in measured.of(cell) if not row.members):
+            for run in row.runs:
                 facts = provenance.get(run.run_id, {})
                 rows.append(
                     (
                         run.run_id,
-                        view.shown.row(cell.row).label,
-                        view.shown.column(cell.column).label,
+                        measured.shown.row(cell.row).label,
+                        measured.shown.column(cell.column).label,
                         str(run.seed),
                         number(run.last),
                         number(run.best),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from distill.report.sweeps.tried import Curve, Panel, SweepRuns, Tried
-from distill.tables.grouping import Row
+from distill.tables.rows import Row
 
 
 def measured_on(holdout: int) -> str:
@@ -50,7 +50,7 @@ def summary(row: Row) -> dict[str, Any]:
         "n": row.last.n,
         "mean": row.last.mean,
         "deviation": row.last.deviation,
-        "by_seed": {str(seed): value for seed, value in row.by_seed.items()},
+        "by_seed": {str(seed): value for seed, value in row.by_unit.items()},
         "runs": [run.run_id for run in row.runs],
     }
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from distill.tables.naming import shorten
+from distill.tables.naming import short_digests
 
 if TYPE_CHECKING:
     from distill.report.sweeps.tried import Curve
@@ -37,7 +37,7 @@ def _settings(curve: "Curve", alike: Sequence["Curve"]) -> str:
 def _weights(curve: "Curve", alike: Sequence["Curve"]) -> str:
     every = [str(each.cells[0].row.teacher.weights) for each in alike if each.cells[0].row.teacher]
     teacher = curve.cells[0].row.teacher
-    return shorten(str(teacher.weights), every) if teacher else ""
+    return short_digests(every)[str(teacher.weights)] if teacher else ""
 
 
 def _run(curve: "Curve", _: Sequence["Curve"]) -> str:

@@ -7,7 +7,6 @@ from distill.report.blocks import Block, Chapter, Figure, Table, Text, columns, 
 from distill.report.sweeps.cells import chosen, measured_on, numbers
 from distill.report.sweeps.drawings import draw_sweep
 from distill.report.sweeps.tried import Choice, SweepRuns, is_number
-from distill.tables.numbers import accuracy
 from distill.tables.values import to_text
 
 _HELD = (
@@ -70,9 +69,9 @@ def _chosen(found: SweepRuns) -> Chapter:
     for choice in found.choices:
         first = choice.cell.row
         names = (choice.curve.label, first.first.names["student"], _dataset(found, choice.curve))
-        before = (*map(to_text, choice.cell.values), str(len(choice.curve.cells)), accuracy(first.last))
+        before = (*map(to_text, choice.cell.values), str(len(choice.curve.cells)), str(first.last))
         for row in choice.tested:
-            rows.append((*names, *before, accuracy(row.last), str(row.last.n)))
+            rows.append((*names, *before, str(row.last), str(row.last.n)))
         if not choice.tested:
             rows.append((*names, *before, "-", "0"))
     table = Table(
@@ -126,7 +125,7 @@ def _tried(found: SweepRuns) -> Chapter:
             *map(to_text, cell.values),
             measured_on(panel.holdout),
             str(cell.row.last.n),
-            number(cell.row.last.mean) if cell.row.last.deviation is None else accuracy(cell.row.last),
+            number(cell.row.last.mean) if cell.row.last.deviation is None else str(cell.row.last),
             *(["chosen" if cell.values in curve.chosen and panel.holdout else ""] if found.preset.keys else []),
         )
         for panel in found.panels

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from distill.tables.published.loading import shipped
+from distill.config import configs_dir
 from distill.tables.values import natural_key, split_list
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -70,4 +70,4 @@ def _losses(text: str) -> tuple[str, ...]:
 
 
 def _folders(config_dir: Path | None) -> list[Path]:
-    return [shipped() / "sweep", *([config_dir / "sweep"] if config_dir else [])]
+    return [configs_dir() / "sweep", *([config_dir / "sweep"] if config_dir else [])]

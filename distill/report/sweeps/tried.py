@@ -8,9 +8,7 @@ from typing import Any
 
 from distill.report.sweeps.labels import labels
 from distill.report.sweeps.preset import SweepPreset
-from distill.tables.grouping import Row, group
-from distill.tables.naming import dataset, holdout, precision, student
-from distill.tables.reading import Finished
+from distill.tables.rows import FinishedRun, Row, group
 from distill.tables.values import flatten, natural_key, preset_name, to_text
 
 _SECTIONS = {"loss": "objective", "dataset": "data"}  # what a section of a configuration is called in an identity
@@ -49,7 +47,7 @@ class Curve:
     @property
     def holdout(self) -> int:
         """How many held-out images the accuracies are of, 0 for the test set."""
-        return holdout(self.cells[0].row)
+        return self.cells[0].row.holdout
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class SweepRuns:
         return list(dict.fromkeys(run.run_id for row in shown for run in row.runs))
 
 
-def tried(preset: SweepPreset, runs: Iterable[Finished]) -> SweepRuns:
+def tried(preset: SweepPreset, runs: Iterable[FinishedRun]) -> SweepRuns:
     """What of these runs belongs to the sweep: configurations of a method that differ in its keys, two or more.
 
     Where a method was tuned on held-out images, its runs on the test set are a grid of their own only if all values
@@ -107,18 +105,18 @@ def tried(preset: SweepPreset, runs: Iterable[Finished]) -> SweepRuns:
             continue
         kin = _kin(row, preset)
         pools[kin, _measured(row)].append(Tried(values, row))
-        if not holdout(row):
+        if not row.holdout:
             tested[kin, values].append(row)
     least = 2 if preset.keys else 1
     grids = {key: _ordered(cells) for key, cells in pools.items() if len(cells) >= least}
     tunings: dict[Hashable, list[tuple[Tried, ...]]] = defaultdict(list)
     for (kin, _), cells in grids.items():
-        if preset.keys and holdout(cells[0].row):
+        if preset.keys and cells[0].row.holdout:
             tunings[kin].append(cells)
     curves = []
     for (kin, _), cells in grids.items():
         judged = [cells] if cells in tunings[kin] else tunings[kin]
-        if holdout(cells[0].row) or all(_covers(cells, others) for others in judged):
+        if cells[0].row.holdout or all(_covers(cells, others) for others in judged):
             chosen = frozenset(_best(kin, others, tested)[0].values for others in judged)
             curves.append(Curve(preset_of(cells), preset_of(cells), kin, cells, chosen))
     panels = _panels(curves)
@@ -168,7 +166,7 @@ def _kin(row: Row, preset: SweepPreset) -> tuple[Any, ...]:
     identity = {key: value for key, value in row.first.identity.items() if key not in ("seed", "data", "teacher")}
     kept = tuple(sorted((path, to_text(value)) for path, value in flatten(identity).items() if path not in gone))
     teacher = preset_name(row.teacher.name) if row.teacher else "none"
-    return dataset(row), student(row), teacher, precision(row), kept
+    return row.dataset, row.student, teacher, row.precision, kept
 
 
 def _paths(key: str) -> list[str]:
@@ -209,7 +207,7 @@ def _panels(curves: Sequence[Curve]) -> tuple[Panel, ...]:
     pools: dict[tuple[str, str, int], list[Curve]] = defaultdict(list)
     for curve in curves:
         row = curve.cells[0].row
-        pools[dataset(row), student(row), curve.holdout].append(curve)
+        pools[row.dataset, row.student, curve.holdout].append(curve)
     found = []
     for place, members in sorted(pools.items(), key=lambda item: (not item[0][2], item[0])):
         members.sort(key=lambda curve: natural_key(curve.preset))

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from distill.runs.store import scan
-from distill.tables.published import Measured, load, measure
+from distill.tables.cells import MeasuredTable, measure_table
+from distill.tables.published import load
 
 STORE = runpy.run_path(str(Path(__file__).with_name("published_store.py")))
 add, add_all = STORE["add"], STORE["add_all"]
@@ -15,14 +16,14 @@ SAME = load("cifar100_same")
 BAD = ("NaN", "Infinity", "-1.0", "7000.0", "null", '"much"')  # accuracies
 
 
-def measured(runs_dir: Path, name: str = "cifar100_same") -> Measured:
+def measured(runs_dir: Path, name: str = "cifar100_same", seeds: tuple[int, ...] = ()) -> MeasuredTable:
     """The table with the runs of a store."""
-    return measure(load(name), scan(runs_dir))
+    return measure_table(load(name), scan(runs_dir), seeds=seeds)
 
 
-def filled(found: Measured) -> dict[tuple[str, str], list[int]]:
-    """The number of runs of each line of each cell that has any."""
-    return {key: [len(line.runs) for line in lines] for key, lines in found.lines.items() if lines}
+def filled(found: MeasuredTable) -> dict[tuple[str, str], list[int]]:
+    """The number of runs of each row of each cell that has any."""
+    return {key: [len(row.runs) for row in rows] for key, rows in found.rows.items() if rows}
 
 
 def test_a_run_fills_the_cell_that_its_values_say_whatever_it_was_called(runs_dir: Path) -> None:
@@ -69,8 +70,8 @@ def test_a_run_of_another_method_or_student_is_no_matter_of_the_cell(runs_dir: P
 def test_unlike_rows_are_apart_in_their_cell_and_named(runs_dir: Path) -> None:
     add_all(runs_dir, [70.0, 70.2], loss="kd")
     add_all(runs_dir, [70.4], loss="kd", precision="bf16")
-    lines = measured(runs_dir).lines["kd", "resnet56_resnet20"]
-    assert [(line.words, len(line.runs)) for line in lines] == [(("bf16",), 1), (("fp32",), 2)]
+    rows = measured(runs_dir).rows["kd", "resnet56_resnet20"]
+    assert [(row.qualifiers, len(row.runs)) for row in rows] == [(("bf16",), 1), (("fp32",), 2)]
 
 
 def test_a_teacher_given_as_a_run_must_be_the_network_and_has_a_line_of_its_own(runs_dir: Path) -> None:
@@ -79,18 +80,18 @@ def test_a_teacher_given_as_a_run_must_be_the_network_and_has_a_line_of_its_own(
     add(runs_dir, 70.0, loss="kd")
     add(runs_dir, 70.5, loss="kd", given_as=right, weights="c3d4")
     add(runs_dir, 69.5, loss="kd", given_as=wrong, weights="e5f6")
-    lines = measured(runs_dir).lines["kd", "resnet56_resnet20"]
-    assert [line.teacher for line in lines] == ["resnet56 a1b2", "resnet56 c3d4"]
-    assert all(line.over is None for line in lines)  # nothing says that the two were trained alike
+    rows = measured(runs_dir).rows["kd", "resnet56_resnet20"]
+    assert [row.teacher_name for row in rows] == ["resnet56 a1b2", "resnet56 c3d4"]
+    assert all(not row.members for row in rows)  # nothing says that the two were trained alike
 
 
 def test_seeds_of_a_teacher_have_one_more_line_together(runs_dir: Path) -> None:
     for seed, weights in enumerate(("a1b2", "c3d4", "e5f6")):
         add_all(runs_dir, [70.0 + seed, 70.2 + seed], loss="kd", teacher_seed=seed, weights=weights)
-    *single, over = measured(runs_dir).lines["kd", "resnet56_resnet20"]
-    assert [line.over for line in single] == [None] * 3
-    assert (over.teacher, len(over.runs), len(over.rows)) == ("over 3 teachers", 6, 3)
-    assert list(over.sample.last.values()) == pytest.approx([70.1, 71.1, 72.1])
+    *single, over = measured(runs_dir).rows["kd", "resnet56_resnet20"]
+    assert [row.members for row in single] == [()] * 3
+    assert (over.teacher_name, len(over.runs), len(over.members)) == ("over 3 teachers", 6, 3)
+    assert list(over.by_unit.values()) == pytest.approx([70.1, 71.1, 72.1])
 
 
 def test_the_ablations_cells_are_told_apart_by_their_weight(runs_dir: Path) -> None:
@@ -109,10 +110,9 @@ def test_which_seeds_are_missing(runs_dir: Path) -> None:
     for seed in (1, 3):
         add(runs_dir, 70.0, loss="kd", seed=seed)
     add(runs_dir, 70.0, loss="kd", seed=2, precision="bf16")
-    found = measured(runs_dir)
-    cell = found.table.cells["kd", "resnet56_resnet20"]
-    assert found.missing(cell, [1, 2, 3, 4]) == [2, 4]
-    assert found.missing(found.table.cells["dkd", "resnet56_resnet20"], [1, 2]) == [1, 2]
+    found = measured(runs_dir, seeds=(1, 2, 3, 4))
+    assert found.missing(found.table.cells["kd", "resnet56_resnet20"]) == [2, 4]
+    assert found.missing(found.table.cells["dkd", "resnet56_resnet20"]) == [1, 2, 3, 4]
 
 
 def test_a_damaged_run_and_one_without_a_configuration_are_passed_over(runs_dir: Path) -> None:

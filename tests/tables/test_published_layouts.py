@@ -14,8 +14,9 @@ import pytest
 from scipy import stats
 
 from distill.runs.store import scan
-from distill.tables.published import compare, layouts, load, measure
-from distill.tables.published.view import View
+from distill.tables.cells import MeasuredTable, measure_table
+from distill.tables.published import load
+from distill.tables.published_layouts import content
 from distill.tables.rendering import render
 
 STORE = runpy.run_path(str(Path(__file__).with_name("published_store.py")))
@@ -27,33 +28,33 @@ BEST = [0.1, 0.2, 0.15]
 TERMINAL = """\
 CIFAR-100, teacher and student of the same family (Table 2)
 
-pair                  method        published  of                    ours, last epoch  selected on test
---------------------  ------------  ---------  --------------------  ----------------  ----------------
-resnet56 -> resnet20  Student           69.06  last, runs unknown        69.20 ± 0.20      69.20 ± 0.20
-resnet56 -> resnet20  KD                70.66  last, 5 runs              70.59 ± 0.10      70.59 ± 0.10
-resnet56 -> resnet20  KD + Z-score      71.43  best on test, 4 runs      71.43 ± 0.15      71.58 ± 0.20
-resnet56 -> resnet20  DKD               71.97  best on test, 5 runs                 -                 -
+pair                  method        published  published rule        ours, last epoch
+--------------------  ------------  ---------  --------------------  ----------------
+resnet56 -> resnet20  Student           69.06  last, runs unknown        69.20 ± 0.20
+resnet56 -> resnet20  KD                70.66  last, 5 runs              70.59 ± 0.10
+resnet56 -> resnet20  KD + Z-score      71.43  best on test, 4 runs      71.43 ± 0.15
+resnet56 -> resnet20  DKD               71.97  best on test, 5 runs                 -
 
-pair                  method        n                           teacher (published)      ours - published
---------------------  ------------  --------------------------  -------------------  --------------------
-resnet56 -> resnet20  Student       3 student seeds                               -  +0.14 [-0.85, +1.13]
-resnet56 -> resnet20  KD            4 student seeds, 1 teacher        72.10 (72.34)  -0.07 [-0.28, +0.14]
-resnet56 -> resnet20  KD + Z-score  3 student seeds, 1 teacher        72.10 (72.34)  +0.15 [-0.51, +0.82]
-resnet56 -> resnet20  DKD           -                                             -                     -
+pair                  method        best epoch (chosen on the test set)  n                           teacher (published)
+--------------------  ------------  -----------------------------------  --------------------------  -------------------
+resnet56 -> resnet20  Student                              69.20 ± 0.20  3 student seeds                               -
+resnet56 -> resnet20  KD                                   70.59 ± 0.10  4 student seeds, 1 teacher        72.10 (72.34)
+resnet56 -> resnet20  KD + Z-score                         71.58 ± 0.20  3 student seeds, 1 teacher        72.10 (72.34)
+resnet56 -> resnet20  DKD                                             -  -                                             -
 
-pair                  method        verdict                                                             difference to KD
---------------------  ------------  --------------------------------------------------------------  --------------------
-resnet56 -> resnet20  Student       cannot tell: no number of runs would, published noise is ±0.39  -1.39 [-1.81, -0.97]
-resnet56 -> resnet20  KD            reproduced                                                                  baseline
-resnet56 -> resnet20  KD + Z-score  cannot tell, 6 runs would                                       +0.84 [+0.53, +1.15]
-resnet56 -> resnet20  DKD           -                                                                                  -
+pair                  method            ours - published  verdict
+--------------------  ------------  --------------------  --------------------------------------------------------------
+resnet56 -> resnet20  Student       +0.14 [-0.85, +1.13]  undecided: no number of runs decides, published noise is ±0.39
+resnet56 -> resnet20  KD            -0.07 [-0.28, +0.14]  reproduced
+resnet56 -> resnet20  KD + Z-score  +0.15 [-0.51, +0.82]  undecided, 6 runs needed
+resnet56 -> resnet20  DKD                              -  -
 
-pair                  method                                      paired  p (Holm)
---------------------  ------------  ------------------------------------  --------
-resnet56 -> resnet20  Student       -1.40 [-2.11, -0.69] 3 seeds r=-0.60     0.005
-resnet56 -> resnet20  KD                                               -         -
-resnet56 -> resnet20  KD + Z-score  +0.83 [+0.21, +1.45] 3 seeds r=-0.74     0.005
-resnet56 -> resnet20  DKD                                              -         -
+pair                  method            difference to KD                                paired  p (Holm)
+--------------------  ------------  --------------------  ------------------------------------  --------
+resnet56 -> resnet20  Student       -1.39 [-1.81, -0.97]  -1.40 [-2.11, -0.69] 3 seeds r=-0.60     0.005
+resnet56 -> resnet20  KD                        baseline                                     -         -
+resnet56 -> resnet20  KD + Z-score  +0.84 [+0.53, +1.15]  +0.83 [+0.21, +1.45] 3 seeds r=-0.74     0.005
+resnet56 -> resnet20  DKD                              -                                     -         -
 
 pair                  method        to fill
 --------------------  ------------  -----------------------------------------------------------------------------------------------------
@@ -83,22 +84,23 @@ def teachers(runs_dir: Path) -> Path:
     return runs_dir
 
 
-def view(runs_dir: Path, *, rows: tuple[str, ...] = (), columns: tuple[str, ...] = (PAIR,), seeds: int = 3) -> View:
+def measured(
+    runs_dir: Path, *, rows: tuple[str, ...] = (), columns: tuple[str, ...] = (PAIR,), seeds: int = 3
+) -> MeasuredTable:
     """A part of Table 2 beside a store."""
     table = load("cifar100_same")
-    return View(
-        compare(measure(table, scan(runs_dir))), table.only(rows=rows, columns=columns), tuple(range(1, seeds + 1))
-    )
+    shown = table.only(rows=rows, columns=columns)
+    return measure_table(table, scan(runs_dir), shown=shown, seeds=range(1, seeds + 1))
 
 
 def document(runs_dir: Path, **options: Any) -> dict[tuple[str, str], Any]:
     """The cells of the JSON document by row and column."""
-    text = render(layouts(view(runs_dir, **options)), form="json")
+    text = render(content(measured(runs_dir, **options)), form="json")
     return {(cell["row"], cell["column"]): cell for cell in json.loads(text)["cells"]}
 
 
 def test_the_text_of_a_terminal(store: Path) -> None:
-    found = render(layouts(view(store, rows=("ce", "kd", "zscore_kd", "dkd"))), form="terminal", width=120)
+    found = render(content(measured(store, rows=("ce", "kd", "zscore_kd", "dkd"))), form="terminal", width=120)
     table, source, below = found.partition("\nsource: Sun et al.")
     assert table == TERMINAL
     assert source
@@ -115,9 +117,9 @@ def test_the_verdicts_computed_a_second_way(store: Path) -> None:
 
     best = [value + gain for value, gain in zip(ZSCORE, BEST, strict=True)]
     for row, values, published, runs, word in (
-        ("ce", CE, 69.06, 1, "cannot tell"),  # the number of runs is not published
+        ("ce", CE, 69.06, 1, "undecided"),  # the number of runs is not published
         ("kd", KD, 70.66, 5, "reproduced"),
-        ("zscore_kd", best, 71.43, 4, "cannot tell"),  # of the best epoch, as the published one
+        ("zscore_kd", best, 71.43, 4, "undecided"),  # of the best epoch, as the published one
     ):
         (line,) = cells[row, PAIR]["lines"]
         assert [line["verdict"]["low"], line["verdict"]["high"]] == pytest.approx(expected(values, published, runs))
@@ -183,9 +185,13 @@ def test_a_line_is_compared_with_the_baseline_of_its_own_teacher(teachers: Path)
 def test_runs_of_unlike_precision_are_neither_averaged_nor_compared(store: Path) -> None:
     add_all(store, [72.0, 72.4], loss="zscore_kd", precision="bf16", gains=[0.0, 0.0])
     bf16, fp32 = document(store)["zscore_kd", PAIR]["lines"]
-    assert (bf16["words"], bf16["last"]["mean"], fp32["last"]["mean"]) == ("bf16", 72.2, pytest.approx(np.mean(ZSCORE)))
+    assert (bf16["qualifiers"], bf16["last"]["mean"], fp32["last"]["mean"]) == (
+        "bf16",
+        72.2,
+        pytest.approx(np.mean(ZSCORE)),
+    )
     assert bf16["difference"]["points"] is None
-    text = render(layouts(view(store, rows=("zscore_kd",))), form="plain")
+    text = render(content(measured(store, rows=("zscore_kd",))), form="plain")
     assert "zscore_kd (resnet56, bf16)\t" in text
 
 
@@ -196,7 +202,7 @@ def test_the_family_and_the_figures_do_not_depend_on_what_is_shown(store: Path) 
 
 
 def test_markdown_has_the_papers_layout_first(store: Path) -> None:
-    found = render(layouts(view(store, rows=("kd", "zscore_kd"))), form="markdown").splitlines()
+    found = render(content(measured(store, rows=("kd", "zscore_kd"))), form="markdown").splitlines()
     table = [line for line in found if line.startswith("|")]
     assert table[:10] == [
         "| method |  | resnet56 -> resnet20 |",
@@ -205,7 +211,7 @@ def test_markdown_has_the_papers_layout_first(store: Path) -> None:
         "|  | ours | 72.10 |",
         "| KD | published, last, 5 runs | 70.66 |",
         "|  | ours, last epoch (n) | 70.59 ± 0.10 (4) |",
-        "|  | ours, selected on test | 70.59 ± 0.10 |",
+        "|  | ours, best epoch (chosen on the test set) | 70.59 ± 0.10 |",
         "|  | verdict | reproduced |",
         "| KD + Z-score | published, best on test, 4 runs | 71.43 |",
         "|  | ours, last epoch (n) | 71.43 ± 0.15 (3) |",
@@ -216,21 +222,21 @@ def test_markdown_has_the_papers_layout_first(store: Path) -> None:
 
 
 def test_a_teacher_of_whom_nothing_is_published_is_named(store: Path) -> None:
-    shown = view(store, rows=("kd",))
+    shown = measured(store, rows=("kd",))
     columns = [replace(column, teacher_accuracy=None) for column in shown.shown.columns]
     shown = replace(shown, shown=replace(shown.shown, columns=tuple(columns)))
-    assert "| Teacher | ours | 72.10 |" in render(layouts(shown), form="markdown").splitlines()
+    assert "| Teacher | ours | 72.10 |" in render(content(shown), form="markdown").splitlines()
 
 
 def test_latex_is_two_tables_and_no_commands(store: Path) -> None:
-    found = render(layouts(view(store)), form="latex")
+    found = render(content(measured(store)), form="latex")
     assert found.count("\\begin{tabular}") == found.count("\\end{tabular}") == found.count("\\bottomrule") == 2
     assert "distill train" not in found
     assert "KD & published, last, 5 runs & 70.66 \\\\" in found
 
 
 def test_html_is_one_page_that_needs_nothing(store: Path) -> None:
-    found = render(layouts(view(store)), form="html")
+    found = render(content(measured(store)), form="html")
     assert found.count("<table>") == 3
     assert "prefers-color-scheme: dark" in found
     assert not any(word in found for word in ("http", "<script", "<link", "url("))
@@ -240,7 +246,7 @@ def test_html_is_one_page_that_needs_nothing(store: Path) -> None:
 
 
 def test_csv_has_one_line_a_line_of_a_cell_and_equal_columns(teachers: Path) -> None:
-    text = render(layouts(view(teachers, rows=("ce", "kd", "dkd"))), form="csv")
+    text = render(content(measured(teachers, rows=("ce", "kd", "dkd"))), form="csv")
     lines = list(csv.DictReader(io.StringIO(text)))
     assert [(line["row"], line["ours.unit"]) for line in lines] == [
         ("ce", "seed"),
@@ -265,9 +271,9 @@ def test_what_is_missing_joins_the_fullest_line(runs_dir: Path) -> None:
 
 def test_a_table_without_a_run_shows_what_is_published_and_how_to_fill_it(runs_dir: Path) -> None:
     table = load("ablation")
-    shown = View(compare(measure(table, scan(runs_dir))), table, (1,))
-    header, *lines = render(layouts(shown), form="terminal").splitlines()[2:]
-    assert header.split() == ["pair", "method", "published", "of", "to", "fill"]
+    shown = measure_table(table, scan(runs_dir), seeds=(1,))
+    header, *lines = render(content(shown), form="terminal").splitlines()[2:]
+    assert header.split() == ["pair", "method", "published", "published", "rule", "to", "fill"]
     assert sum("distill train experiment=" in line for line in lines) == 28
     assert any("loss=zscore_kd loss.kd_weight=18.0 seed=1  # time unknown" in line for line in lines)
 
@@ -277,16 +283,16 @@ def test_the_ablation_compares_along_its_rows(runs_dir: Path) -> None:
     add_all(runs_dir, [73.0, 73.4], loss="kd_w9_t2", **pair)
     add_all(runs_dir, [76.0, 76.5], loss="zscore_kd", **pair)
     table = load("ablation")
-    compared = compare(measure(table, scan(runs_dir)))
-    (entry,) = compared.entries["weight_9", "zscore"]
-    assert entry.against is not None
-    assert entry.against.points == pytest.approx(76.25 - 73.2)
-    assert entry.against.baseline.cell.column == "plain"
+    (row,) = measure_table(table, scan(runs_dir)).rows["weight_9", "zscore"]
+    assert row.difference is not None
+    assert row.difference.points == pytest.approx(76.25 - 73.2)
+    assert row.difference.baseline.cell is not None
+    assert row.difference.baseline.cell.column == "plain"
 
 
 def test_what_cannot_be_trained_says_why(runs_dir: Path) -> None:
     table = load("imagenet")
-    found = render(layouts(View(compare(measure(table, [])), table, (1, 2))), form="terminal")
+    found = render(content(measure_table(table, [], seeds=(1, 2))), form="terminal")
     assert "71.42/90.29" in found
     assert "32 cells not trainable: there is no stream of ImageNet's folders yet" in found
     assert "distill fill" not in found

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from distill.runs.store import scan
-from distill.tables.remarks import heading, notes
-from distill.tables.table import Table, build
+from distill.tables.table import Table, build, heading, notes
 
 FILES = runpy.run_path(str(Path(__file__).with_name("store_files.py")))
 add_run, add_seeds, TEACHER = FILES["add_run"], FILES["add_seeds"], FILES["TEACHER"]
@@ -24,7 +23,7 @@ def table_of(runs_dir: Path, **options: Any) -> Table:
 
 def names(table: Table) -> list[tuple[str, str, int]]:
     """Method, teacher and n of every row."""
-    return [(line.named.method, line.named.teacher, line.row.last.n) for line in table.lines]
+    return [(row.method, row.teacher_name, row.last.n) for row in table.rows]
 
 
 def test_seeds_of_one_configuration_are_one_row(runs_dir: Path) -> None:
@@ -32,8 +31,8 @@ def test_seeds_of_one_configuration_are_one_row(runs_dir: Path) -> None:
     add_seeds(runs_dir, [80.0], loss="ce")
     table = table_of(runs_dir)
     assert names(table) == [("ce", "none", 1), ("kd", "resnet20", 3)]
-    assert table.lines[1].row.last.mean == pytest.approx(92.0)
-    assert [run.seed for run in table.lines[1].row.runs] == [1, 2, 3]
+    assert table.rows[1].last.mean == pytest.approx(92.0)
+    assert [run.seed for run in table.rows[1].runs] == [1, 2, 3]
 
 
 def test_teachers_of_unlike_weights_are_unlike_rows(runs_dir: Path) -> None:
@@ -102,7 +101,7 @@ def test_the_same_data_in_another_place_are_pooled(runs_dir: Path) -> None:
 def test_less_data_is_another_row(runs_dir: Path) -> None:
     add_run(runs_dir, seed=1)
     add_run(runs_dir, seed=2, limit=100)
-    assert len(table_of(runs_dir).lines) == 2
+    assert len(table_of(runs_dir).rows) == 2
 
 
 def test_a_copied_run_is_no_second_seed(runs_dir: Path) -> None:
@@ -115,7 +114,7 @@ def test_a_copied_run_is_no_second_seed(runs_dir: Path) -> None:
 def test_teachers_are_rows_before_their_students(runs_dir: Path) -> None:
     taught_by = add_run(runs_dir, student="wide", loss="ce", seed=0, accuracy=97.0)
     add_run(runs_dir, student="resnet8", teacher=TEACHER | {"run_id": taught_by}, teacher_name="wide")
-    rows = [line.row.first.names["student"] for line in table_of(runs_dir).lines]
+    rows = [row.student for row in table_of(runs_dir).rows]
     assert rows == ["wide", "resnet8"]
 
 
@@ -157,4 +156,6 @@ def test_rows_that_mix_sources_are_flagged(runs_dir: Path) -> None:
     assert not any("mix sources" in note for note in notes(table_of(runs_dir)))
     add_run(runs_dir, loss="zscore_kd", teacher=TEACHER | {"source": "table"})
     (flag,) = [note for note in notes(table_of(runs_dir)) if "mix sources" in note]
-    assert flag.startswith("the rows of resnet8 mix sources: some asked their teacher live, some read a table")
+    assert flag.startswith(
+        "the rows of resnet8 mix sources: in some the teacher ran on every batch, others read a table"
+    )

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from distill.tables.published import Cell
-from distill.tables.published.verdict import Sample, Verdict, judge
 from distill.tables.statistics import holm, welch
+from distill.tables.verdict import Verdict, judge
 
 CELL = Cell(
     row="kd",
@@ -31,9 +31,8 @@ OURS = [71.1, 70.9, 71.2, 71.0]
 
 def judged(last: list[float], *, best: list[float] | None = None, **cell: Any) -> Verdict:
     """The verdict on seeds 1, 2, ..."""
-    gained = dict(enumerate(best, start=1)) if best is not None else None
     changed = replace(CELL, **cell)
-    found = judge(Sample(dict(enumerate(last, start=1)), gained), changed, published_runs=changed.runs)
+    found = judge(last, best, changed, published_runs=changed.runs)
     assert found is not None
     return found
 
@@ -74,8 +73,8 @@ def test_with_a_published_deviation_it_is_welchs() -> None:
     [
         (71.0, "reproduced"),
         (71.2, "reproduced"),
-        (71.5, "cannot tell"),
-        (70.6, "cannot tell"),
+        (71.5, "undecided"),
+        (70.6, "undecided"),
         (71.9, "not reproduced"),
         (70.2, "not reproduced"),
     ],
@@ -83,7 +82,7 @@ def test_with_a_published_deviation_it_is_welchs() -> None:
 def test_words(published: float, word: str) -> None:
     low, high = expected(OURS, published, 5)
     inside, outside = low >= -0.5 and high <= 0.5, low > 0.5 or high < -0.5
-    assert word == ("reproduced" if inside else "not reproduced" if outside else "cannot tell")
+    assert word == ("reproduced" if inside else "not reproduced" if outside else "undecided")
     assert judged(OURS, value=published).word == word
 
 
@@ -93,16 +92,16 @@ def test_the_rule_of_the_published_cell_chooses_the_epoch() -> None:
     assert judged(OURS, best=best, epochs="best on test").word == "not reproduced"
     unknown = judged(OURS, best=best, epochs="unknown")
     assert (unknown.low, unknown.high) == pytest.approx((expected(OURS, 71.0, 5)[0], expected(best, 71.0, 5)[1]))
-    assert (unknown.word, unknown.difference) == ("cannot tell", None)
+    assert (unknown.word, unknown.difference) == ("undecided", None)
     agreed = judged(OURS, best=[value + 0.05 for value in OURS], epochs="unknown")
     assert agreed.word == "reproduced"
     assert judged(OURS, best=best, value=69.0, epochs="unknown").word == "not reproduced"
 
 
-def test_the_number_of_runs_that_would_tell_is_the_least_that_does() -> None:
+def test_the_number_of_runs_needed_is_the_least_that_decides() -> None:
     ours = [71.4, 71.0, 71.6, 71.2]
     found = judged(ours, value=71.2, runs=5)
-    assert found.word == "cannot tell"
+    assert found.word == "undecided"
     assert found.runs is not None
 
     def decided(n: int) -> bool:
@@ -113,18 +112,18 @@ def test_the_number_of_runs_that_would_tell_is_the_least_that_does() -> None:
     assert not any(decided(n) for n in range(4, found.runs))
 
 
-def test_no_number_of_runs_tells_against_a_published_number_that_is_noise_itself() -> None:
+def test_no_number_of_runs_decides_against_a_noisy_published_number() -> None:
     ours = [71.4, 71.0, 71.6, 71.2]
     found = judged(ours, value=71.3, runs=1)
     noise = stats.norm.ppf(0.975) * np.std(ours, ddof=1)
-    assert (found.word, found.runs) == ("cannot tell", None)
-    assert found.why == f"no number of runs would, published noise is ±{noise:.2f}"
+    assert (found.word, found.runs) == ("undecided", None)
+    assert found.why == f"no number of runs decides, published noise is ±{noise:.2f}"
 
 
-def test_no_number_of_runs_tells_between_two_readings_that_disagree() -> None:
+def test_no_number_of_runs_decides_between_two_readings_that_disagree() -> None:
     found = judged(OURS, best=[value + 0.9 for value in OURS], epochs="unknown", runs=5)
-    assert (found.word, found.runs) == ("cannot tell", None)
-    assert found.why == "no number of runs would, last and best epoch disagree"
+    assert (found.word, found.runs) == ("undecided", None)
+    assert found.why == "no number of runs decides, last and best epoch disagree"
 
 
 def test_welchs_interval_may_grow_with_our_runs_and_its_number_is_still_the_least() -> None:
@@ -137,17 +136,16 @@ def test_welchs_interval_may_grow_with_our_runs_and_its_number_is_still_the_leas
 
     assert [decided(n) for n in (4, 20, 30, 1000)] == [False, True, False, False]
     found = judged(ours, value=70.8, runs=2, deviation=0.1)
-    assert (found.word, found.runs) == ("cannot tell", next(n for n in range(5, 1000) if decided(n)))
+    assert (found.word, found.runs) == ("undecided", next(n for n in range(5, 1000) if decided(n)))
 
 
-def test_one_run_equal_seeds_and_no_best_epoch_tell_nothing() -> None:
+def test_one_run_equal_scores_and_no_best_epoch_leave_it_undecided() -> None:
     one = judged([75.0])
-    # one run has no deviation that could say how many would tell
-    assert (one.word, one.difference, one.low, one.runs) == ("cannot tell", 4.0, None, None)
+    assert (one.word, one.difference, one.low, one.runs) == ("undecided", 4.0, None, None)
     assert one.why == "one run has no deviation"
-    assert judged([75.0, 75.0]).why == "equal seeds measure no chance"
+    assert judged([75.0, 75.0]).why == "all seeds scored identically, variance unknown"
     assert judged(OURS, epochs="best on test").why == "no best epoch was recorded"
-    assert judge(Sample({1: 71.0}, None), replace(CELL, value=None), published_runs=None) is None
+    assert judge([71.0], None, replace(CELL, value=None), published_runs=None) is None
 
 
 def test_holm_is_the_step_down_of_bonferroni() -> None:

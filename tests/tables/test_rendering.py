@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli.table import views
 from distill.runs.store import scan
 from distill.tables import rendering
 from distill.tables.rendering import TextTable, render
@@ -24,11 +23,11 @@ LEGEND = (
 TERMINAL = f"""\
 dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set
 
-method     teacher   n    last epoch  selected on test      difference to ce          paired by seed  parameters  seconds
----------  --------  -  ------------  ----------------  --------------------  ----------------------  ----------  -------
-ce         none      3  91.00 ± 1.00      92.50 ± 0.00              baseline                       -       78042     12.5
-kd_w9_t2   resnet20  3  93.00 ± 0.87      93.00 ± 0.87  +2.00 [-0.14, +4.14]  [+0.76, +3.24] r=+0.87       78042     12.5
-zscore_kd  resnet20  1   94.25 (n=1)       94.25 (n=1)                 +3.25                       -       78042    100.0
+method     teacher   n    last epoch  best epoch (chosen on the test set)      difference to ce          paired by seed  parameters  seconds
+---------  --------  -  ------------  -----------------------------------  --------------------  ----------------------  ----------  -------
+ce         none      3  91.00 ± 1.00                         92.50 ± 0.00              baseline                       -       78042     12.5
+kd_w9_t2   resnet20  3  93.00 ± 0.87                         93.00 ± 0.87  +2.00 [-0.14, +4.14]  [+0.76, +3.24] r=+0.87       78042     12.5
+zscore_kd  resnet20  1   94.25 (n=1)                          94.25 (n=1)                 +3.25                       -       78042    100.0
 
 {LEGEND}
 1 failed, 1 unfinished not shown
@@ -36,17 +35,23 @@ zscore_kd  resnet20  1   94.25 (n=1)       94.25 (n=1)                 +3.25    
 NARROW = f"""\
 dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set
 
-method     teacher   n    last epoch  selected on test      difference to ce
----------  --------  -  ------------  ----------------  --------------------
-ce         none      3  91.00 ± 1.00      92.50 ± 0.00              baseline
-kd_w9_t2   resnet20  3  93.00 ± 0.87      93.00 ± 0.87  +2.00 [-0.14, +4.14]
-zscore_kd  resnet20  1   94.25 (n=1)       94.25 (n=1)                 +3.25
+method     teacher   n    last epoch  best epoch (chosen on the test set)
+---------  --------  -  ------------  -----------------------------------
+ce         none      3  91.00 ± 1.00                         92.50 ± 0.00
+kd_w9_t2   resnet20  3  93.00 ± 0.87                         93.00 ± 0.87
+zscore_kd  resnet20  1   94.25 (n=1)                          94.25 (n=1)
 
-method     teacher           paired by seed  parameters  seconds
----------  --------  ----------------------  ----------  -------
-ce         none                           -       78042     12.5
-kd_w9_t2   resnet20  [+0.76, +3.24] r=+0.87       78042     12.5
-zscore_kd  resnet20                       -       78042    100.0
+method     teacher       difference to ce          paired by seed  parameters
+---------  --------  --------------------  ----------------------  ----------
+ce         none                  baseline                       -       78042
+kd_w9_t2   resnet20  +2.00 [-0.14, +4.14]  [+0.76, +3.24] r=+0.87       78042
+zscore_kd  resnet20                 +3.25                       -       78042
+
+method     teacher   seconds
+---------  --------  -------
+ce         none         12.5
+kd_w9_t2   resnet20     12.5
+zscore_kd  resnet20    100.0
 
 {LEGEND}
 1 failed, 1 unfinished not shown
@@ -54,7 +59,7 @@ zscore_kd  resnet20                       -       78042    100.0
 MARKDOWN = f"""\
 dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set
 
-| method | teacher | n | last epoch | selected on test | difference to ce | paired by seed | parameters | seconds |
+| method | teacher | n | last epoch | best epoch (chosen on the test set) | difference to ce | paired by seed | parameters | seconds |
 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 | ce | none | 3 | 91.00 ± 1.00 | 92.50 ± 0.00 | baseline | - | 78042 | 12.5 |
 | kd_w9_t2 | resnet20 | 3 | 93.00 ± 0.87 | 93.00 ± 0.87 | +2.00 [-0.14, +4.14] | [+0.76, +3.24] r=+0.87 | 78042 | 12.5 |
@@ -63,11 +68,11 @@ dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the t
 {LEGEND}
 
 1 failed, 1 unfinished not shown
-"""
+"""  # noqa: E501
 LATEX = r"""\begin{tabular}{@{}llrrrrrrr@{}}
 \multicolumn{9}{@{}l}{dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set} \\
 \toprule
-method & teacher & n & last epoch & selected on test & difference to ce & paired by seed & parameters & seconds \\
+method & teacher & n & last epoch & best epoch (chosen on the test set) & difference to ce & paired by seed & parameters & seconds \\
 \midrule
 ce & none & 3 & 91.00 $\pm$ 1.00 & 92.50 $\pm$ 0.00 & baseline & - & 78042 & 12.5 \\
 kd\_w9\_t2 & resnet20 & 3 & 93.00 $\pm$ 0.87 & 93.00 $\pm$ 0.87 & +2.00 [$-$0.14, +4.14] & [+0.76, +3.24] r=+0.87 & 78042 & 12.5 \\
@@ -78,7 +83,7 @@ zscore\_kd & resnet20 & 1 & 94.25 (n=1) & 94.25 (n=1) & +3.25 & - & 78042 & 100.
 \end{tabular}
 """  # noqa: E501
 PLAIN = f"""\
-method	dataset	teacher	student	recipe	precision	measured on	n	last epoch	selected on test	difference to ce	paired by seed	parameters	seconds
+method	dataset	teacher	student	recipe	precision	measured on	n	last epoch	best epoch (chosen on the test set)	difference to ce	paired by seed	parameters	seconds
 ce	digits	none	resnet8	demo	fp32	test	3	91.00 ± 1.00	92.50 ± 0.00	baseline	-	78042	12.5
 kd_w9_t2	digits	resnet20	resnet8	demo	fp32	test	3	93.00 ± 0.87	93.00 ± 0.87	+2.00 [-0.14, +4.14]	[+0.76, +3.24] r=+0.87	78042	12.5
 zscore_kd	digits	resnet20	resnet8	demo	fp32	test	1	94.25 (n=1)	94.25 (n=1)	+3.25	-	78042	100.0
@@ -104,16 +109,16 @@ def table(runs_dir: Path) -> Table:
     [("terminal", TERMINAL), ("markdown", MARKDOWN), ("latex", LATEX), ("plain", PLAIN)],
 )
 def test_the_text_is_this(table: Table, form: str, expected: str) -> None:
-    assert render(views(table), form=form) == expected
+    assert render(table.content(), form=form) == expected
 
 
 def test_a_narrow_terminal_continues_below(table: Table) -> None:
-    assert render(views(table), form="terminal", width=80) == NARROW
+    assert render(table.content(), form="terminal", width=80) == NARROW
     assert all(len(line) <= 80 for line in NARROW.splitlines() if line.startswith(("method", "-", "kd")))
 
 
 def test_json_has_full_precision_runs_and_seeds(table: Table) -> None:
-    document = json.loads(render(views(table), form="json"))
+    document = json.loads(render(table.content(), form="json"))
     row = document["rows"][1]
     assert (row["method"], row["n"], row["seeds"], len(row["runs"])) == ("kd_w9_t2", 3, [1, 2, 3], 3)
     assert row["last"] == {"mean": 93.0, "deviation": pytest.approx(0.75**0.5), "values": [92.0, 93.5, 93.5]}
@@ -126,7 +131,7 @@ def test_json_has_full_precision_runs_and_seeds(table: Table) -> None:
 
 
 def test_csv_is_one_line_a_row_with_equal_columns(table: Table) -> None:
-    text = render(views(table), form="csv")
+    text = render(table.content(), form="csv")
     ce, kd, zscore = csv.DictReader(io.StringIO(text))
     assert text.count("\n") == 4
     assert float(kd["last.deviation"]) == 0.75**0.5
@@ -156,18 +161,18 @@ def test_a_common_holdout_is_said_above_and_in_the_header(runs_dir: Path) -> Non
     add_seeds(runs_dir, [90.0, 91.0], holdout=100)
     records = scan(runs_dir)
     on_holdout = build(records, candidates=records)
-    terminal = render(views(on_holdout), form="terminal")
+    terminal = render(on_holdout.content(), form="terminal")
     assert "accuracy in percent on 100 held-out training images" in terminal
-    assert "selected on holdout" in terminal
-    assert "selected on test" not in terminal
-    assert "\tholdout 100\t" in render(views(on_holdout), form="plain")
+    assert "best epoch (chosen on held-out images)" in terminal
+    assert "best epoch (chosen on the test set)" not in terminal
+    assert "\tholdout 100\t" in render(on_holdout.content(), form="plain")
 
 
 def test_students_and_data_sets_have_columns_where_they_differ(runs_dir: Path) -> None:
     add_run(runs_dir, student="resnet8")
     add_run(runs_dir, student="resnet20", dataset="cifar100")
     records = scan(runs_dir)
-    lines = render(views(build(records, candidates=records)), form="terminal").splitlines()
+    lines = render(build(records, candidates=records).content(), form="terminal").splitlines()
     assert lines[0] == "recipe demo, fp32, accuracy in percent on the test set"
     assert lines[2].split()[:4] == ["method", "dataset", "teacher", "student"]
     assert [line.split()[:4] for line in lines[4:6]] == [
@@ -183,12 +188,12 @@ def test_cost_adds_seconds_of_an_epoch_and_the_most_memory_of_any_seed(runs_dir:
     records = scan(runs_dir)
     table = build(records, candidates=records)
     epochs = records[0].result["epochs"]
-    header, *lines = render(views(table, cost=True), form="plain").splitlines()
+    header, *lines = render(table.content(cost=True), form="plain").splitlines()
     rows = {line.split("\t")[0]: line.split("\t") for line in lines}
     assert header.split("\t")[-2:] == ["s/epoch", "peak MiB"]
     assert rows["kd"][-2:] == [f"{45 / epochs:.2f}", "500"]
     assert rows["ce"][-2:] == [f"{12 / epochs:.2f}", "-"]
-    assert "s/epoch" not in render(views(table), form="plain")
+    assert "s/epoch" not in render(table.content(), form="plain")
 
 
 def test_a_first_stage_is_no_row_and_no_damage(runs_dir: Path) -> None:
@@ -197,5 +202,5 @@ def test_a_first_stage_is_no_row_and_no_damage(runs_dir: Path) -> None:
     path.write_text(path.read_text().replace("loss: kd", "loss: kd first_stage"))
     records = scan(runs_dir)
     table = build(records, candidates=records)
-    assert table.lines == ()
+    assert table.rows == ()
     assert table.hidden == {}

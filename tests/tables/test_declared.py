@@ -7,8 +7,8 @@ import pytest
 
 from distill.config.preflight import DataAbsent, Faults, preflight
 from distill.config.presets import Presets as Composer
+from distill.tables.declared import Declared, Presets
 from distill.tables.published import Cell, load, table_names
-from distill.tables.published.declared import Declared, Presets
 from distill.tables.values import flatten
 
 TRAINABLE = [name for name in table_names() if name != "imagenet"]
