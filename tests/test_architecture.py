@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "training": {"data", "models", "losses", "objectives", "teachers", "training", "runs"},
     "runs": {"data", "models", "losses", "objectives", "teachers", "training", "runs"},
     "tables": {"config", "runs", "tables"},
-    "report": {"config", "losses", "runs", "tables", "report"},  # losses: the toy case shows what students train with
+    "report": {"config", "data", "exchange", "losses", "runs", "tables", "report"},
     "config": None,
     "exchange": {"config", "data", "models", "runs", "tables", "training", "exchange"},
     "bench": {"data", "models", "losses", "objectives", "teachers", "training", "runs", "config", "bench"},

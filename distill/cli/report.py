@@ -20,8 +20,8 @@ from distill.cli.grammar import (
 )
 from distill.cli.report_sweep import report_sweep
 from distill.cli.report_table import report_table
-from distill.report.finding import teacher_of, unlike_images
-from distill.report.place import PAGE, check_place
+from distill.report.page import PAGE, check_folder
+from distill.report.runs import teacher_of, unlike_images
 from distill.runs.files import StorageError
 from distill.runs.store import RunRecord, finished_run, scan
 from distill.tables.filters import Selection
@@ -103,7 +103,7 @@ def _report(argv: Sequence[str]) -> int:
     folder = line.out or Path("report", runs[0].path.resolve().name if runs else "")
     if runs:
         try:
-            check_place(folder, f"run {runs[0].run_id}")
+            check_folder(folder, f"run {runs[0].run_id}")
         except ValueError as error:
             line.faults.append(str(error))
     line.check()
@@ -113,20 +113,29 @@ def _report(argv: Sequence[str]) -> int:
     if OWN in line.pairs:
         import_from_here()
 
-    from distill.cli.reporting import Asked, report  # with torch, for which no refusal waits
+    from distill.config.build import Refused
+    from distill.config.rebuild import Untrusted
+    from distill.report.measuring import report_on  # imports torch
 
-    asked = Asked(
-        run=runs[0],
-        against=tuple(runs[1:]),
-        teacher=teacher,
-        places=places,
-        insist=any(key in line.pairs for key in PLACES),
-        own=line.pairs.get(OWN),
-        device=line.pairs.get("engine.device", "auto"),
-        missing=(gap,) if gap else (),
-        targets=targets,
-    )
-    for sentence in report(asked, folder):
+    try:
+        missing = report_on(
+            runs,
+            teacher,
+            folder,
+            places=places,
+            insist=any(key in line.pairs for key in PLACES),
+            own=line.pairs.get(OWN),
+            device=line.pairs.get("engine.device", "auto"),
+            missing=(gap,) if gap else (),
+            targets=targets,
+        )
+    except Refused as error:
+        raise UsageError(error.faults) from error
+    except Untrusted as error:
+        raise UsageError([str(error)]) from error
+    except ValueError as error:
+        raise UsageError(str(error).splitlines()) from error
+    for sentence in missing:
         print(f"left out: {sentence}")
     print(f"wrote {folder / PAGE}")
     return FINISHED

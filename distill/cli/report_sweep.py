@@ -5,9 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill.cli.grammar import FINISHED, CommandLine, Option, nearest, parse, select
-from distill.report.place import PAGE, check_place, write_files
-from distill.report.sweeps.preset import DamagedSweep, SweepPreset, UnknownSweep, load_sweep, sweep_names
-from distill.report.sweeps.tried import tried
+from distill.report.page import PAGE, check_folder, write_report
+from distill.report.sweep_runs import SweepPreset, find_sweep_runs, load_sweep, sweep_names
 from distill.tables.filters import FILTERS
 from distill.tables.rows import distinct, read_run
 
@@ -27,7 +26,7 @@ def report_sweep(argv: Sequence[str], options: Sequence[Option], faults: Sequenc
     folder = line.out or Path("report", f"sweep-{line.pairs.get('sweep', '')}")
     if preset is not None:
         try:
-            check_place(folder, f"sweep {preset.name}")
+            check_folder(folder, f"sweep {preset.name}")
         except ValueError as error:
             line.faults.append(str(error))
     filters = {key: value for key, value in line.pairs.items() if key != "sweep"}
@@ -36,27 +35,28 @@ def report_sweep(argv: Sequence[str], options: Sequence[Option], faults: Sequenc
     if not selection.chosen:
         print(selection.nothing())
         return FINISHED
-    found = tried(preset, distinct(map(read_run, selection.chosen)))
+    found = find_sweep_runs(preset, distinct(map(read_run, selection.chosen)))
     if not found.panels:
         varied = " and ".join(preset.keys)
         lack = f"two finished runs of one method that differ in {varied}" if varied else "a finished run of its losses"
         print(f"{selection.runs_dir} lacks {lack}: `distill train sweep={preset.name}` makes them")
         return FINISHED
 
-    from distill.report.sweeps.pages import sweep_files, sweep_record  # with matplotlib, after every refusal
+    from distill.report.sweep_page import sweep_files, sweep_record  # imports matplotlib
 
-    write_files(folder, sweep_files(found), record=sweep_record(found))
+    write_report(folder, sweep_files(found), record=sweep_record(found))
     print(f"wrote {folder / PAGE}")
     return FINISHED
 
 
 def _preset(line: CommandLine) -> SweepPreset | None:
-    name = line.pairs.get("sweep", "")
+    name, names = line.pairs.get("sweep", ""), sweep_names(config_dir=line.config_dir)
+    if name not in names:
+        if name:  # `sweep=` without a value is a fault already
+            line.faults.append(f"sweep={name} does not exist: {nearest(name, names)}")
+        return None
     try:
         return load_sweep(name, config_dir=line.config_dir)
-    except UnknownSweep:
-        if name:  # without a value the grammar has said so
-            line.faults.append(f"sweep={name} does not exist: {nearest(name, sweep_names(config_dir=line.config_dir))}")
-    except DamagedSweep as error:
+    except ValueError as error:
         line.faults.append(str(error))
-    return None
+        return None

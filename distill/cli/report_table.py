@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.cli import published
 from distill.cli.grammar import CommandLine, UsageError, default_runs_dir
-from distill.report.place import check_place, write_files
+from distill.report.page import check_folder, write_report
 from distill.runs.files import StorageError, read_json
 from distill.runs.layout import METRICS, PROVENANCE
 from distill.runs.lines import read_lines
@@ -30,7 +30,7 @@ def report_table(line: CommandLine) -> Path:
     folder = line.out or Path("report", line.pairs["table"])
     if asked is not None:
         try:
-            check_place(folder, f"table {asked.table.name}")
+            check_folder(folder, f"table {asked.table.name}")
         except ValueError as error:
             line.faults.append(str(error))
     line.check()
@@ -53,11 +53,11 @@ def report_table(line: CommandLine) -> Path:
     used = {run_id for rows in measured.rows.values() for row in rows for run_id in row.run_ids}
     kept = {record.run_id: record for record in records if record.run_id in used}
 
-    from distill.report.published.pages import table_files, table_record  # with matplotlib, after every refusal
+    from distill.report.table_page import table_files, table_record  # imports matplotlib
 
     histories = {run_id: read_lines(record.path / METRICS) for run_id, record in kept.items()}
     provenance = {run_id: _provenance(record) for run_id, record in kept.items()}
-    write_files(folder, table_files(measured, histories, provenance), record=table_record(measured))
+    write_report(folder, table_files(measured, histories, provenance), record=table_record(measured))
     return folder
 
 

@@ -12,13 +12,14 @@ import torch
 
 import distill
 import distill.cli
-from distill.cli import report, reporting
+from distill.cli import report
 from distill.cli.grammar import FAILED, FINISHED, REFUSED
 from distill.config.gradients import BATCHES, term_gradients
 from distill.data import ImageStream, digits
-from distill.report.numbers import embedding
-from distill.report.place import PAGE
-from distill.report.subjects import Compared
+from distill.report import measuring
+from distill.report.page import PAGE
+from distill.report.runs import Report
+from distill.report.sections import embedding
 from distill.runs.store import scan
 
 Capture = pytest.CaptureFixture[str]
@@ -60,15 +61,15 @@ def store(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[Compared]:
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Report]:
     """What would be drawn: the page is left out, for it takes its time."""
-    found: list[Compared] = []
+    found: list[Report] = []
 
-    def only_look(compared: Compared) -> dict[str, str]:
-        found.append(compared)
+    def only_collect(report: Report) -> dict[str, str]:
+        found.append(report)
         return {PAGE: "a page"}
 
-    monkeypatch.setattr(reporting, "report_files", only_look)
+    monkeypatch.setattr(measuring, "files_of", only_collect)
     return found
 
 
@@ -167,33 +168,33 @@ def test_gradient_norms_are_those_of_the_formula(trained: Path) -> None:
         term_gradients(record, student, None, data, device=torch.device("cpu"))
 
 
-def test_results_without_weights(store: Path, seen: list[Compared], capsys: Capture) -> None:
+def test_results_without_weights(store: Path, seen: list[Report], capsys: Capture) -> None:
     runs = ids(store)
     (folder(store, runs["kd"]) / "student.safetensors").unlink()
     assert report.main([f"run={runs['kd'][:8]}", f"against={runs['ce']}"]) == FINISHED
     told = capsys.readouterr().out.splitlines()
     where = Path("report", folder(store, runs["kd"]).name)
     assert told == [
-        "left out: kd: its weights are not here, so its network could not be asked",
+        "left out: kd: its weights are not here, so its network could not be evaluated",
         f"wrote {where / PAGE}",
     ]
     (whole,) = seen
-    assert [len(each.found.history) for each in whole.everyone] == [2, 2, 2]
+    assert [len(each.history) for each in whole.everyone] == [2, 2, 2]
     assert set(whole.logits) == {"teacher resnet8", "ce"}
-    assert whole.run.found.provenance["versions"]
+    assert whole.run.provenance["versions"]
 
 
 def test_data_that_are_not_at_hand(
-    store: Path, seen: list[Compared], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    store: Path, seen: list[Report], monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     from distill.config.build import Refused
 
     def gone(*_: object) -> object:
         raise Refused(["they are gone"])
 
-    monkeypatch.setattr(reporting, "run_dataset", gone)
+    monkeypatch.setattr(measuring, "run_dataset", gone)
     assert report.main([f"run={ids(store)['ce']}"]) == FINISHED
-    assert capsys.readouterr().out.startswith("left out: ce: its data are not at hand: they are gone\n")
+    assert capsys.readouterr().out.startswith("left out: ce: its data are not here: they are gone\n")
     assert seen[0].images is None
     assert seen[0].logits == {}
 
@@ -204,13 +205,13 @@ def test_data_that_are_not_at_hand(
         (lambda path: shutil.rmtree(path), "is not in runs: bring it by distill import"),
         (
             lambda path: edit(path / "result.json", weights_sha256="0" * 64),
-            "has other weights now than those that taught",
+            "have changed since",
         ),
     ],
     ids=["gone", "another"],
 )
 def test_a_teacher_that_is_not_here(
-    store: Path, seen: list[Compared], capsys: Capture, change: Callable[[Path], object], sentence: str
+    store: Path, seen: list[Report], capsys: Capture, change: Callable[[Path], object], sentence: str
 ) -> None:
     runs = ids(store)
     change(folder(store, runs["teacher"]))
@@ -230,7 +231,7 @@ def edit(path: Path, **facts: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
 
 
-def test_levels_of_accuracy_and_the_place(store: Path, seen: list[Compared], capsys: Capture) -> None:
+def test_levels_of_accuracy_and_the_place(store: Path, seen: list[Report], capsys: Capture) -> None:
     runs = ids(store)
     words = [f"run={runs['ce']}", "accuracy=10,20.5", "--out", "here"]
     assert report.main(words) == FINISHED

@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill.report.numbers.embedding import shown_images
-from distill.report.subjects import Answers, Compared, Found, Images, compared
-from distill.report.writing import report_files
+from distill.report.measuring import files_of
+from distill.report.runs import Images, Outputs, Report, ReportedRun, make_report
+from distill.report.sections.embedding import shown_images
 from distill.runs.store import RunRecord
 
 CLASSES = 4
 NAMES = ("ant", "bee", "cat & dog", "<dog>")
 
 
-def made_run(run_id: str, *, loss: str, terms: tuple[str, ...] = ("ce",), seed: int = 1, **loss_node: Any) -> Found:
-    """A finished run of three epochs, of a student that was not asked."""
+def made_run(
+    run_id: str, *, loss: str, terms: tuple[str, ...] = ("ce",), seed: int = 1, **loss_node: Any
+) -> ReportedRun:
+    """A finished run of three epochs, of a student that was not evaluated."""
     names = {"dataset": "arrays npz=/home/somebody/data.npz", "student": "resnet8", "loss": loss, "recipe": "demo"}
     result = {
         "run_id": run_id,
@@ -49,11 +51,11 @@ def made_run(run_id: str, *, loss: str, terms: tuple[str, ...] = ("ce",), seed: 
         }
         for epoch, accuracy in enumerate((30.0, 61.0, 60.0), start=1)
     )
-    return Found(record, history, {"commit": "abc", "versions": {"torch": "2.15"}})
+    return ReportedRun(record, history, {"commit": "abc", "versions": {"torch": "2.15"}})
 
 
 @pytest.fixture(scope="session")
-def make_run() -> Callable[..., Found]:
+def make_run() -> Callable[..., ReportedRun]:
     """`made_run`, for tests."""
     return made_run
 
@@ -67,46 +69,46 @@ def images() -> Images:
     return Images(pixels, labels, NAMES, "test", shown_images(labels, classes=CLASSES))
 
 
-def answered(
-    found: Found, images: Images, *, size: float, noise: float, seed: int, terms: tuple[str, ...] = ()
-) -> Found:
+def evaluated(
+    found: ReportedRun, images: Images, *, size: float, noise: float, seed: int, terms: tuple[str, ...] = ()
+) -> ReportedRun:
     """A run whose network leans to the right class, with logits of about `size`."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, noise, (len(images.labels), CLASSES)) + np.eye(CLASSES)[images.labels]
-    embeddings = random.normal(0, 1, (len(images.drawn), 5)) + 3 * images.labels[images.drawn, None]
+    embeddings = random.normal(0, 1, (len(images.embedded), 5)) + 3 * images.labels[images.embedded, None]
     norms = {"mean": 0.5, "deviation": 0.1}
     gradients = {
         "batches": 2,
         "batch_size": 16,
         "terms": {term: {"weights": norms, "logits": norms, "cosine_to_ce": 0.25} for term in terms},
     }
-    return Found(
+    return ReportedRun(
         found.record,
         found.history,
         found.provenance,
-        Answers((size * logits).astype(np.float32), embeddings.astype(np.float32)),
+        Outputs((size * logits).astype(np.float32), embeddings.astype(np.float32)),
         gradients if terms else None,
     )
 
 
 @pytest.fixture(scope="session")
-def whole(images: Images) -> Compared:
+def whole(images: Images) -> Report:
     """A student by zscore_kd against ce and kd, with their teacher."""
     run = made_run("aaaa", loss="zscore_kd", terms=("ce", "kd"), temperature=2.0)
     ce, kd = made_run("bbbb", loss="ce"), made_run("cccc", loss="kd temperature=4", terms=("ce", "kd"), temperature=4.0)
     teacher = made_run("dddd", loss="ce", seed=0)
-    return compared(
-        answered(run, images, size=0.5, noise=0.5, seed=1, terms=("ce", "kd")),
+    return make_report(
+        evaluated(run, images, size=0.5, noise=0.5, seed=1, terms=("ce", "kd")),
         [
-            answered(ce, images, size=4, noise=0.7, seed=2, terms=("ce",)),
-            answered(kd, images, size=4, noise=0.6, seed=3, terms=("ce", "kd")),
+            evaluated(ce, images, size=4, noise=0.7, seed=2, terms=("ce",)),
+            evaluated(kd, images, size=4, noise=0.6, seed=3, terms=("ce", "kd")),
         ],
-        answered(teacher, images, size=5, noise=0.4, seed=4),
+        evaluated(teacher, images, size=5, noise=0.4, seed=4),
         images=images,
     )
 
 
 @pytest.fixture(scope="session")
-def files(whole: Compared) -> dict[str, str]:
+def files(whole: Report) -> dict[str, str]:
     """The files of its report."""
-    return report_files(whole)
+    return files_of(whole)

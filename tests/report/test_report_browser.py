@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from distill.report.place import PAGE, write_files
+from distill.report.page import PAGE, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -74,7 +74,7 @@ window.addEventListener("load", () => {
 def site(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report in a folder, with a copy of its page that a script reads."""
     folder = tmp_path_factory.mktemp("site")
-    write_files(folder, files, record={"subject": "aaaa"})
+    write_report(folder, files, record={"subject": "aaaa"})
     (folder / "read.html").write_text(files[PAGE].replace("</body>", f"{READER}</body>"))
     return folder
 
@@ -127,9 +127,7 @@ def test_a_reader_sorts_follows_links_and_changes_the_theme(browse: Browse) -> N
     assert up != down
     assert found["words"] == [sorted(names), "ascending", None]
     system, light, dark, again = found["themes"]
-    assert [each[0] for each in found["themes"]] == [
-        f"Theme: {name}" for name in ("as the system", "light", "dark", "as the system")
-    ]
+    assert [each[0] for each in found["themes"]] == [f"Theme: {name}" for name in ("system", "light", "dark", "system")]
     assert system[1:] == light[1:] == again[1:]
     assert all(a != b for a, b in zip(light[1:], dark[1:], strict=True))
     assert (found["dead"], found["hash"], found["unreachable"]) == (0, "#calibration", 0)

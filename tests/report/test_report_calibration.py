@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from distill.report.numbers.calibration import (
+from distill.report.sections.calibration import (
     BINS,
     calibration,
     cross_fitted,
@@ -13,7 +13,7 @@ from distill.report.numbers.calibration import (
     reliability,
     scores,
 )
-from distill.report.numbers.softened import log_softened
+from distill.report.softmax import log_softmax
 
 
 def test_the_calibration_error_of_a_hand_case() -> None:
@@ -39,7 +39,7 @@ def test_bins_are_of_equal_width_and_closed_above() -> None:
 
 def test_scores_are_those_of_other_implementations(noisy: tuple[np.ndarray, np.ndarray]) -> None:
     logits, labels = noisy
-    shares = np.exp(log_softened(logits, 1.0))
+    shares = np.exp(log_softmax(logits, 1.0))
     found = scores(np.log(shares), labels)
     assert found["nll"] == pytest.approx(log_loss(labels, shares, labels=range(shares.shape[1])), rel=1e-6)
     by_hand = sum(
@@ -60,7 +60,7 @@ def noisy() -> tuple[np.ndarray, np.ndarray]:
     """Logits whose labels were drawn from their own softmax at T = 0.1: they are ten times too small."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 0.3, (4000, 6))
-    shares = np.exp(log_softened(logits, 0.1))
+    shares = np.exp(log_softmax(logits, 0.1))
     labels = (shares.cumsum(axis=1) < random.random((4000, 1))).sum(axis=1)
     return logits, labels
 
@@ -86,7 +86,7 @@ def test_no_half_helps_to_choose_its_own_temperature(noisy: tuple[np.ndarray, np
     again, (same, other) = cross_fitted(spoilt, labels)
     assert same == first
     assert other == pytest.approx(7 * second, rel=1e-2)
-    assert np.array_equal(again[folds == 0], log_softened(spoilt[folds == 0], first))
+    assert np.array_equal(again[folds == 0], log_softmax(spoilt[folds == 0], first))
     assert not np.allclose(scaled, again)
 
 

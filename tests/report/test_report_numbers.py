@@ -10,16 +10,15 @@ from scipy.stats import entropy as relative_entropy
 from sklearn.metrics import confusion_matrix
 
 from distill.losses.logit import kd, standardize
-from distill.report.numbers.class_means import class_means
-from distill.report.numbers.curves import curves, epochs_to, levels
-from distill.report.numbers.differences import differences
-from distill.report.numbers.embedding import CLASSES, IMAGES, planes, shown_images
-from distill.report.numbers.errors import class_errors, confusions, largest_changes
-from distill.report.numbers.fidelity import SOFTENING, entropies, fidelity
-from distill.report.numbers.samples import chosen_images, softened_samples
-from distill.report.numbers.softened import divergence, standardized
-from distill.report.numbers.spread import logit_spread, mean_and_deviation
-from distill.report.numbers.toy import toy_case
+from distill.report.sections.curves import curves, epochs_to, levels
+from distill.report.sections.embedding import CLASSES, IMAGES, planes, shown_images
+from distill.report.sections.errors import class_errors, confusions, largest_changes
+from distill.report.sections.fidelity import class_means, fidelity
+from distill.report.sections.logits import logit_spread, mean_and_deviation
+from distill.report.sections.runs import differences
+from distill.report.sections.temperature import ENTROPY_TEMPERATURES, chosen_images, entropies, softened_samples
+from distill.report.sections.toy import toy_case
+from distill.report.softmax import divergence, standardized
 
 NAMES = ("a", "b", "c", "d", "e")
 
@@ -73,7 +72,7 @@ def test_agreement(two: Any) -> None:
 
 def test_entropy_rises_to_that_of_a_uniform_answer(two: Any) -> None:
     found = entropies({"s": two[0]})
-    one = found["entropy"]["s"][SOFTENING.index(1.0)]
+    one = found["entropy"]["s"][ENTROPY_TEMPERATURES.index(1.0)]
     assert one == pytest.approx(np.mean([relative_entropy(softmax(row, 1.0)) for row in two[0]]))
     assert found["entropy"]["s"] == sorted(found["entropy"]["s"])
     assert found["entropy"]["s"][-1] < found["most"] == pytest.approx(math.log(5))

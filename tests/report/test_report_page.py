@@ -12,14 +12,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill.report.blocks import Chapter, Figure, Table, Text
-from distill.report.chapters import calibration, curves, embedding, errors, fidelity, gradients, temperature, toy
-from distill.report.looks import FAINT, GRID, INK, PAPER, look_of
-from distill.report.page.inline import inlined, standalone
-from distill.report.page.markup import chapter
-from distill.report.place import PAGE, check_place, write_files
-from distill.report.subjects import Compared, Found, Images, compared
-from distill.report.writing import report_files
+from distill.report.drawing import style_of
+from distill.report.measuring import files_of
+from distill.report.page import (
+    FAINT,
+    GRID,
+    INK,
+    PAGE,
+    PAPER,
+    Figure,
+    Section,
+    Table,
+    Text,
+    check_folder,
+    render,
+    write_report,
+)
+from distill.report.runs import Images, Report, ReportedRun, make_report
+from distill.report.sections import calibration, section
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 EMPTY_SVG = {"path", "use", "image", "rect", "circle", "line"}
@@ -154,7 +164,7 @@ def test_text_is_text_and_escaped(files: dict[str, str], page: Page) -> None:
 
 def test_the_page_says_what_must_be_known(files: dict[str, str]) -> None:
     text = files[PAGE]
-    assert calibration.WARNING.replace("'", "&#x27;") in text
+    assert calibration.WARNING.replace("'", "&#39;") in text
     assert "15 bins of equal width" in text
     assert "two-fold cross-fitting on the test set" in text
     assert "one seed, no deviation" in text
@@ -184,19 +194,19 @@ def test_numbers_are_those_of_the_figures_and_tables(files: dict[str, str], page
     }
 
 
-def test_equal_runs_give_equal_bytes(whole: Compared, files: dict[str, str]) -> None:
-    for make in (curves.chapter, embedding.chapter, fidelity.chapter, toy.chapter):
-        again = make(whole)
-        assert chapter(again) in files[PAGE]
-        figures = [block for block in again.blocks if isinstance(block, Figure)]
-        assert all(files[f"figures/{each.name}.svg"] == standalone(each.svg) for each in figures)
+def test_equal_runs_give_equal_bytes(whole: Report, files: dict[str, str]) -> None:
+    for key in ("curves", "embedding", "fidelity", "toy"):
+        figures = [block for block in section(key, whole).blocks if isinstance(block, Figure)]
         assert figures
+        for each in figures:
+            assert each.inline_svg in files[PAGE]
+            assert each.file_svg == files[f"figures/{each.name}.svg"]
 
 
 def test_runs_alone_still_make_a_page(make_run) -> None:
     run, other = make_run("aaaa", loss="kd"), make_run("bbbb", loss="ce")
-    found = compared(run, [other], None, images=None, missing=["the data are not here"])
-    files = report_files(found)
+    found = make_report(run, [other], None, images=None, missing=["the data are not here"])
+    files = files_of(found)
     page = Page(files[PAGE])
     assert {name for name in files if name.endswith(".svg")} == {
         f"figures/{n}.svg" for n in ("curves", "training", "toy")
@@ -206,40 +216,33 @@ def test_runs_alone_still_make_a_page(make_run) -> None:
     assert [word for _, word in page.words if word == "abc"] == ["abc", "abc"]
 
 
-def test_a_run_without_teacher_and_curves(make_run, images: Images, whole: Compared) -> None:
-    found = whole.run.found
-    bare = type(found)(found.record, (), {}, found.answers)
-    alone = compared(bare, [], None, images=images)
-    for make, shown in (
-        (calibration.chapter, True),
-        (errors.chapter, True),
-        (fidelity.chapter, False),
-        (curves.chapter, False),
-    ):
-        made = make(alone)
+def test_a_run_without_teacher_and_curves(images: Images, whole: Report) -> None:
+    run = whole.run
+    alone = make_report(ReportedRun(run.record, (), {}, run.outputs), [], None, images=images)
+    for key, shown in (("calibration", True), ("errors", True), ("fidelity", False), ("curves", False)):
+        made = section(key, alone)
         assert any(isinstance(block, Figure) for block in made.blocks) is shown
         assert any(isinstance(block, Text) and block.missing for block in made.blocks) is not shown
-        Page(chapter(made))
-    told = fidelity.chapter(alone).blocks[0]
-    assert isinstance(told, Text)
-    assert "There is no teacher to compare with" in told.words
-    assert temperature.chapter(alone).blocks
+        Page(render("title", "about", [made]))
+    reason = section("fidelity", alone).blocks[0]
+    assert isinstance(reason, Text)
+    assert "There is no teacher to compare with" in reason.text
+    assert section("temperature", alone).blocks
 
 
-def test_a_network_that_says_the_same_of_all_images_is_named_and_not_drawn(whole: Compared) -> None:
-    """scikit-learn divides by the spread of the first direction, and dies of what comes out."""
-    answers = whole.run.found.answers
-    assert answers is not None
-    assert answers.embeddings is not None
-    dead = replace(whole.run.found, answers=replace(answers, embeddings=np.zeros_like(answers.embeddings)))
-    alive = whole.against[0].found
-    (figure,) = embedding.chapter(compared(dead, [alive], None, images=whole.images)).blocks
+def test_a_network_with_one_output_for_all_images_is_named_and_not_drawn(whole: Report) -> None:
+    """scikit-learn divides by the spread of the first direction, and fails."""
+    outputs = whole.run.outputs
+    assert outputs is not None
+    assert outputs.embeddings is not None
+    dead = replace(whole.run, outputs=replace(outputs, embeddings=np.zeros_like(outputs.embeddings)))
+    (figure,) = section("embedding", make_report(dead, [whole.baselines[0]], None, images=whole.images)).blocks
     assert isinstance(figure, Figure)
     assert set(figure.numbers["networks"]) == {"ce"}
     assert "With the same embedding for all images: zscore_kd." in figure.caption
-    (told,) = embedding.chapter(compared(dead, [], None, images=whole.images)).blocks
-    assert isinstance(told, Text)
-    assert told.missing
+    (reason,) = section("embedding", make_report(dead, [], None, images=whole.images)).blocks
+    assert isinstance(reason, Text)
+    assert reason.missing
 
 
 def test_a_drawing_in_a_page() -> None:
@@ -248,60 +251,55 @@ def test_a_drawing_in_a_page() -> None:
         'viewBox="0 0 72 36"><!-- a --><defs><style type="text/css">*{a: b}</style><path id="m"/></defs>'
         f'<use xlink:href="#m" style="fill: {INK}" clip-path="url(#c)"/></svg>'
     )
-    text = inlined(svg, name="n", alt='a "b"')
-    assert text == (
-        '<svg class="drawing drawing-n" viewBox="0 0 72 36" role="img" aria-label="a &quot;b&quot;" '
+    figure = Figure("n", "caption", 'a "b"', {}, svg)
+    assert figure.inline_svg == (
+        '<svg class="drawing drawing-n" viewBox="0 0 72 36" role="img" aria-label="a &#34;b&#34;" '
         'style="width:100%;max-width:96px;min-width:53px"><defs><style>.drawing-n * {a: b}</style>'
         '<path id="n-m"/></defs><use href="#n-m" style="fill: var(--ink)" clip-path="url(#n-c)"/></svg>'
     )
-    assert INK not in standalone(svg)
+    assert INK not in figure.file_svg
 
 
 def test_a_report_takes_the_place_of_an_older_one_and_of_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "report"
-    check_place(folder, "aaaa")
-    write_files(folder, {PAGE: "one", "figures/old.svg": "x"}, record={"subject": "aaaa"})
-    check_place(folder, "aaaa")
-    write_files(folder, {PAGE: "two", "figures/new.svg": "y"}, record={"subject": "aaaa"})
+    check_folder(folder, "aaaa")
+    write_report(folder, {PAGE: "one", "figures/old.svg": "x"}, record={"subject": "aaaa"})
+    check_folder(folder, "aaaa")
+    write_report(folder, {PAGE: "two", "figures/new.svg": "y"}, record={"subject": "aaaa"})
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert names == {PAGE, "report.json", "figures/new.svg"}
     assert json.loads((folder / "report.json").read_text())["files"] == ["figures/new.svg", PAGE]
     with pytest.raises(ValueError, match="holds the report of aaaa: choose another --out DIR"):
-        check_place(folder, "bbbb")
+        check_folder(folder, "bbbb")
     other = tmp_path / "other"
     other.mkdir()
-    check_place(other, "aaaa")
+    check_folder(other, "aaaa")
     (other / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not empty and holds no report"):
-        check_place(other, "aaaa")
+        check_folder(other, "aaaa")
     with pytest.raises(ValueError, match="must be a folder"):
-        check_place(other / "mine.txt", "aaaa")
+        check_folder(other / "mine.txt", "aaaa")
 
 
 def test_an_edited_record_removes_nothing_elsewhere(tmp_path: Path) -> None:
     folder = tmp_path / "report"
     (tmp_path / "precious").write_text("x")
-    write_files(folder, {PAGE: "one"}, record={"subject": "aaaa"})
+    write_report(folder, {PAGE: "one"}, record={"subject": "aaaa"})
     (folder / "report.json").write_text(json.dumps({"subject": "aaaa", "files": ["../precious", "/etc/passwd", 3]}))
-    write_files(folder, {PAGE: "two"}, record={"subject": "aaaa"})
+    write_report(folder, {PAGE: "two"}, record={"subject": "aaaa"})
     assert (tmp_path / "precious").read_text() == "x"
 
 
 def test_gradients_recorded_by_training_take_the_place_of_those_measured_now(
-    whole: Compared, make_run: Callable[..., Found]
+    whole: Report, make_run: Callable[..., ReportedRun]
 ) -> None:
     norms = [(None, 12.0), (0.4, None), (0.25, 3.0)]  # the first epoch's by an older version
     run = make_run("eeee", loss="zscore_kd", terms=("ce", "kd"))
     lines = [
         {**line, "gradient_norms": {"ce": ce, "kd": kd}} for line, (ce, kd) in zip(run.history, norms, strict=True)
     ]
-    again = compared(
-        replace(run, history=tuple(lines), gradients=whole.run.found.gradients),
-        [each.found for each in whole.against],
-        None,
-        images=None,
-    )
-    made = gradients.chapter(again)
+    run = replace(run, history=tuple(lines), gradients=whole.run.gradients)
+    made = section("gradients", make_report(run, whole.baselines, None, images=None))
     by_epoch, at_the_end = [each for each in made.blocks if isinstance(each, Figure)]
     assert by_epoch.name == "gradient_norms"
     assert by_epoch.numbers == {
@@ -309,21 +307,21 @@ def test_gradients_recorded_by_training_take_the_place_of_those_measured_now(
     }
     assert "zscore_kd kd from 12 to 3" in by_epoch.alt
     (table, *_) = [each for each in made.blocks if isinstance(each, Table)]
-    assert table.rows == (("zscore_kd", "ce", "2 to 3", "0.4", "0.25"), ("zscore_kd", "kd", "1 to 3", "12", "3"))
-    assert look_of("zscore_kd").colour.lower() in by_epoch.svg.lower()
+    assert table.rows == [("zscore_kd", "ce", "2 to 3", "0.4", "0.25"), ("zscore_kd", "kd", "1 to 3", "12", "3")]
+    assert style_of("zscore_kd").colour.lower() in by_epoch.svg.lower()
     assert "norm of the gradient" in by_epoch.svg
     assert at_the_end.name == "gradients"
     assert set(at_the_end.numbers["runs"]) == {"ce", "kd temperature=4"}
     assert "Measured now" in at_the_end.caption
     assert "Measured now" not in by_epoch.caption
-    (figure,) = [each for each in gradients.chapter(whole).blocks if isinstance(each, Figure)]
+    (figure,) = [each for each in section("gradients", whole).blocks if isinstance(each, Figure)]
     assert set(figure.numbers["runs"]) == {"ce", "kd temperature=4", "zscore_kd"}
 
 
 def test_a_narrow_column_of_figures_breaks_before_an_interval_alone() -> None:
     row = ("KD 4", "-2.50 [-4.72, -0.27]", "[-4.38, -0.61] r=+0.89", "45.84 ± 0.34", "3 student seeds")
-    table = Table("c", ("",) * 5, (row,), (False, True, True, True, False), sortable=False)
-    text = chapter(Chapter("t", "t", (table,)))
+    columns = {"a": False, "b": True, "c": True, "d": True, "e": False}
+    text = render("title", "about", [Section("t", "t", [Table("c", columns, [row])])])
     breaks = [cell.split(" ") for cell in re.findall(r"<td[^>]*>(.*?)</td>", text)]
     assert [len(parts) for parts in breaks] == [2, 2, 1, 3]
     assert breaks[0][0] == "-2.50"

@@ -11,8 +11,8 @@ import pytest
 
 from distill.cli import report
 from distill.cli.grammar import FINISHED, REFUSED
-from distill.report.looks import look_of
-from distill.report.sweeps.preset import load_sweep, sweep_names
+from distill.report.drawing import style_of
+from distill.report.sweep_runs import load_sweep, sweep_names
 
 ROOT = Path(__file__).resolve().parents[2]
 add_run = runpy.run_path(str(ROOT / "tests" / "tables" / "store_files.py"))["add_run"]
@@ -77,7 +77,7 @@ def test_one_key_is_a_curve_for_each_method(store: Path, capsys: Capture) -> Non
     drawing = (folder / "figures/tuning.svg").read_text()
     for words in ("accuracy on 5,000 held-out images, %", "loss.temperature", "kd, n = 2", "zscore_kd, n = 1"):
         assert words in drawing, words
-    assert all(look_of(name).colour.lower() in drawing.lower() for name in ("kd", "zscore_kd"))
+    assert all(style_of(name).colour.lower() in drawing.lower() for name in ("kd", "zscore_kd"))
 
 
 def test_what_was_chosen_stands_beside_its_test_accuracy(store: Path) -> None:
@@ -96,7 +96,7 @@ def test_what_was_chosen_stands_beside_its_test_accuracy(store: Path) -> None:
     assert ["kd", "resnet8", "digits", "2", "3", "65.75", "±", "1.06", "70.92", "±", "0.63", "3"] in rows
     assert ["zscore_kd", "resnet8", "digits", "1", "2", "66.00", "(n=1)", "-", "0"] in rows
     assert sum("chosen" in row and "held-out" in row for row in rows) == 2
-    assert "not given equal budgets" in page
+    assert "did not have equal budgets" in page
     assert "99.00" not in page
     assert "http" not in page
 
@@ -121,13 +121,13 @@ def test_of_equals_the_one_that_was_trained_on_all_images_is_chosen(runs_dir: Pa
     page = Path("report/sweep-temperature/index.html").read_text()
     assert (
         "kd on resnet8: 2 configurations tie on the held-out images. loss.temperature=1 counts as chosen, "
-        "the first of them; as good: loss.temperature=2."
+        "the first of them; equally good: loss.temperature=2."
     ) in page
     tried(runs_dir, "kd", {2.0: TESTED})
     assert report.main(["sweep=temperature"]) == FINISHED
     page = Path("report/sweep-temperature/index.html").read_text()
-    told = "loss.temperature=2 counts as chosen, the first that was trained on all images; as good: loss.temperature=1."
-    assert told in page
+    assert "loss.temperature=2 counts as chosen, the first that was trained on all images; equally good: " in page
+    assert "equally good: loss.temperature=1." in page
     ((curve,),) = (panel["curves"] for panel in panels(Path("report/sweep-temperature"), "tuning"))
     assert [cell["values"] for cell in curve["cells"] if cell["chosen"]] == [[2.0]]
 

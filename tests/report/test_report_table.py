@@ -9,7 +9,7 @@ import pytest
 
 from distill.cli import report
 from distill.cli.grammar import FINISHED, REFUSED
-from distill.report.looks import look_of
+from distill.report.drawing import style_of
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE = runpy.run_path(str(ROOT / "tests" / "tables" / "published_store.py"))
@@ -48,8 +48,8 @@ def test_cells_and_curves_are_those_of_the_runs(store: Path, capsys: Capture) ->
     assert band["mean"] == pytest.approx([fmean(KD.values()) - 5, fmean(KD.values())])
     assert band["deviation"] == pytest.approx([stdev(KD.values())] * 2)
     drawing = (folder / "figures/cells.svg").read_text().lower()
-    assert look_of("kd").colour.lower() in drawing
-    assert look_of("zscore_kd").colour.lower() in drawing
+    assert style_of("kd").colour.lower() in drawing
+    assert style_of("zscore_kd").colour.lower() in drawing
     page = (folder / "index.html").read_text()
     for needed in ("70.66", "feedbeeffeed", "an abacus", "seed=1,2,3,4", 'role="img"', 'aria-label="Dot charts'):
         assert needed in page, needed
@@ -63,7 +63,7 @@ def test_an_empty_store_still_shows_what_was_published(runs_dir: Path, tmp_path:
     assert report.main(words) == FINISHED
     page = (tmp_path / "page" / "index.html").read_text()
     assert "72.98" in page
-    assert "No finished run of ours fills a cell" in page
+    assert "None of our finished runs belongs to a cell shown here" in page
     assert not (tmp_path / "page" / "figures").exists()
 
 

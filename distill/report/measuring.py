@@ -1,0 +1,163 @@
+"""The report on a student: its networks rebuilt and evaluated, and the page written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from distill.config.build import Refused, usable_device
+from distill.config.gradients import term_gradients
+from distill.config.rebuild import rebuild_network
+from distill.data import EvaluationStream, ImageDataset
+from distill.exchange.load import run_dataset
+from distill.report.page import report_files, write_report
+from distill.report.runs import Images, Outputs, Report, ReportedRun, make_report
+from distill.report.sections import sections
+from distill.report.sections.embedding import shown_images
+from distill.runs.files import StorageError, read_json
+from distill.runs.layout import METRICS, PROVENANCE, STUDENT
+from distill.runs.lines import read_lines
+from distill.runs.store import RunRecord
+
+BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """A run with its network (on the device, in eval mode) and its data; None for what is not here, and why."""
+
+    record: RunRecord
+    network: nn.Module | None
+    dataset: ImageDataset | None
+    missing: tuple[str, ...]
+
+
+def report_on(
+    records: Sequence[RunRecord],
+    teacher: RunRecord | None,
+    folder: Path,
+    *,
+    places: Mapping[str, Mapping[str, Any]],
+    insist: bool,
+    own: str | None,
+    device: str,
+    missing: Sequence[str] = (),
+    targets: Sequence[float] = (),
+) -> list[str]:
+    """Write the report into `folder` and return what it cannot show, as sentences.
+
+    Args:
+        records: the run, then the baselines it is compared with.
+        teacher: the run of its teacher, None where it is not here.
+        places: where the data of each run are now, by run id: changes of its `dataset` node.
+        insist: the user named these places, so data that cannot be used are an error.
+        own: the class of the user's own network, which may be built.
+        missing: sentences on what is known to be missing.
+        targets: levels of accuracy in percent whose first epochs are listed.
+
+    Raises:
+        Refused, ValueError: the device or the data named by the user cannot be used.
+        Untrusted: a run names a class that may not be built.
+        StorageError: a run's files are damaged, or the folder cannot be written.
+    """
+    where = usable_device(device, key="engine.device")
+
+    def rebuilt(record: RunRecord) -> Rebuilt:
+        return _rebuilt(record, places[record.run_id], insist=insist, own=own, device=where)
+
+    run, *baselines = map(rebuilt, records)
+    above = rebuilt(teacher) if teacher else None
+    images = _images(run.dataset) if run.dataset is not None else None
+    report = make_report(
+        _measured(run, above, images, where),
+        [_measured(each, above, images, where) for each in baselines],
+        _measured(above, None, images, where) if above else None,
+        images=images,
+        missing=missing,
+        targets=targets,
+    )
+    write_report(folder, files_of(report), record=report.contents)
+    return list(report.missing)
+
+
+def files_of(report: Report) -> dict[str, str]:
+    """The page and its figures, by their paths below the report's folder."""
+    return report_files(report.title, report.about, sections(report))
+
+
+def _rebuilt(
+    record: RunRecord, places: Mapping[str, Any], *, insist: bool, own: str | None, device: torch.device
+) -> Rebuilt:
+    missing, network = [], None
+    if (record.path / STUDENT).is_file():
+        network = rebuild_network(record, own=own).to(device).eval()
+    else:
+        missing.append("its weights are not here, so its network could not be evaluated")
+    dataset = None
+    try:
+        dataset = run_dataset(record, places)
+    except Refused as refused:
+        if insist:
+            raise Refused([f"{record.path}: {refused.faults[0]}"]) from refused
+        missing.append(f"its data are not here: {refused.faults[0]}")
+    return Rebuilt(record, network, dataset, tuple(missing))
+
+
+def _images(dataset: ImageDataset) -> Images:
+    labels = dataset.evaluation_labels
+    embedded = shown_images(labels, classes=dataset.num_classes)
+    return Images(dataset.evaluation_images, labels, dataset.class_names, dataset.split, embedded)
+
+
+def _measured(run: Rebuilt, teacher: Rebuilt | None, images: Images | None, device: torch.device) -> ReportedRun:
+    """The run with the outputs of its network for `images`, and the gradients of its terms if it recorded none."""
+    record, missing = run.record, list(run.missing)
+    history = tuple(read_lines(record.path / METRICS))
+    outputs, gradients = None, None
+    if run.network is not None and run.dataset is not None and images is not None:
+        if not np.array_equal(run.dataset.evaluation_images, images.pixels):
+            missing.append("its images are not those of the run, so its network was not evaluated")
+        else:
+            outputs = _outputs(run.network, run.dataset, images, device)
+            if not any(line.get("gradient_norms") for line in history):  # an older run, or a method without them
+                try:
+                    network = _network_of_teacher(record, teacher)
+                    gradients = term_gradients(record, run.network, network, run.dataset, device=device)
+                except ValueError as reason:
+                    missing.append(f"no gradients of its loss terms: {reason}")
+    if not history:
+        missing.append("no curves: it has no record of its epochs")
+    return ReportedRun(record, history, read_provenance(record), outputs, gradients, tuple(missing))
+
+
+def _network_of_teacher(record: RunRecord, teacher: Rebuilt | None) -> nn.Module | None:
+    """The network of `teacher`, if it is the teacher of this run."""
+    facts = (record.result or {}).get("teacher")
+    same = teacher is not None and isinstance(facts, Mapping) and facts.get("run_id") == teacher.record.run_id
+    return teacher.network if teacher is not None and same else None
+
+
+@torch.no_grad()
+def _outputs(network: nn.Module, dataset: ImageDataset, images: Images, device: torch.device) -> Outputs:
+    stream = EvaluationStream(dataset, batch_size=BATCH, device=device)
+    logits = torch.cat([network(batch.images).logits.float().cpu() for batch in stream]).numpy()
+    source = dataset.evaluation_on(device)
+    embeddings = []
+    for rows in torch.split(torch.as_tensor(images.embedded, device=device), BATCH):
+        found = network(source.images(rows, torch.zeros_like(rows)), taps=True).embedding
+        if found is None:
+            return Outputs(logits)
+        embeddings.append(found.float().cpu())
+    return Outputs(logits, torch.cat(embeddings).numpy() if embeddings else None)
+
+
+def read_provenance(record: RunRecord) -> Mapping[str, Any]:
+    """The run's provenance.json, empty where it is missing or damaged: the report goes on without it."""
+    try:
+        return read_json(record.path / PROVENANCE) or {}
+    except StorageError:
+        return {}

@@ -1,1 +1,0 @@
-"""The page of a published table: our runs in its cells, drawn beside what was published. Imports no torch."""
