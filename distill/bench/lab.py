@@ -205,7 +205,7 @@ class Lab:
         if temperature is not None:
             config["loss"] = {**config["loss"], "temperature": temperature}
         if not taught:
-            config["loss"] = {"_target_": "distill.objectives.CrossEntropy"}
+            config["loss"] = {"_target_": "distill.losses.CrossEntropy"}
         if seed is not None:
             config["seed"] = seed
         return replace(self.plan, config=config)

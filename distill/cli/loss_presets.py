@@ -17,8 +17,8 @@ from distill.config.check import UNRESOLVED, check_target, check_typed, reduce_a
 from distill.config.plan import FirstStage, split_stages
 from distill.config.presets import Composed, Presets
 from distill.data import Batch
+from distill.losses import Objective, Task
 from distill.models import Network, Output
-from distill.objectives import Objective, Task
 from distill.runs.layout import FIRST_STAGE
 from distill.tables.rendering import Content, TextTable
 from distill.tables.values import flatten, to_text

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from distill.config.check import resolve, signature
 from distill.data import Batch, ImageDataset
+from distill.losses import Objective, Task
 from distill.models import Network, Output, as_network, outline
 from distill.models.meta import shapes_of
-from distill.objectives import Objective, Task
+from distill.runs.target_names import with_current_names
 from distill.training import Recipe, seeded
 
 
@@ -51,7 +52,7 @@ def build(node: Mapping[str, Any], **given: Any) -> Any:
         Refused: what the constructor raised, as sentences.
     """
     try:
-        return instantiate(dict(node), **given, _convert_="all")
+        return instantiate(with_current_names(node), **given, _convert_="all")
     except HydraException as error:
         cause = error.__cause__ or error
         raise Refused(sentences(cause) if isinstance(cause, ValueError) else sentences(cause)[:1]) from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, get_args, get_type_hints
 
 from distill.config.schema import Target
+from distill.runs.target_names import current_name, digested_name
 
 RESERVED = ("_target_", "_partial_")
 # given at run time, never in a preset
@@ -24,12 +25,12 @@ class UnknownTarget(ValueError):
 
 
 def resolve(path: str) -> Any:
-    """The object behind a dotted path, importing its module.
+    """The object behind a dotted path, today's or a former one of ours, importing its module.
 
     Raises:
         UnknownTarget: nothing callable of that name can be imported.
     """
-    parts = path.split(".")
+    parts = current_name(path).split(".")
     reason = "it has no dots" if len(parts) < 2 else ""
     for cut in range(len(parts) - 1, 0, -1):
         try:
@@ -51,9 +52,10 @@ def resolve(path: str) -> Any:
 
 
 def public_name(path: str) -> str:
-    """The shortest path under which the object of `path` is exported: `distill.models.resnet8`.
+    """The name that run ids hold for the object of `path`: the shortest path under which it is exported.
 
-    Moving code between private modules leaves it unchanged, so run ids outlive refactoring.
+    `distill.models.resnet8`, for example. Moving code between private modules leaves it unchanged, and what has moved
+    between packages keeps the name it had (`distill.runs.target_names`).
     """
     found = resolve(path)
     module, name = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
@@ -63,7 +65,7 @@ def public_name(path: str) -> str:
     for cut in range(1, len(parts) + 1):
         package = importlib.import_module(".".join(parts[:cut]))
         if getattr(package, name, None) is found:
-            return ".".join([*parts[:cut], name])
+            return digested_name(".".join([*parts[:cut], name]))
     return path
 
 

@@ -11,8 +11,8 @@ from distill.config.live_bytes import LiveBytes
 from distill.config.plan import RunPlan, not_from_a_table
 from distill.config.rebuild import rebuild_network
 from distill.data import Batch, ImageDataset
+from distill.losses import Objective, Task
 from distill.models import Network, Output
-from distill.objectives import Objective, Task
 from distill.teachers.row_code import row_width
 from distill.training import seeded
 

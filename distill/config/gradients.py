@@ -14,8 +14,8 @@ from distill.config.build import Refused, build_objective, sentences
 from distill.config.plan import split_stages
 from distill.config.rebuild import Untrusted, only_ours
 from distill.data import Batch, ImageDataset, ImageStream
+from distill.losses import Objective, Task
 from distill.models import Output
-from distill.objectives import Objective, Task
 from distill.runs.store import RunRecord
 
 BATCHES = 8

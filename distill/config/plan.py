@@ -12,7 +12,7 @@ from distill.config.build import build_network, build_objective
 from distill.config.identity import run_identity, short_names
 from distill.config.schema import Target
 from distill.data import ImageDataset
-from distill.objectives import Objective
+from distill.losses import Objective
 from distill.runs.files import StorageError, read_json
 from distill.runs.identity import run_id
 from distill.runs.identity import run_id as digest_of

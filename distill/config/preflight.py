@@ -38,7 +38,7 @@ from distill.config.presets import Composed, Presets
 from distill.config.rebuild import rebuild_network
 from distill.config.schema import Root
 from distill.data import SHAPES, ImageDataset
-from distill.objectives import Objective
+from distill.losses import Objective
 from distill.runs.files import StorageError
 from distill.runs.layout import FIRST_STAGE
 from distill.runs.store import RunRecord, finished_run

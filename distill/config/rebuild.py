@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 import distill.data
+import distill.losses
 import distill.models
-import distill.objectives
 from distill.config.build import Refused, build_dataset, build_network, build_objective, sentences
-from distill.config.check import resolve
 from distill.config.plan import split_stages
 from distill.data import ImageDataset
-from distill.objectives import Task
+from distill.losses import Task
 from distill.runs.checkpoint import load_weights
 from distill.runs.files import StorageError
 from distill.runs.layout import STUDENT
 from distill.runs.store import RunRecord, find
+from distill.runs.target_names import current_name
 
 
 # what these two packages export; timm's and torchvision's networks are reached through the adapters of distill.models
@@ -33,8 +33,7 @@ def exported(*packages: ModuleType) -> frozenset[str]:
 
 
 TRUSTED = exported(distill.models, distill.data)
-TRUSTED_METHODS = TRUSTED | exported(distill.objectives)
-LOSSES = "distill.losses."
+TRUSTED_METHODS = TRUSTED | exported(distill.losses)
 
 # the run's own weights replace whatever a network begins with
 WITHOUT_DOWNLOAD = {"pretrained": False, "weights": None}
@@ -95,9 +94,7 @@ def only_ours(loss: Any, record: RunRecord) -> Mapping[str, Any]:
 
 def _is_ours(target: str) -> bool:
     """Whether an objective, or a loss inside it, is one of this package."""
-    if target.startswith(LOSSES):
-        return f"{resolve(target).__module__}.".startswith(LOSSES)
-    return target in TRUSTED_METHODS
+    return current_name(target) in TRUSTED_METHODS
 
 
 def _guide(record: RunRecord, *, own: str | None) -> nn.Module | None:

@@ -1,1 +1,158 @@
-"""Pure functions of tensors: what a method compares, without weights, modules or state."""
+"""X"""
+
+from distill.losses.attention import AttentionTransfer, attention_transfer
+from distill.losses.boundary import ActivationBoundary, activation_boundary
+from distill.losses.class_maps import ClassAttention, class_activation, class_attention, unit_map
+from distill.losses.congruence import CorrelationCongruence, neighbour_congruence
+from distill.losses.contrastive import ContrastiveRepresentation, log_mean_exp, noise_contrastive
+from distill.losses.curriculum import (
+    CurriculumKD,
+    GlobalTemperature,
+    InstanceTemperature,
+    kd_by_sample,
+    reverse_gradient,
+)
+from distill.losses.decoupled import DecoupledKD, nckd, tckd
+from distill.losses.factor import FactorTransfer, Paraphrase, Paraphrased, factor_transfer, whole_factor_transfer
+from distill.losses.flow import SolutionFlow, flow_matrix, solution_flow
+from distill.losses.hints import HintRegression, hint
+from distill.losses.information import VariationalInformation, gaussian_information
+from distill.losses.labels import CrossEntropy, LabelSmoothing, cross_entropy, smoothed_cross_entropy
+from distill.losses.logit_regression import LogitRegression, logit_mse
+from distill.losses.mixture import Mixture
+from distill.losses.multi_level import (
+    MultiLevelKD,
+    batch_correlation,
+    class_correlation,
+    class_mass,
+    confidence,
+    everything,
+    instance_alignment,
+    lower_half,
+    share_of_lower_half,
+)
+from distill.losses.normalized import NormalizedKD, nkd_nontarget, nkd_target
+from distill.losses.numeric import at_least_float32, root, unit
+from distill.losses.objective import Objective, Task
+from distill.losses.overhaul import FeatureOverhaul, partial_l2
+from distill.losses.pearson_kd import PearsonKD, inter_class, intra_class, pearson
+from distill.losses.probabilistic import ProbabilisticTransfer, probabilistic_transfer
+from distill.losses.ramps import cosine_ramp, linear_ramp
+from distill.losses.relational import RelationalDistillation, angle_relation, distance_relation
+from distill.losses.reused_classifier import ClassifierReuse, ReusedClassifier
+from distill.losses.review import KnowledgeReview, hierarchical_context
+from distill.losses.selectivity import NeuronSelectivityTransfer, neuron_selectivity
+from distill.losses.similarity import SimilarityPreserving, similarity_preserving
+from distill.losses.soft_targets import SoftTargets, kd, soft_cross_entropy, transformed_kd, zscore_kd
+from distill.losses.softened import cross_entropy_rows, kl_rows, log_softened, log_target_and_rest, split_target
+from distill.losses.taps import halving_sum, to_common_size
+from distill.losses.teacher_free import VirtualTeacher, virtual_teacher, virtual_teacher_kd
+from distill.losses.teacher_matching import power_sum, ttm, wttm
+from distill.losses.transforms import center, identity, scale, standardize
+from distill.losses.weighted_labels import WeightedSoftLabels, soft_label_weights, weighted_soft_labels
+
+__all__ = [
+    "ActivationBoundary",
+    "AttentionTransfer",
+    "ClassAttention",
+    "ClassifierReuse",
+    "ContrastiveRepresentation",
+    "CorrelationCongruence",
+    "CrossEntropy",
+    "CurriculumKD",
+    "DecoupledKD",
+    "FactorTransfer",
+    "FeatureOverhaul",
+    "GlobalTemperature",
+    "HintRegression",
+    "InstanceTemperature",
+    "KnowledgeReview",
+    "LabelSmoothing",
+    "LogitRegression",
+    "Mixture",
+    "MultiLevelKD",
+    "NeuronSelectivityTransfer",
+    "NormalizedKD",
+    "Objective",
+    "Paraphrase",
+    "Paraphrased",
+    "PearsonKD",
+    "ProbabilisticTransfer",
+    "RelationalDistillation",
+    "ReusedClassifier",
+    "SimilarityPreserving",
+    "SoftTargets",
+    "SolutionFlow",
+    "Task",
+    "VariationalInformation",
+    "VirtualTeacher",
+    "WeightedSoftLabels",
+    "activation_boundary",
+    "angle_relation",
+    "at_least_float32",
+    "attention_transfer",
+    "batch_correlation",
+    "center",
+    "class_activation",
+    "class_attention",
+    "class_correlation",
+    "class_mass",
+    "confidence",
+    "cosine_ramp",
+    "cross_entropy",
+    "cross_entropy_rows",
+    "distance_relation",
+    "everything",
+    "factor_transfer",
+    "flow_matrix",
+    "gaussian_information",
+    "halving_sum",
+    "hierarchical_context",
+    "hint",
+    "identity",
+    "instance_alignment",
+    "inter_class",
+    "intra_class",
+    "kd",
+    "kd_by_sample",
+    "kl_rows",
+    "linear_ramp",
+    "log_mean_exp",
+    "log_softened",
+    "log_target_and_rest",
+    "logit_mse",
+    "lower_half",
+    "nckd",
+    "neighbour_congruence",
+    "neuron_selectivity",
+    "nkd_nontarget",
+    "nkd_target",
+    "noise_contrastive",
+    "partial_l2",
+    "pearson",
+    "power_sum",
+    "probabilistic_transfer",
+    "reverse_gradient",
+    "root",
+    "scale",
+    "share_of_lower_half",
+    "similarity_preserving",
+    "smoothed_cross_entropy",
+    "soft_cross_entropy",
+    "soft_label_weights",
+    "solution_flow",
+    "split_target",
+    "standardize",
+    "tckd",
+    "to_common_size",
+    "transformed_kd",
+    "ttm",
+    "unit",
+    "unit_map",
+    "virtual_teacher",
+    "virtual_teacher_kd",
+    "weighted_soft_labels",
+    "whole_factor_transfer",
+    "wttm",
+    "zscore_kd",
+]

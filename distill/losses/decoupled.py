@@ -6,11 +6,25 @@ the two from each other (Eq. 7). B is the batch, K the number of classes; logits
 Scalars, means over the batch of per-sample terms, T^2 inside; student first, teacher second.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 from torch.nn import functional
 
-from distill.losses.softened import kl_rows
-from distill.losses.target_split import log_target_and_rest, split_target
+from distill.losses.checks import refuse, temperature_faults, weight_faults
+from distill.losses.labels import cross_entropy
+from distill.losses.networks import teacher_logits
+from distill.losses.objective import Objective
+from distill.losses.ramps import linear_ramp, ramp_faults
+from distill.losses.softened import kl_rows, log_target_and_rest, split_target
+from distill.losses.transforms import identity
+
+if TYPE_CHECKING:
+    from distill.data import Batch
+    from distill.models import Output
 
 
 def tckd(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float | Tensor) -> Tensor:
@@ -34,3 +48,54 @@ def nckd(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temp
 def _log_binary(logits: Tensor, labels: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     target, others = split_target(logits, labels)
     return log_target_and_rest(target / temperature, others / temperature)
+
+
+class DecoupledKD(Objective):
+    """`ce` + `tckd` + `nckd`: ce_weight * CE + ramp * (target_weight * TCKD + nontarget_weight * NCKD).
+
+    "Decoupled Knowledge Distillation" (Zhao et al., CVPR 2022, arXiv 2203.08679), Eq. 7; `target_weight` is its
+    alpha, `nontarget_weight` its beta. T^2 is inside both terms. `transform` is applied to the logits of both
+    sides before them, the z-score for instance; CE always sees raw logits. The ramp is that of the authors'
+    code: e / ramp_epochs in epoch e, on both terms and not on CE.
+
+    Raises ValueError where `temperature` <= 0, `ramp_epochs` < 1, a weight is negative, all are zero or a number is
+    not finite.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float,
+        ce_weight: float,
+        target_weight: float,
+        nontarget_weight: float,
+        ramp_epochs: int,
+        transform: Callable[[Tensor], Tensor] = identity,
+    ) -> None:
+        super().__init__()
+        weights = {"ce_weight": ce_weight, "target_weight": target_weight, "nontarget_weight": nontarget_weight}
+        refuse([*temperature_faults(temperature), *weight_faults(**weights), *ramp_faults(ramp_epochs)])
+        self.temperature = temperature
+        self.ce_weight = ce_weight
+        self.target_weight = target_weight
+        self.nontarget_weight = nontarget_weight
+        self.ramp_epochs = ramp_epochs
+        self.transform = transform
+        self.needs_teacher = target_weight > 0 or nontarget_weight > 0
+
+    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
+        """The terms `ce`, `tckd` and `nckd`, each only where its weight is positive."""
+        terms = {}
+        if self.ce_weight > 0:
+            terms["ce"] = self.ce_weight * cross_entropy(student.logits, batch.labels)
+        if not self.needs_teacher:
+            return terms
+        sides = self.transform(student.logits), self.transform(teacher_logits(teacher))
+        ramp = linear_ramp(progress, epochs=self.ramp_epochs)
+        if self.target_weight > 0:
+            target = tckd(*sides, batch.labels, temperature=self.temperature)
+            terms["tckd"] = ramp * self.target_weight * target
+        if self.nontarget_weight > 0:
+            nontarget = nckd(*sides, batch.labels, temperature=self.temperature)
+            terms["nckd"] = ramp * self.nontarget_weight * nontarget
+        return terms

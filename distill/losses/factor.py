@@ -1,10 +1,29 @@
-"""Factors: what a paraphraser extracts of a teacher's map, and a translator of the student's."""
+"""FT"""
 
-from torch import Tensor
+from __future__ import annotations
 
-from distill.losses.norm import unit
-from distill.losses.precision import at_least_float32
-from distill.losses.resize import to_common_size
+import copy
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Self, cast
+
+from torch import Tensor, nn
+
+from distill.losses.adapters import Normalize, apply
+from distill.losses.checks import refuse, weight_faults
+from distill.losses.hints import hint
+from distill.losses.labels import label_term
+from distill.losses.networks import last_maps, need_taps, need_teacher, outlines
+from distill.losses.numeric import at_least_float32, unit
+from distill.losses.objective import Objective, Task
+from distill.losses.taps import to_common_size
+from distill.models import Network, Output
+
+if TYPE_CHECKING:
+    from distill.data import Batch
+
+SLOPE = 0.1  # of the leaky ReLU below zero, the paper's
+PARAPHRASER = "paraphraser.0."
 
 
 def factor_transfer(student_factor: Tensor, teacher_factor: Tensor) -> Tensor:
@@ -32,3 +51,150 @@ def whole_factor_transfer(student_factor: Tensor, teacher_factor: Tensor) -> Ten
 
 def _energy(factor: Tensor) -> Tensor:
     return unit(factor.square().mean(dim=1).flatten(1))  # (B, HW)
+
+
+def factor_channels(channels: int, rate: float) -> int:
+    """Channels of a factor: the paper's k times those of the teacher's map, at least 1."""
+    return max(1, round(channels * rate))
+
+
+def encoder(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Three 3x3 convolutions with BatchNorm and leaky ReLU, the second of which goes to `channels_out`."""
+    widths = (channels_in, channels_in, channels_out, channels_out)
+    return nn.Sequential(*(_step(nn.Conv2d, i, o) for i, o in pairwise(widths)))
+
+
+def decoder(channels_in: int, channels_out: int) -> nn.Sequential:
+    """The way back: three transposed 3x3 convolutions of the same kind."""
+    widths = (channels_in, channels_in, channels_out, channels_out)
+    return nn.Sequential(*(_step(nn.ConvTranspose2d, i, o) for i, o in pairwise(widths)))
+
+
+def _step(layer: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels_in: int, channels_out: int) -> nn.Sequential:
+    convolution = layer(channels_in, channels_out, 3, padding=1)
+    return nn.Sequential(convolution, Normalize(channels_out), nn.LeakyReLU(SLOPE, inplace=True))
+
+
+class Paraphrased(Network):
+    """A frozen network, and an autoencoder of its last tap: encoder `paraphraser.0`, decoder `paraphraser.1`.
+
+    With taps, `features` are two maps (B, C, H, W): that tap, and what the paraphraser makes of it. Everything else is
+    the network's own, which stays in eval mode. `network` is copied.
+    """
+
+    def __init__(self, network: Network, *, channels: int, rate: float) -> None:
+        super().__init__()
+        self.num_classes, self.embedding_dim = network.num_classes, network.embedding_dim
+        self.feature_channels = (channels, channels)
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        narrow = factor_channels(channels, rate)
+        self.paraphraser = nn.Sequential(encoder(channels, narrow), decoder(narrow, channels))
+
+    @property
+    def head(self) -> nn.Linear | None:
+        return self.network.head
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def forward(self, images: Tensor, *, taps: bool = False) -> Output:
+        if not taps:
+            output: Output = self.network(images)
+            return output
+        seen: Output = self.network(images, taps=True)
+        original = seen.features[-1]
+        rebuilt = self.paraphraser(original.to(next(self.paraphraser.parameters()).dtype))
+        return Output(seen.logits, (original, rebuilt), (None, None), seen.final_map, seen.embedding)
+
+
+class Paraphrase(Objective):
+    """`feature`: mean squared error of a paraphraser, an autoencoder of the teacher's last tap.
+
+    "Paraphrasing Complex Network: Network Compression via Factor Transfer" (Kim et al., NeurIPS 2018, arXiv
+    1802.04977), its reconstruction loss, the first stage of `ft`. What is trained is a `Paraphrased` teacher; its
+    accuracy is the teacher's. `rate` is the paper's k, the factor's share of the tap's channels.
+
+    Raises ValueError where `rate` is not in (0, 1]; from `attach` where the teacher has no taps.
+    """
+
+    logits_only = False
+    deploys = True
+
+    def __init__(self, *, rate: float = 0.5) -> None:
+        super().__init__()
+        refuse(_rate_faults(rate))
+        self.rate = rate
+
+    def attach(self, student: nn.Module, teacher: nn.Module | None, task: Task) -> Paraphrased:
+        """The teacher, copied and frozen, with a new paraphraser."""
+        _, theirs = need_taps(*outlines(student, teacher, task), least=1)
+        own = cast(Network, need_teacher(teacher))
+        return Paraphrased(own, channels=theirs[-1].shape[1], rate=self.rate)
+
+    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
+        """The term `feature`; labels and progress are not read."""
+        original, rebuilt = student.features
+        return {"feature": hint(rebuilt, original.detach())}
+
+
+class FactorTransfer(Objective):
+    """`ce` + `feature`: ce_weight * CE(student, labels) + feature_weight * distance of the factors.
+
+    "Paraphrasing Complex Network: Network Compression via Factor Transfer" (Kim et al., NeurIPS 2018, arXiv
+    1802.04977): the paraphraser's encoder, trained in the first stage and frozen, gives the teacher's factor; a
+    translator of the same form, learned together with the student, gives the student's. `distance` is a function of
+    `distill.losses.factor`. Both read the last tap. Without a first stage the paraphraser keeps its initial values.
+
+    Raises ValueError where `rate` is not in (0, 1], a weight is negative or both are zero; from `attach` where a
+    network has no taps.
+    """
+
+    logits_only = False
+
+    def __init__(
+        self,
+        *,
+        distance: Callable[..., Tensor],
+        rate: float = 0.5,
+        ce_weight: float = 1.0,
+        feature_weight: float = 200.0,
+    ) -> None:
+        super().__init__()
+        refuse([*_rate_faults(rate), *weight_faults(ce_weight=ce_weight, feature_weight=feature_weight)])
+        self.distance, self.rate = distance, rate
+        self.ce_weight, self.feature_weight = ce_weight, feature_weight
+        self.needs_teacher = feature_weight > 0
+
+    def attach(self, student: nn.Module, teacher: nn.Module | None, task: Task) -> None:
+        """The frozen paraphraser and the translator."""
+        if self.needs_teacher:
+            ours, theirs = need_taps(*outlines(student, teacher, task), least=1)
+            narrow = factor_channels(theirs[-1].shape[1], self.rate)
+            self.translator = encoder(ours[-1].shape[1], narrow)
+            self.paraphraser = encoder(theirs[-1].shape[1], narrow).requires_grad_(False).eval()
+
+    def start(self, student: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        """Takes the encoder over from the first stage; the student begins afresh."""
+        own = {key.removeprefix(PARAPHRASER): v for key, v in weights.items() if key.startswith(PARAPHRASER)}
+        self.paraphraser.load_state_dict(own)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.needs_teacher and hasattr(self, "paraphraser"):
+            self.paraphraser.eval()
+        return self
+
+    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
+        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        if self.feature_weight > 0:
+            ours, theirs = last_maps(student, teacher)
+            factors = apply(self.translator, ours), apply(self.paraphraser, theirs)
+            terms["feature"] = self.feature_weight * self.distance(*factors)
+        return terms
+
+
+def _rate_faults(rate: float) -> list[str]:
+    return [] if 0 < rate <= 1 else [f"rate must be in (0, 1], got {rate}: set loss.rate to 0.5, the paper's k"]

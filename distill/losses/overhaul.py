@@ -1,11 +1,23 @@
 """Overhaul of feature distillation: margin ReLU and partial L2 distance. Pure; student first, teacher second."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from distill.losses.precision import at_least_float32
+from distill.losses.adapters import connector
+from distill.losses.checks import refuse, weight_faults
+from distill.losses.labels import label_term
+from distill.losses.networks import given, outlines
+from distill.losses.numeric import at_least_float32
+from distill.losses.objective import Objective, Task
+from distill.losses.taps import halving_sum, paired_preactivations, to_common_size
+
+if TYPE_CHECKING:
+    from distill.data import Batch
+    from distill.models import Output
 
 
 def partial_l2(student_map: Tensor, teacher_map: Tensor, *, margin: Tensor) -> Tensor:
@@ -28,12 +40,77 @@ def partial_l2(student_map: Tensor, teacher_map: Tensor, *, margin: Tensor) -> T
     return distance.flatten(1).sum(dim=1).mean()
 
 
-def halving_sum(distances: Sequence[Tensor]) -> Tensor:
-    """Sum of the distances, first to last stage: the last counts whole, each earlier one half of the next.
+class NegativeMean(nn.Module):
+    """E[x | x < 0] of each channel over all maps seen in training: the margin of a margin ReLU, (C, 1, 1) and <= 0.
 
-    The factors 1 / 2^(L - i) of the paper's CIFAR recipe (its code; the text weighs all stages alike).
+    Sums and counts are buffers in float64. A channel that has never been negative has margin 0.
     """
-    total = distances[0]
-    for distance in distances[1:]:
-        total = total / 2 + distance
-    return total
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(channels, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros(channels, dtype=torch.float64))
+
+    @torch.no_grad()
+    def forward(self, maps: Tensor) -> Tensor:
+        """Take note of maps (B, C, H, W) while training, and return the margin so far."""
+        if self.training:
+            self.total += maps.clamp(max=0).sum(dim=(0, 2, 3), dtype=self.total.dtype)
+            self.count += (maps < 0).sum(dim=(0, 2, 3))
+        margin = self.total / self.count.clamp(min=1)
+        return margin.to(maps.dtype)[:, None, None]
+
+
+class FeatureOverhaul(Objective):
+    """`ofd`: `ce` + `feature`, feature_weight * sum over stages of 2^(i - L) * partial L2 to the margin-ReLU'd teacher.
+
+    "A Comprehensive Overhaul of Feature Distillation" (Heo et al., ICCV 2019, arXiv 1904.01866), section 3: maps before
+    their ReLU, a 1x1 convolution and BatchNorm as the student's transform, margin ReLU as the teacher's, partial L2
+    distance. The distance is summed over a map and averaged over the batch, stages halve towards the input; both are
+    its CIFAR recipe, to which the weight 0.001 belongs.
+
+    The margin is the mean negative response of a channel. The paper measures it in training or computes it from the
+    scale and shift of a BatchNorm before the ReLU; public code takes the last BatchNorm of a stage even where a
+    shortcut is added behind it, whose sum has another distribution. Here it is measured on the very maps that are
+    compared, which is right for every network: over all batches so far, this one included, the teacher being fixed.
+
+    Stages are paired by `pair_taps`, the stem left out. Of maps of different sizes the larger is averaged down.
+
+    Raises ValueError where the weights are negative or all zero; from `attach` where a network does not give its maps
+    before their ReLU.
+    """
+
+    logits_only = False
+
+    def __init__(self, *, ce_weight: float = 1.0, feature_weight: float = 0.001) -> None:
+        super().__init__()
+        refuse(weight_faults(ce_weight=ce_weight, feature_weight=feature_weight))
+        self.ce_weight, self.feature_weight = ce_weight, feature_weight
+        self.needs_teacher = feature_weight > 0
+
+    def attach(self, student: nn.Module, teacher: nn.Module | None, task: Task) -> None:
+        """One connector and one margin for each pair of stages."""
+        if not self.needs_teacher:
+            return
+        pairs = paired_preactivations(*outlines(student, teacher, task))
+        widths = [(ours.shape[1], theirs.shape[1]) for ours, theirs in pairs]
+        self.connectors = nn.ModuleList(connector(narrow, wide) for narrow, wide in widths)
+        self.margins = nn.ModuleList(NegativeMean(wide) for _, wide in widths)
+
+    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
+        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        if self.feature_weight > 0:
+            terms["feature"] = self.feature_weight * self._distance(student, given(teacher))
+        return terms
+
+    def _distance(self, student: Output, teacher: Output) -> Tensor:
+        distances = []
+        pairs = paired_preactivations(student, teacher)
+        for (before, target), connect, margin in zip(pairs, self.connectors, self.margins, strict=True):
+            ours, theirs = to_common_size(at_least_float32(before), at_least_float32(target))
+            distances.append(partial_l2(connect(ours), theirs, margin=margin(theirs)))
+        return halving_sum(distances)

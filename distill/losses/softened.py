@@ -1,9 +1,12 @@
-"""Softened distributions and their divergence, sample by sample: what several losses on logits are made of."""
+"""Softened distributions and their divergence, sample by sample; the target class against all the others."""
 
+from __future__ import annotations
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distill.losses.precision import at_least_float32
+from distill.losses.numeric import at_least_float32
 
 
 def log_softened(logits: Tensor, temperature: float | Tensor) -> Tensor:
@@ -24,12 +27,24 @@ def cross_entropy_rows(log_student: Tensor, log_teacher: Tensor) -> Tensor:
     return -(log_teacher.exp() * log_student).sum(dim=-1)
 
 
-def kd_by_sample(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float | Tensor) -> Tensor:
-    """Vanilla KD in which every sample may have its own temperature: mean over the batch of T_i^2 KL_i.
+def split_target(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The target's logit and the others in their order: (B, K), (B,) -> (B,), (B, K - 1). K must be 2 or more.
 
-    `temperature` is a number, a 0-d tensor (then this is `distill.losses.logit.kd`) or (B, 1). The gradient
-    with respect to it runs through T^2 as well as through both softmaxes.
+    The others are gathered and not masked by a large negative number: nothing of the target is left in them,
+    whatever the logits' magnitude.
     """
-    log_student, log_teacher = log_softened(student_logits, temperature), log_softened(teacher_logits, temperature)
-    # keepdim by indexing: (B, 1) meets (B, 1) or a scalar, and never becomes (B, B)
-    return (kl_rows(log_student, log_teacher)[:, None] * temperature * temperature).mean()
+    logits = at_least_float32(logits)
+    target = labels[:, None]  # (B, 1)
+    place = torch.arange(logits.shape[-1] - 1, device=labels.device)  # (K - 1,)
+    others = place + (place >= target)  # (B, K - 1): from the label on, one further
+    return logits.gather(-1, target)[:, 0], logits.gather(-1, others)
+
+
+def log_target_and_rest(target: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """log p_t and log(1 - p_t) of softmaxed rows, from their logits split by `split_target`: (B,) and (B,).
+
+    The second one from the other classes' sum and not from 1 - p_t, which is 0 long before its logarithm ends.
+    """
+    rest = others.logsumexp(dim=-1)
+    whole = torch.logaddexp(target, rest)
+    return target - whole, rest - whole

@@ -12,6 +12,7 @@ from distill.runs.config_file import read_config
 from distill.runs.files import StorageError, read_json, storage_errors
 from distill.runs.layout import CONFIG, EXPORT, FAILED, RESULT, STUDENT
 from distill.runs.lock import is_held
+from distill.runs.target_names import with_current_names
 
 Status = Literal["finished", "failed", "running", "unfinished", "damaged"]
 
@@ -92,7 +93,7 @@ def read_run(path: Path) -> RunRecord | None:
         run_id=content.get("run_id") or path.name.rpartition("-")[2],
         status=status,
         names=content.get("names", {}),
-        config=content.get("config", {}),
+        config=with_current_names(content.get("config", {})),
         identity=content.get("identity", {}),
         result=result,
         failure=failure,

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from distill.config import configs_dir
+from distill.runs.target_names import with_current_names
 from distill.tables.published import parse_yaml
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
@@ -54,7 +55,7 @@ class Presets:
         config = _merged(config, body)
         for path, value in values:
             _set(config, path, value)
-        config = _filled(config, config.get("pair") or {})
+        config = with_current_names(_filled(config, config.get("pair") or {}))
         teacher = config["teacher"]
         return Declared(
             dataset=config["dataset"],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from distill.objectives import Objective
+from distill.losses import Objective
 from distill.training.forward import student_output
 from distill.training.randomness import OwnRandomness
 

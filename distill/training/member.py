@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from distill.data import Batch, EvaluationStream, ImageStream
+from distill.losses import Objective, Task
 from distill.models import Output
-from distill.objectives import Objective, Task
 from distill.teachers import Teacher
 from distill.training.evaluation import Evaluation
 from distill.training.finite import NonFinite, first_non_finite

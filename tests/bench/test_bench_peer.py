@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from distill.bench.lab import Lab
 from distill.bench.peer import Distillation, cropped, in_nchw, normalised, top_k, train_loader
-from distill.losses.logit import kd
+from distill.losses import kd
 from distill.models import resnet8
 
 

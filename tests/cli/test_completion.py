@@ -27,7 +27,7 @@ def store(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         names = {"dataset": "digits", "student": "resnet8", "teacher": "resnet20", "loss": loss, "recipe": "demo"}
         config = {
-            "loss": {"_target_": "distill.objectives.SoftTargets", "temperature": temperature},
+            "loss": {"_target_": "distill.losses.SoftTargets", "temperature": temperature},
             "recipe": {"epochs": 6, "schedule": {"gamma": 0.1}},
             "seed": 1,
         }
@@ -109,7 +109,7 @@ def test_finished_runs(store: Path, line: str, candidates: set[str], monkeypatch
 
 def test_presets_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "loss").mkdir()
-    (tmp_path / "loss" / "mine.yaml").write_text("_target_: distill.objectives.CrossEntropy\nown_weight: 1.0\n")
+    (tmp_path / "loss" / "mine.yaml").write_text("_target_: distill.losses.CrossEntropy\nown_weight: 1.0\n")
     assert after(f"train --config-dir {tmp_path} loss=min") == {"loss=mine"}
     assert after(f"train --config-dir={tmp_path} loss=min") == {"loss=mine"}
 

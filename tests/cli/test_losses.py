@@ -20,8 +20,8 @@ OWN = '''
 from torch import nn
 
 from distill.models import outline
-from distill.objectives import Objective
-from distill.objectives.needs import need_preactivations
+from distill.losses import Objective
+from distill.losses.networks import need_preactivations
 
 
 class Margin(Objective):
@@ -125,7 +125,7 @@ def own(tmp_path: Path) -> Path:
     (folder / "misspelt.yaml").write_text(PRESET.replace("margin:", "magrin:"))
     (folder / "refusing.yaml").write_text("defaults: [kd]\ntemperature: -1\n")
     (folder / "staged.yaml").write_text(
-        "_target_: distill.objectives.CrossEntropy\nfirst_stage:\n  network: student\n  epochs: 30\n  loss:\n"
+        "_target_: distill.losses.CrossEntropy\nfirst_stage:\n  network: student\n  epochs: 30\n  loss:\n"
         "    _target_: own_losses.Margin\n"
     )
     (folder / "broken.yaml").write_text("a: [\n")

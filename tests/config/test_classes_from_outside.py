@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from distill.objectives import Objective
+from distill.losses import Objective
 
 
 class Plain(nn.Module):

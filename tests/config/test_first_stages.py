@@ -7,14 +7,14 @@ from distill.runs.layout import run_path
 
 # labels alone, from a student that has first learned the teacher's logits (or from something beside the teacher)
 TWO_STAGES = """\
-_target_: distill.objectives.CrossEntropy
+_target_: distill.losses.CrossEntropy
 ce_weight: 1.0
 first_stage:
   network: {network}
   epochs: 30
   loss:
-    _target_: distill.objectives.LogitRegression
-    distance: {{_target_: distill.losses.logit.logit_mse, _partial_: true}}
+    _target_: distill.losses.LogitRegression
+    distance: {{_target_: distill.losses.logit_mse, _partial_: true}}
     ce_weight: 0.0
     kd_weight: 1.0
     alpha: null

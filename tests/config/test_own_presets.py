@@ -23,7 +23,7 @@ WRONG = {
         HEAD + "seed: many\nloss:\n  temprature: 3\nrecipe:\n  epoch: 4\n  optimizer:\n    lr: fast\n",
         [
             "seed must be an integer, got 'many'",
-            "loss.temprature is not a key of distill.objectives.SoftTargets: did you mean 'temperature'?",
+            "loss.temprature is not a key of distill.losses.SoftTargets: did you mean 'temperature'?",
             "recipe.epoch is not a key of distill.training.Recipe: did you mean 'epochs'?",
             "recipe.optimizer.lr must be a number, got 'fast'",
         ],

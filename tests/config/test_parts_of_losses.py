@@ -1,17 +1,17 @@
 """Losses made of losses: every part is checked, weighted and identified like a loss of its own."""
 
 PARTS = """\
-_target_: distill.objectives.Mixture
+_target_: distill.losses.Mixture
 parts:
   soft:
-    _target_: distill.objectives.SoftTargets
-    divergence: {_target_: distill.losses.logit.kd, _partial_: true}
+    _target_: distill.losses.SoftTargets
+    divergence: {_target_: distill.losses.kd, _partial_: true}
     temperature: 4
     ce_weight: 0.1
     kd_weight: 0.9
     alpha: null
   labels:
-    _target_: distill.objectives.CrossEntropy
+    _target_: distill.losses.CrossEntropy
 weights: {soft: 1.0, labels: 0.5}
 """
 
@@ -36,9 +36,9 @@ def test_a_part_is_cast_named_and_identified(command, presets_of) -> None:
     plan = command.plan(*command.tiny, "loss=parts", config_dir=own)
     assert plan.names["loss"] == "parts"
     parts = plan.identity["objective"]["parts"]
-    assert parts["labels"] == {"target": "distill.objectives.CrossEntropy"}  # its weight is the default
+    assert parts["labels"] == {"target": "distill.losses.CrossEntropy"}  # its weight is the default
     assert parts["soft"]["temperature"] == 4.0
-    assert parts["soft"]["divergence"] == {"target": "distill.losses.logit.kd"}
+    assert parts["soft"]["divergence"] == {"target": "distill.losses.kd"}
     assert plan.directory.name.startswith("resnet8-mixture-s1-")
     changed = command.plan(*command.tiny, "loss=parts", "loss.parts.soft.temperature=2", config_dir=own)
     assert changed.run_id != plan.run_id
@@ -50,7 +50,7 @@ def test_faults_of_a_part(command, presets_of) -> None:
         *command.tiny, "loss=parts", "loss.parts.soft.temperatur=2", "loss.parts.labels.ce_weight=many", config_dir=own
     )
     assert told == [
-        "loss.parts.soft.temperatur is not a key of distill.objectives.SoftTargets: did you mean 'temperature'?",
+        "loss.parts.soft.temperatur is not a key of distill.losses.SoftTargets: did you mean 'temperature'?",
         "loss.parts.labels.ce_weight must be a number, got 'many'",
     ]
     (word,) = command.refused(*command.tiny, "loss=parts", "loss.parts.labels=ce", config_dir=own)

@@ -119,7 +119,7 @@ UNFILLED = {
     ("seed=???",): [r"seed has no value yet: set seed=VALUE"],
     ("~seed",): ["seed is missing"],
     ("~student",): ["student is missing"],
-    ("~loss.temperature",): ["loss.temperature is missing: distill.objectives.SoftTargets needs it"],
+    ("~loss.temperature",): ["loss.temperature is missing: distill.losses.SoftTargets needs it"],
     ("~recipe.schedule",): ["recipe.schedule is missing"],
     ("~student._target_",): ["student names nothing to build: choose an option of its group"],
 }

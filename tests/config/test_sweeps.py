@@ -57,7 +57,7 @@ def test_an_option_that_does_not_exist_hides_no_other_fault(command) -> None:
 
 def test_a_preset_without_what_is_swept_is_refused(command) -> None:
     sentences = command.refused(*command.tiny, "sweep=temperature", "loss=ce")
-    assert sentences == ["loss.temperature is not a key of distill.objectives.CrossEntropy: there are ce_weight"]
+    assert sentences == ["loss.temperature is not a key of distill.losses.CrossEntropy: there are ce_weight"]
 
 
 def test_one_sweep_at_a_time(command) -> None:

@@ -13,8 +13,7 @@ from distill.data import ImageDataset, synthetic
 from distill.execution import teacher_table
 from distill.execution.stopping import RunFailed
 from distill.execution.teacher_table import choose_source, table_file
-from distill.losses.logit import kd
-from distill.objectives import CrossEntropy, Objective, SoftTargets
+from distill.losses import CrossEntropy, Objective, SoftTargets, kd
 from distill.runs.files import StorageError
 from distill.runs.lock import RunLock
 from distill.teachers.table_build import build

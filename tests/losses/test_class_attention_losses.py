@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from distill.losses.class_attention import class_activation, class_attention, unit_map
-from distill.losses.logit import identity
+from distill.losses import class_activation, class_attention, identity, unit_map
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.losses.contrastive import log_mean_exp, noise_contrastive
+from distill.losses import log_mean_exp, noise_contrastive
 
 IMAGES = 30
 

@@ -6,9 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from distill.losses.decoupled import nckd, tckd
-from distill.losses.logit import kd
-from distill.losses.target_split import log_target_and_rest, split_target
+from distill.losses import kd, log_target_and_rest, nckd, split_target, tckd
 
 TEMPERATURES = (1.0, 2.0, 4.0)
 

@@ -5,9 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from distill.losses.gradient_reversal import reverse_gradient
-from distill.losses.logit import kd
-from distill.losses.softened import cross_entropy_rows, kd_by_sample, kl_rows, log_softened
+from distill.losses import cross_entropy_rows, kd, kd_by_sample, kl_rows, log_softened, reverse_gradient
 
 
 @pytest.fixture

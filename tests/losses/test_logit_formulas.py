@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from distill.losses.logit import (
+from distill.losses import (
     center,
     cross_entropy,
     identity,

@@ -3,22 +3,27 @@
 import pytest
 import torch
 
-from distill.losses.decoupled import nckd, tckd
-from distill.losses.logit import standardize
-from distill.losses.matching import ttm, wttm
-from distill.losses.multi_level import (
+from distill.losses import (
     batch_correlation,
     class_correlation,
     class_mass,
     confidence,
     instance_alignment,
+    inter_class,
+    intra_class,
+    kd_by_sample,
     lower_half,
+    nckd,
+    nkd_nontarget,
+    nkd_target,
+    smoothed_cross_entropy,
+    standardize,
+    tckd,
+    ttm,
+    virtual_teacher_kd,
+    weighted_soft_labels,
+    wttm,
 )
-from distill.losses.normalized import nkd_nontarget, nkd_target
-from distill.losses.pearson import inter_class, intra_class
-from distill.losses.smoothing import smoothed_cross_entropy, virtual_teacher_kd
-from distill.losses.softened import kd_by_sample
-from distill.losses.weighted import weighted_soft_labels
 
 HALVES = (torch.bfloat16, torch.float16)
 LABELS = torch.arange(8) * 12

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from distill.losses.logit import (
+from distill.losses import (
+    at_least_float32,
     center,
     cross_entropy,
     kd,
@@ -14,7 +15,6 @@ from distill.losses.logit import (
     transformed_kd,
     zscore_kd,
 )
-from distill.losses.precision import at_least_float32
 
 HALVES = (torch.bfloat16, torch.float16)
 FORMATS = (torch.float32, *HALVES)

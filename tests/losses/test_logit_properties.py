@@ -6,15 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.losses.logit import (
-    center,
-    kd,
-    logit_mse,
-    soft_cross_entropy,
-    standardize,
-    transformed_kd,
-    zscore_kd,
-)
+from distill.losses import center, kd, logit_mse, soft_cross_entropy, standardize, transformed_kd, zscore_kd
 
 CLASSES = 10
 CAT, DOG, BIRD = range(3)

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from distill.losses.maps import attention_transfer, gaussian_information, hint, neuron_selectivity
-from distill.losses.resize import to_common_size
+from distill.losses import attention_transfer, gaussian_information, hint, neuron_selectivity, to_common_size
 
 PAIRED = [attention_transfer, neuron_selectivity]
 SIZES = [(4, 4), (6, 4), (4, 6), (5, 3)]  # of the student's map, the teacher's being 4 x 4

@@ -6,14 +6,14 @@ from functools import partial
 import pytest
 import torch
 
-from distill.losses.logit import kd
-from distill.losses.multi_level import (
+from distill.losses import (
     batch_correlation,
     class_correlation,
     class_mass,
     confidence,
     everything,
     instance_alignment,
+    kd,
     lower_half,
     share_of_lower_half,
 )

@@ -6,9 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from distill.losses.logit import soft_cross_entropy
-from distill.losses.normalized import nkd_nontarget, nkd_target
-from distill.losses.target_split import log_target_and_rest, split_target
+from distill.losses import log_target_and_rest, nkd_nontarget, nkd_target, soft_cross_entropy, split_target
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from distill.losses.norm import root, unit
-from distill.losses.relation import (
+from distill.losses import (
     angle_relation,
     distance_relation,
     neighbour_congruence,
     probabilistic_transfer,
+    root,
     similarity_preserving,
+    unit,
 )
 
 ALL = [similarity_preserving, probabilistic_transfer, neighbour_congruence, distance_relation, angle_relation]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distill.losses.review import hierarchical_context
+from distill.losses import hierarchical_context
 
 
 def maps(size, dtype=torch.float64):

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from distill.losses.logit import cross_entropy
-from distill.losses.smoothing import smoothed_cross_entropy, virtual_teacher, virtual_teacher_kd
+from distill.losses import cross_entropy, smoothed_cross_entropy, virtual_teacher, virtual_teacher_kd
 
 LABELS = torch.tensor([1, 4, 0, 2])
 

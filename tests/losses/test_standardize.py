@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.losses.logit import center, identity, scale, standardize
+from distill.losses import center, identity, scale, standardize
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from distill.losses.logit import kd
-from distill.losses.matching import power_sum, ttm, wttm
+from distill.losses import kd, power_sum, ttm, wttm
 
 
 @pytest.fixture

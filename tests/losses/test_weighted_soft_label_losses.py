@@ -6,8 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from distill.losses.logit import soft_cross_entropy
-from distill.losses.weighted import soft_label_weights, weighted_soft_labels
+from distill.losses import soft_cross_entropy, soft_label_weights, weighted_soft_labels
 
 LABELS = torch.tensor([2, 0, 7, 7])
 

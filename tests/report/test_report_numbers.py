@@ -9,7 +9,7 @@ import torch
 from scipy.stats import entropy as relative_entropy
 from sklearn.metrics import confusion_matrix
 
-from distill.losses.logit import kd, standardize
+from distill.losses import kd, standardize
 from distill.report.sections.curves import curves, epochs_to, levels
 from distill.report.sections.embedding import CLASSES, IMAGES, planes, shown_images
 from distill.report.sections.errors import class_errors, confusions, largest_changes

@@ -20,15 +20,15 @@ DATA = {
     "limit": None,
     "holdout": 0,
 }
-CE = {"_target_": "distill.objectives.CrossEntropy", "ce_weight": 1.0}
+CE = {"_target_": "distill.losses.CrossEntropy", "ce_weight": 1.0}
 PARTIAL = {"_partial_": True}
 
 
 def soft(divergence: str, temperature: float, kd_weight: float) -> dict[str, Any]:
     """A loss node of soft targets, without `alpha`, as runs record it."""
-    node = {"_target_": f"distill.losses.logit.{divergence}", "_partial_": True}
+    node = {"_target_": f"distill.losses.{divergence}", "_partial_": True}
     weights = {"temperature": temperature, "ce_weight": 0.1, "kd_weight": kd_weight}
-    return {"_target_": "distill.objectives.SoftTargets", "divergence": node, **weights}
+    return {"_target_": "distill.losses.SoftTargets", "divergence": node, **weights}
 
 
 LOSSES = {

@@ -9,7 +9,7 @@ import yaml
 
 Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 LOSSES: dict[str, dict[str, Any]] = {
-    "ce": {"_target_": "distill.objectives.CrossEntropy", "ce_weight": 1.0},
+    "ce": {"_target_": "distill.losses.CrossEntropy", "ce_weight": 1.0},
     "kd": {"divergence": "kd", "temperature": 4.0, "ce_weight": 0.1, "kd_weight": 0.9},
     "kd_w9_t2": {"divergence": "kd", "temperature": 2.0, "ce_weight": 0.1, "kd_weight": 9.0},
     "zscore_kd": {"divergence": "zscore_kd", "temperature": 2.0, "ce_weight": 0.1, "kd_weight": 9.0},
@@ -132,8 +132,8 @@ def add_seeds(runs_dir: Path, accuracies: list[float], **run: Any) -> list[str]:
 def _loss_node(loss: str) -> dict[str, Any]:
     node = dict(LOSSES[loss])
     if "divergence" in node:
-        node["divergence"] = {"_target_": f"distill.losses.logit.{node['divergence']}", "_partial_": True}
-        node = {"_target_": "distill.objectives.SoftTargets"} | node
+        node["divergence"] = {"_target_": f"distill.losses.{node['divergence']}", "_partial_": True}
+        node = {"_target_": "distill.losses.SoftTargets"} | node
     return node
 
 

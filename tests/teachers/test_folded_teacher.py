@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.data import Batch, ImageDataset, synthetic
-from distill.losses.logit import kd
+from distill.losses import kd
 from distill.models import Output, folded, resnet8, resnet14
 from distill.teachers import LiveTeacher
 from distill.teachers.table_build import answers

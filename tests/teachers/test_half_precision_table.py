@@ -8,7 +8,7 @@ from linear_teacher import CPU, one_epoch
 from torch import Tensor, nn
 
 from distill.data import ImageDataset, synthetic
-from distill.losses.logit import kd, zscore_kd
+from distill.losses import kd, zscore_kd
 from distill.models import folded, resnet8
 from distill.teachers import LiveTeacher, TableTeacher
 from distill.teachers.row_code import decode, encode

@@ -13,9 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from distill.data import EvaluationStream, ImageStream, synthetic
-from distill.losses.logit import kd
+from distill.losses import CrossEntropy, Objective, SoftTargets, Task, kd
 from distill.models import Output
-from distill.objectives import CrossEntropy, Objective, SoftTargets, Task
 from distill.teachers import LiveTeacher
 from distill.training import Member, Recipe, Silent, Steps, fit, seeded
 

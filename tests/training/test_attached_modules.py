@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from distill.losses import Objective
 from distill.models import Output
-from distill.objectives import Objective
 
 
 class Deployed(nn.Module):

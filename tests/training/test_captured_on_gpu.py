@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[1] / "objectives" / "conformance"))
+sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
 
 from method_networks import NARROW, WIDE, Staged
 from method_presets import build
 
 from distill.data import EvaluationStream, ImageStream
-from distill.objectives import CrossEntropy
+from distill.losses import CrossEntropy
 from distill.teachers import LiveTeacher
 from distill.training import (
     WARM_UP,

@@ -9,14 +9,13 @@ import torch
 from torch.nn import functional as F
 
 sys.path.append(str(Path(__file__).parent))
-sys.path.append(str(Path(__file__).parents[1] / "objectives" / "conformance"))
+sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
 
 from method_networks import NARROW, WIDE, Staged
 from method_presets import build
 from tape_lane import TapeLane
 
-from distill.losses.logit import zscore_kd
-from distill.objectives import Objective
+from distill.losses import Objective, zscore_kd
 from distill.teachers import LiveTeacher
 from distill.training import WARM_UP, Captured, Cosine, NonFinite, NotCaptured, evaluate, fit, seeded
 from distill.training.watch import Silent

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from distill.losses.logit import zscore_kd
+from distill.losses import zscore_kd
 from distill.models import resnet8
 from distill.teachers import LiveTeacher
 from distill.training import Silent, compiled, evaluate, fit, seeded, why_not_compiled

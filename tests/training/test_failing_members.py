@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from distill.objectives import Objective
+from distill.losses import Objective
 from distill.runs.files import StorageError
 from distill.training import NonFinite
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from distill.data import ImageStream
-from distill.objectives import Objective
+from distill.losses import Objective
 from distill.training import Steps
 
 

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-sys.path.append(str(Path(__file__).parents[1] / "objectives" / "conformance"))
+sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
 
 import method_trials
 from method_presets import METHODS
 
 from distill.data import StrongView
+from distill.losses import CrossEntropy, Objective
 from distill.models import Output
-from distill.objectives import CrossEntropy, Objective
 from distill.teachers import LiveTeacher
 from distill.training import Member, gradients, member
 from distill.training.gradients import gradient_norms

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[1] / "objectives" / "conformance"))
+sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
 
 from method_networks import NARROW, WIDE, Staged
 from method_presets import build, first_stage

@@ -4,15 +4,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from distill.losses import ClassifierReuse, ContrastiveRepresentation, FeatureOverhaul, KnowledgeReview, Mixture, Task
 from distill.models import resnet8, resnet14
-from distill.objectives import (
-    ClassifierReuse,
-    ContrastiveRepresentation,
-    FeatureOverhaul,
-    KnowledgeReview,
-    Mixture,
-    Task,
-)
 from distill.teachers import LiveTeacher
 from distill.training import seeded
 

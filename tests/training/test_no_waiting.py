@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-sys.path.append(str(Path(__file__).parents[1] / "objectives" / "conformance"))
+sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
 
 from method_networks import NARROW, WIDE, Staged
 from method_presets import build

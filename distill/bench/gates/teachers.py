@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from distill.bench.gates.gate import Gate, within
 from distill.data import Batch
-from distill.losses.logit import kd, zscore_kd
+from distill.losses import kd, zscore_kd
 from distill.teachers import Teacher
 
 STUDENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

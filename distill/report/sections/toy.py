@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 
-from distill.losses.logit import kd, standardize, zscore_kd
+from distill.losses import kd, standardize, zscore_kd
 from distill.report.drawing import HATCHES, SMALL, drawing, style_of
 from distill.report.page import FAINT, INK, Block, Figure, Table, Text, number
 from distill.report.runs import Report

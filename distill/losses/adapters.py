@@ -1,0 +1,42 @@
+"""Adapters"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Normalize(nn.BatchNorm2d):
+    """BatchNorm that also trains on a single value per channel, where there is no deviation to divide by.
+
+    A data set may leave one image for an epoch's last batch, and a pooled map has one cell: torch refuses that. Such a
+    batch is normalised by the running statistics and does not change them.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if self.training and maps.numel() == maps.shape[1]:
+            return functional.batch_norm(
+                maps, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(maps)
+
+
+def convolution(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
+    """Convolution without bias, since BatchNorm follows, that keeps a map's size."""
+    return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
+
+
+def connector(channels_in: int, channels_out: int) -> nn.Sequential:
+    """1x1 convolution and BatchNorm, the weights normal of variance 2 / fan-out."""
+    layer = convolution(channels_in, channels_out, 1)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(layer, Normalize(channels_out))
+
+
+def apply(module: nn.Module, tensor: Tensor) -> Tensor:
+    """`module(tensor)` in the number format of the module's weights.
+
+    Networks may hand over half-typed maps (autocast); learned parts run outside of it, in their own float32.
+    """
+    result: Tensor = module(tensor.to(next(module.parameters()).dtype))
+    return result

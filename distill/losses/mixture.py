@@ -1,0 +1,113 @@
+"""Any weighted sum of objectives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from torch import Tensor, nn
+
+from distill.losses.checks import refuse
+from distill.losses.objective import Objective, Task
+
+if TYPE_CHECKING:
+    from distill.data import Batch
+    from distill.models import Output
+
+
+class Mixture(Objective):
+    """`mixture`: the sum of the terms of several objectives, each times its part's weight.
+
+    The term `feature` of the part `at` is called `at/feature`, so that equally named terms stay apart. What the mixture
+    needs is what any of its parts needs; a part of weight 0 is left out, with all that it needs. The parts' own modules
+    are learned and saved as the mixture's.
+
+    Where one part deploys a network in the student's place, the others are attached to that network; more than one
+    cannot.
+
+    Args:
+        parts: objectives by name. A name has letters, digits and underscores.
+        weights: factors by name, 1 for a part that has none here.
+
+    Raises ValueError where there is no part, a name will not do, a weight belongs to no part or is negative or not
+    finite, all weights are 0, two parts deploy a network, or two ask for strong views that are not alike.
+    """
+
+    def __init__(self, *, parts: dict[str, Objective], weights: dict[str, float] | None = None) -> None:
+        super().__init__()
+        factors = dict.fromkeys(parts, 1.0) | dict(weights or {})
+        refuse([*_part_faults(parts), *_factor_faults(parts, factors)])
+        self.weights = {name: factor for name, factor in factors.items() if factor > 0}
+        self.parts = nn.ModuleDict({name: parts[name] for name in self.weights})
+        used = self._parts()
+        refuse(_joint_faults(used))
+        self.needs_teacher = any(part.needs_teacher for part in used.values())
+        self.logits_only = all(part.logits_only for part in used.values())
+        self.two_views = any(part.two_views for part in used.values())
+        self.strong_view = next((p.strong_view for p in used.values() if p.strong_view is not None), None)
+        self.deploys = any(part.deploys for part in used.values())
+        self.relational = " ".join(f"{name}: {part.relational}" for name, part in used.items() if part.relational)
+
+    def _parts(self) -> dict[str, Objective]:
+        return {name: cast(Objective, part) for name, part in self.parts.items()}
+
+    def attach(self, student: nn.Module, teacher: nn.Module | None, task: Task) -> nn.Module | None:
+        """Attach every part, the deploying one first; returns its network."""
+        deployed = None
+        for part in sorted(self._parts().values(), key=lambda part: not part.deploys):
+            network = part.attach(student if deployed is None else deployed, teacher, task)
+            deployed = deployed if network is None else network
+        return deployed
+
+    def start(self, student: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        """The parts that take over a first stage in a way of their own do so; where there is none, the student does."""
+        own = [part for part in self._parts().values() if type(part).start is not Objective.start]
+        for part in own:
+            part.start(student, weights)
+        if not own:
+            super().start(student, weights)
+
+    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
+        """The terms of all parts, as `part/term`."""
+        return {
+            f"{name}/{term}": self.weights[name] * value
+            for name, part in self._parts().items()
+            for term, value in part(student, teacher, batch, progress).items()
+        }
+
+
+def _part_faults(parts: Mapping[str, Objective]) -> list[str]:
+    if not parts:
+        return ["parts must hold one objective or more, got none: add one, e.g. +loss@loss.parts.kd=kd"]
+    faults = []
+    for name, part in parts.items():
+        if not isinstance(part, Objective):
+            faults.append(
+                f"parts.{name} must be an objective, got {type(part).__name__}: set loss.parts.{name}._target_"
+            )
+        if not name.isidentifier() or hasattr(nn.ModuleDict, name):
+            faults.append(f"a part's name must be a word of its own, got {name!r}: rename loss.parts.{name}")
+    return faults
+
+
+def _factor_faults(parts: Mapping[str, Objective], factors: Mapping[str, float]) -> list[str]:
+    unknown = sorted(factors.keys() - parts.keys())
+    faults = [f"weights.{name} must belong to one of the parts {', '.join(parts)}: remove it" for name in unknown]
+    for name, factor in factors.items():
+        if not 0 <= factor < math.inf:
+            faults.append(f"weights.{name} must be finite and >= 0, got {factor}: set loss.weights.{name}")
+    if parts and not any(factors.values()):
+        faults.append("weights must not all be 0: set one of loss.weights to a positive number")
+    return faults
+
+
+def _joint_faults(parts: Mapping[str, Objective]) -> list[str]:
+    faults = []
+    deploying = [name for name, part in parts.items() if part.deploys]
+    if len(deploying) > 1:
+        faults.append(f"parts must hold one at most that deploys a network, got {', '.join(deploying)}: remove one")
+    views = {name: part.strong_view for name, part in parts.items() if part.strong_view is not None}
+    if len(set(views.values())) > 1:
+        faults.append(f"the strong views of {', '.join(views)} must be alike: set one to the values of the other")
+    return faults

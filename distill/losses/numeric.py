@@ -1,0 +1,38 @@
+"""Number formats, square roots and norms that stay finite in value and gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LEAST_NORM = 1e-12
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Raise half types (float16, bfloat16) to float32; float32 and float64 come back as they are.
+
+    A softmax over 100 classes, and a deviation most of all, is too coarse in 8 or 11 significant bits. The
+    gradient returns through the same cast, so it is rounded once, to the format of `tensor`.
+    """
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def root(squares: Tensor, *, least: float | Tensor = 0.0) -> Tensor:
+    """Square root of non-negative numbers of any shape; entries <= `least` become 0, without a gradient."""
+    squares = at_least_float32(squares)
+    vanishes = squares <= least
+    # Chosen twice on purpose: the outer choice alone would multiply its zero by sqrt's infinite slope (NaN).
+    return torch.where(vanishes, 0.0, torch.where(vanishes, 1.0, squares).sqrt())
+
+
+def unit(vectors: Tensor, *, dim: int = -1) -> Tensor:
+    """`vectors` over their Euclidean norm along `dim`; those no longer than 1e-12 become zeros.
+
+    The gradient is 1 / norm steep, up to 1e12: float32 and bfloat16 hold that, float16 overflows where vectors
+    are shorter than about 1e-5.
+    """
+    vectors = at_least_float32(vectors)
+    squares = vectors.square().sum(dim=dim, keepdim=True)
+    vanishes = squares <= LEAST_NORM**2
+    length = torch.where(vanishes, 1.0, squares).sqrt()
+    return torch.where(vanishes, 0.0, vectors / length)
