@@ -1,4 +1,18 @@
-"""X"""
+"""Distillation losses: one file a method, its formula as pure functions, then the `Objective` that weighs it.
+
+The formulas work in any training loop: `from distill.losses import kd, zscore_kd, standardize, dkd`. They take tensors,
+student first and teacher second, and return a scalar; both arguments are differentiable, so detach the teacher.
+
+KD and Z-score KD are in soft_targets, DKD in decoupled, NKD in normalized, MLKD in multi_level, CTKD in curriculum,
+DIST in pearson_kd, TTM and WTTM in teacher_matching, WSLD in weighted_labels, logit_mse in logit_regression, Tf-KD in
+teacher_free, CE and label smoothing in labels; FitNets in hints, AT in attention, AB in boundary, FT in factor, FSP in
+flow, VID in information, NST in selectivity, OFD in overhaul, ReviewKD in review, SimKD in reused_classifier, CAT-KD in
+class_maps; CRD in contrastive, RKD in relational, SP in similarity, CC in congruence, PKT in probabilistic; a weighted
+sum of any of them in mixture.
+
+Shared: objective (the contract), softened, transforms (the z-score), numeric, ramps, checks, networks (what a method
+needs of a network), taps (which feature maps are compared), adapters (learned layers).
+"""
 
 from distill.losses.attention import AttentionTransfer, attention_transfer
 from distill.losses.boundary import ActivationBoundary, activation_boundary
@@ -12,7 +26,7 @@ from distill.losses.curriculum import (
     kd_by_sample,
     reverse_gradient,
 )
-from distill.losses.decoupled import DecoupledKD, nckd, tckd
+from distill.losses.decoupled import DecoupledKD, dkd, nckd, tckd
 from distill.losses.factor import FactorTransfer, Paraphrase, Paraphrased, factor_transfer, whole_factor_transfer
 from distill.losses.flow import SolutionFlow, flow_matrix, solution_flow
 from distill.losses.hints import HintRegression, hint
@@ -102,6 +116,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_rows",
     "distance_relation",
+    "dkd",
     "everything",
     "factor_transfer",
     "flow_matrix",

@@ -1,4 +1,4 @@
-"""Adapters"""
+"""Learned layers that bring a student's map to the teacher's channels."""
 
 from __future__ import annotations
 

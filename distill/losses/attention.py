@@ -1,4 +1,4 @@
-"""AT"""
+"""Attention transfer: the student matches where the teacher's feature maps are strong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AB"""
+"""Activation boundaries: the student matches where the teacher's neurons are active, not how strongly."""
 
 from __future__ import annotations
 

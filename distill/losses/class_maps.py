@@ -1,4 +1,4 @@
-"""CAT-KD"""
+"""Class attention transfer: class activation maps and their distance."""
 
 from __future__ import annotations
 

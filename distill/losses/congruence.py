@@ -1,4 +1,4 @@
-"""CC"""
+"""Correlation congruence of learned embeddings of student and teacher. Relational."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CTKD"""
+"""CTKD: a temperature that is learned against the student, so that distillation becomes harder as it learns."""
 
 from __future__ import annotations
 

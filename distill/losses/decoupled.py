@@ -45,6 +45,21 @@ def nckd(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temp
     return kl_rows(log_student, log_teacher).mean() * temperature * temperature
 
 
+def dkd(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float | Tensor,
+    target_weight: float,
+    nontarget_weight: float,
+) -> Tensor:
+    """The whole of Eq. 7: target_weight * TCKD + nontarget_weight * NCKD, alpha and beta in the paper; T^2 inside."""
+    target = tckd(student_logits, teacher_logits, labels, temperature=temperature)
+    nontarget = nckd(student_logits, teacher_logits, labels, temperature=temperature)
+    return target_weight * target + nontarget_weight * nontarget
+
+
 def _log_binary(logits: Tensor, labels: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     target, others = split_target(logits, labels)
     return log_target_and_rest(target / temperature, others / temperature)

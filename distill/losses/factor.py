@@ -1,4 +1,4 @@
-"""FT"""
+"""Factor transfer: a paraphraser is trained on the teacher first, then the student learns its factors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FSP"""
+"""Flow of the solution procedure: inner products between one feature map and the next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FitNets"""
+"""FitNets: one of the teacher's feature maps, regressed from the student's."""
 
 from __future__ import annotations
 

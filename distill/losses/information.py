@@ -1,4 +1,4 @@
-"""VID"""
+"""Variational information distillation: the likelihood of the teacher's maps given the student's."""
 
 from __future__ import annotations
 

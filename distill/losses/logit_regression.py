@@ -1,4 +1,4 @@
-"""Logit regression"""
+"""Logit regression: labels plus a distance between the raw logits of student and teacher."""
 
 from __future__ import annotations
 

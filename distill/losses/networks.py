@@ -1,4 +1,4 @@
-"""Networks"""
+"""What a method needs of the two networks: outputs, heads, a teacher; one sentence where a network lacks it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PKT"""
+"""Probabilistic knowledge transfer: the probability with which each sample would pick another. Relational."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RKD"""
+"""Relational KD: distances and angles between the embeddings of a batch. Relational."""
 
 from __future__ import annotations
 

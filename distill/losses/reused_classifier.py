@@ -1,4 +1,4 @@
-"""SimKD"""
+"""SimKD: the student's last map is projected for the teacher's classifier, which is kept and exported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ReviewKD"""
+"""Knowledge review: the student's deeper maps help each shallower one to match the teacher's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NST"""
+"""Neuron selectivity transfer: the student matches the distribution of the teacher's channel patterns."""
 
 from __future__ import annotations
 

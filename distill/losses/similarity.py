@@ -1,4 +1,4 @@
-"""SP"""
+"""Similarity-preserving distillation: the similarities between the samples of a batch. Relational."""
 
 from __future__ import annotations
 

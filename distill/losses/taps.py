@@ -1,4 +1,4 @@
-"""Taps"""
+"""Feature maps of student and teacher: which are compared, brought to one size, and summed over stages."""
 
 from __future__ import annotations
 

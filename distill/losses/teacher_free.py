@@ -1,4 +1,8 @@
-"""Tf-KD"""
+"""Tf-KD: soft labels from a virtual teacher, a distribution written down by hand.
+
+"Revisiting Knowledge Distillation via Label Smoothing Regularization" (Yuan et al., CVPR 2020, arXiv 1909.11723).
+Logits are (B, K), labels (B,) int64; scalars, means over the batch of per-sample terms.
+"""
 
 from __future__ import annotations
 
