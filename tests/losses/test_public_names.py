@@ -10,7 +10,7 @@ import torch
 import yaml
 
 import distill.losses
-from distill.config.targets import public_name, resolve
+from distill.config.check import public_name, resolve
 from distill.losses import kd, nckd, standardize, tckd, zscore_kd
 from distill.runs.target_names import current_name, with_current_names
 
