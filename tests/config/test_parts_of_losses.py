@@ -36,9 +36,9 @@ def test_a_part_is_cast_named_and_identified(command, presets_of) -> None:
     plan = command.plan(*command.tiny, "loss=parts", config_dir=own)
     assert plan.names["loss"] == "parts"
     parts = plan.identity["objective"]["parts"]
-    assert parts["labels"] == {"target": "distill.losses.CrossEntropy"}  # its weight is the default
+    assert parts["labels"] == {"target": "distill.objectives.CrossEntropy"}  # its weight is the default
     assert parts["soft"]["temperature"] == 4.0
-    assert parts["soft"]["divergence"] == {"target": "distill.losses.kd"}
+    assert parts["soft"]["divergence"] == {"target": "distill.losses.logit.kd"}
     assert plan.directory.name.startswith("resnet8-mixture-s1-")
     changed = command.plan(*command.tiny, "loss=parts", "loss.parts.soft.temperature=2", config_dir=own)
     assert changed.run_id != plan.run_id
