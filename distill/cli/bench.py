@@ -162,8 +162,7 @@ def _settings(line: CommandLine) -> "tuple[Settings, bool]":
     import torch
 
     from distill.bench.settings import ON_CPU, ON_GPU, Settings
-    from distill.execution.teacher import EVALUATION_BATCH
-    from distill.execution.teacher_table import PIXELS
+    from distill.execution.teachers import EVALUATION_BATCH, TABLE_PIXELS
 
     device = line.pairs.get("engine.device", "auto")
     gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
@@ -176,6 +175,6 @@ def _settings(line: CommandLine) -> "tuple[Settings, bool]":
         config_dir=line.options.get(CONFIG_DIR.word),
         sizes=sizes,
         evaluation_batch=EVALUATION_BATCH,
-        table_batch=PIXELS["cuda" if gpu else "cpu"] // 32**2,
+        table_batch=TABLE_PIXELS["cuda" if gpu else "cpu"] // 32**2,
     )
     return settings, gpu

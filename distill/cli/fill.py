@@ -4,6 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from distill.cli import import_from_here, published
 from distill.cli.grammar import (
@@ -19,7 +20,6 @@ from distill.cli.grammar import (
     refuse,
     wants_help,
 )
-from distill.execution.fill_request import FillRequest
 from distill.tables.published import table_names
 from distill.tables.values import split_list
 
@@ -27,9 +27,9 @@ HELP = """\
 distill fill table=NAME [key=value ...] [--option ...]     train the missing cells of a published table
 
 The most informative first: half-trained runs, teachers, one seed of every cell, then the next seed of every cell.
-Runs that share a teacher train side by side. All runs are composed and checked before the first starts; what cannot
-be trained here is named and left out; the plan is printed with its estimated time. Typed again, here or where the
-same runs lie, it goes on: finished runs are skipped, half-trained ones resumed.
+Runs that share a teacher train side by side. All runs are checked before the first starts; cells that cannot be
+trained here are listed and left out. The plan shows the images to process, and the time where runs of the same pair
+have finished on this device. Typed again, the command goes on: finished runs are skipped, half-trained ones resumed.
 
 which cells
   table=cifar100_same       `distill table table=NAME` shows it
@@ -38,8 +38,8 @@ which cells
   teacher.seed=0,1,2        several teachers: every cell with each (default: 0)
 
 how long
-  budget=9m                 also 90s, 2h, 1h30m: stops before, everything saved, with exit code 0, and says how much is
-                            left; nothing is begun of which an epoch would not fit in
+  budget=9m                 also 90s, 2h, 1h30m: training stops in time, everything is saved, the exit code is 0, and
+                            the command prints how much is left
 
 for every run
   dataset.npz=FILE  dataset.root=DIR  dataset.download=true      where the data lie
@@ -85,22 +85,19 @@ def main(argv: list[str]) -> int:
         return FAILED
 
 
-def _fill(line: CommandLine, wanted: FillRequest, argv: Sequence[str], *, begun: float) -> int:
+def _fill(line: CommandLine, wanted: dict[str, Any], argv: Sequence[str], *, begun: float) -> int:
     import_from_here()
 
     from distill.config.preflight import Faults
-    from distill.execution.fill import BudgetTooShort, fill
+    from distill.execution.filling import Request, fill
     from distill.execution.stopping import Interrupted
 
     retry, only_plan = (option.word in line.options for option in (RETRY, PLAN))
     try:
-        return exit_code(fill(wanted, argv, retry=retry, only_plan=only_plan, begun=begun))
+        return exit_code(fill(Request(**wanted), argv, retry=retry, only_plan=only_plan, begun=begun))
     except Faults as faults:
         for sentence in faults.sentences:
             print(sentence, file=sys.stderr)
-        return REFUSED
-    except BudgetTooShort as error:
-        print(error, file=sys.stderr)
         return REFUSED
     except Interrupted as error:
         print(error, file=sys.stderr)
@@ -112,13 +109,13 @@ def read(argv: Sequence[str]) -> CommandLine:
     return _read(argv)[0]
 
 
-def _read(argv: Sequence[str]) -> tuple[CommandLine, FillRequest | None]:
+def _read(argv: Sequence[str]) -> tuple[CommandLine, dict[str, Any] | None]:
     line = parse(argv, keys=(*KEYS, *GROUPS, "seed"), options=OPTIONS, dotted=True)
     return line, request(line)
 
 
-def request(line: CommandLine) -> FillRequest | None:
-    """What the command is to train; None where its table is wrong. Every fault is added to the line's faults."""
+def request(line: CommandLine) -> dict[str, Any] | None:
+    """The fields of `execution.filling.Request`; None where the table is wrong. Faults are added to the line's."""
     chosen = _chosen(line)
     for key in GROUPS:
         if key in line.pairs:
@@ -136,7 +133,14 @@ def request(line: CommandLine) -> FillRequest | None:
     if "teacher.run" in line.pairs and len({column.teacher for column in chosen.shown.columns}) > 1:
         line.faults.append("teacher.run= is one teacher, the columns have several: choose with columns=")
     overrides = tuple(f"{key}={value}" for key, value in given)
-    return FillRequest(chosen.shown, chosen.seeds, teacher_seeds, overrides, budget, line.config_dir)
+    return {
+        "table": chosen.shown,
+        "seeds": chosen.seeds,
+        "teacher_seeds": teacher_seeds,
+        "overrides": overrides,
+        "budget": budget,
+        "config_dir": line.config_dir,
+    }
 
 
 def _chosen(line: CommandLine) -> published.Asked | None:

@@ -92,16 +92,16 @@ def train(command: Command) -> int:
 def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
     """Run the checked jobs of a command; returns its exit code."""
     from distill.config.plan import epochs_asked
-    from distill.execution.jobs import as_they_stand, run_job, run_plans, summarise
+    from distill.execution.jobs import outcomes_on_disk, run_cohorts, run_job, run_plans, summarise
 
     if not sweep.multirun:
         return exit_code(run_plans(sweep.jobs, retry=command.retry))
     if all((job.directory / RESULT).is_file() for job in sweep.jobs):  # typed again: nothing to launch
         return exit_code(summarise(run_plans(sweep.jobs, retry=command.retry)))
-    asked = epochs_asked([job] for job in sweep.jobs)
-    if sweep.plain:
-        return exit_code(summarise([run_plans([job], retry=command.retry, asked=asked)[0] for job in sweep.jobs]))
-    run = partial(run_job, config_dir=command.config_dir, retry=command.retry, asked=asked)
+    if sweep.cohort_size is not None:
+        return exit_code(summarise(run_cohorts(sweep.jobs, size=sweep.cohort_size, retry=command.retry)))
+    teacher_epochs = epochs_asked([job] for job in sweep.jobs)
+    run = partial(run_job, config_dir=command.config_dir, retry=command.retry, teacher_epochs=teacher_epochs)
     try:
         returned = presets.hydra.multirun("train", run, sweep.overrides, with_log_configuration=False)
     except BrokenPipeError:
@@ -112,13 +112,13 @@ def _run(presets: "Presets", sweep: "Sweep", command: Command) -> int:
     except RuntimeError as error:  # of joblib or submitit: one of their processes is gone, killed for its memory, say
         reason = next(iter(str(error).splitlines()), "")
         print(f"the launcher gave up: {type(error).__name__}: {reason}", file=sys.stderr)
-        return exit_code(summarise(as_they_stand(sweep.jobs, "did not finish; type the command again to go on")))
+        return exit_code(summarise(outcomes_on_disk(sweep.jobs, "did not finish; type the command again to go on")))
     return exit_code(summarise([job.return_value for batch in returned for job in batch]))
 
 
 def _search(presets: "Presets", sweep: "Sweep", search: "Search", selection: "Selection", command: Command) -> int:
     """Let Optuna tune each method, and train what it found on all images; returns the exit code."""
-    from distill.execution.optimise import optimise
+    from distill.execution.search import optimise
     from distill.execution.stopping import Interrupted
     from distill.runs.lock import Busy
 

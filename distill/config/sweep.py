@@ -18,7 +18,8 @@ HOLDOUT = "dataset.holdout"
 class Sweep:
     """All jobs of one command, and the overrides with which Hydra's sweeper makes the same jobs again.
 
-    `plain`: nothing is said to Hydra itself, so the jobs may as well be run as they are, one after the other.
+    `cohort_size` is the number of runs side by side in this process: 1, or the size of the cohort launcher; None where
+    Hydra's sweeper and launcher have to start the jobs.
     With a `selection` they are trained without its held-out images, and it says what follows; with a `search` they
     are what its trials change, and are not trained as they are.
     """
@@ -26,7 +27,7 @@ class Sweep:
     jobs: list[RunPlan]
     overrides: list[str]
     multirun: bool
-    plain: bool
+    cohort_size: int | None
     selection: Selection | None = None
     search: Search | None = None
 
@@ -87,7 +88,7 @@ def prepare(
     if absent:
         plans = [preflight(job, presets) for job in composed]
     texts = [presets.text(o) for o in parsed]
-    sweep = Sweep(plans, texts, multirun, _is_plain(texts, base))
+    sweep = Sweep(plans, texts, multirun, _cohort_size(texts, base))
     return presets, _as_asked(sweep, jobs, base, presets) if multirun else sweep
 
 
@@ -155,10 +156,15 @@ def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base
     return replace(sweep, search=Search(node["trials"], node["seed"], space, bases))
 
 
-def _is_plain(texts: Sequence[str], base: Composed) -> bool:
-    """Whether Hydra would run the jobs as they are, in their order: its own launcher and sweeper, and no word to it."""
-    told = any(text.lstrip("+~").startswith("hydra") for text in texts)
-    return _is_basic(base, "launcher") and _is_basic(base, "sweeper") and not told
+def _cohort_size(texts: Sequence[str], base: Composed) -> int | None:
+    """Runs side by side where this process may run the jobs itself; None where Hydra's settings ask for more."""
+    ours = ("hydra/launcher=", "hydra.launcher.size=")
+    settings = [text for text in (text.lstrip("+~") for text in texts) if text.startswith("hydra")]
+    if not _is_basic(base, "sweeper") or any(not text.startswith(ours) for text in settings):
+        return None
+    launcher = base.launching.get("launcher", {})
+    cohort = str(launcher.get("_target_", "")).endswith(".CohortLauncher")
+    return 1 if _is_basic(base, "launcher") else int(launcher["size"]) if cohort else None
 
 
 def _is_basic(base: Composed, part: str) -> bool:

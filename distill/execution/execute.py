@@ -1,8 +1,10 @@
-"""Planned runs from their locks to their results: skip, wait, resume or train, teachers first."""
+"""Plans carried out, from their locks to their results: skip, wait, resume or train, teachers first."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,28 +12,43 @@ import torch
 from distill.config.plan import RunPlan, epochs_asked, not_from_a_table, teacher_use
 from distill.config.rebuild import weights_of
 from distill.data import EvaluationStream, ImageStream
-from distill.execution.engine import CannotCarryOut, carrying, way
-from distill.execution.resuming import resume
 from distill.execution.stopping import Interrupted, RunFailed, stop_signals
-from distill.execution.teacher import EVALUATION_BATCH, MeasuredTeacher, measured_teacher
-from distill.execution.teacher_table import choose_source
+from distill.execution.teachers import EVALUATION_BATCH, MeasuredTeacher, choose_source, measured_teacher
 from distill.runs.checkpoint import Loaded
 from distill.runs.directory import RunDirectory
 from distill.runs.files import StorageError
 from distill.runs.lock import Busy, RunLock
-from distill.runs.provenance import byte_conditions, collect
+from distill.runs.provenance import byte_conditions, collect, why_bytes_differ
 from distill.runs.schedule import CheckpointSchedule
 from distill.runs.store import RunRecord, finished_run
-from distill.training import Member, Watch, determinism, fit
+from distill.training import (
+    WARM_UP,
+    Captured,
+    CudaLane,
+    Eager,
+    Engine,
+    Member,
+    NotCaptured,
+    Watch,
+    compiled,
+    determinism,
+    fit,
+    is_fused,
+)
 
 Result = Mapping[str, Any]
 CHECKPOINT_SHARE = 0.02  # of a run's time
 SOURCE, FOLDED = "teacher source", "teacher folded"  # among the conditions of a checkpoint
+NONDETERMINISTIC = "does not have a deterministic implementation"  # in torch's message
+
+
+class EngineError(RuntimeError):
+    """The engine's settings cannot be carried out; the text is one sentence."""
 
 
 @dataclass(frozen=True)
 class Console:
-    """How a run speaks: `note` prints one line, `watch` follows training."""
+    """Where a run reports: `note` prints one line, `watch` follows training."""
 
     note: Callable[[str], None]
     watch: Watch
@@ -39,23 +56,26 @@ class Console:
 
 @dataclass
 class Cohort:
-    """Runs on their way into one call of `fit`, and how those ended that need no training."""
+    """Runs that train side by side in one call of `fit`, and how runs ended.
+
+    `teacher_epochs` are the epochs of forwards that the whole command needs of each teacher (see `epochs_asked`).
+    """
 
     retry: bool
     console: Console
     size: int
-    asked: Mapping[str, int]
+    teacher_epochs: Mapping[str, int]
     members: dict[str, Member] = field(default_factory=dict)
     directories: dict[str, RunDirectory] = field(default_factory=dict)
     endings: dict[str, Result | Exception] = field(default_factory=dict)
     teachers: dict[object, MeasuredTeacher] = field(default_factory=dict)
     sources: dict[object, str] = field(default_factory=dict)
-    told: set[str] = field(default_factory=set)
+    noted: set[str] = field(default_factory=set)
 
     def note_once(self, sentence: str) -> None:
-        """Say what holds for all runs of the cohort."""
-        if sentence not in self.told:
-            self.told.add(sentence)
+        """Print what holds for all runs of the cohort, once."""
+        if sentence not in self.noted:
+            self.noted.add(sentence)
             self.console.note(sentence)
 
 
@@ -65,26 +85,59 @@ def execute(
     *,
     retry: bool = False,
     wait: bool = False,
-    asked: Mapping[str, int] | None = None,
+    teacher_epochs: Mapping[str, int] | None = None,
 ) -> list[Result | Exception]:
-    """How each run ended: its result, at once where it is finished already; else Busy, RunFailed or StorageError.
+    """Train the runs side by side; returns for each its result, or the Busy, RunFailed or StorageError it ended with.
+
+    A finished run is not trained again. Where the GPU's memory does not suffice, the runs go on in two halves.
 
     Args:
         plans: one run, or runs that agree on data set, hold-out, precision, batch size and epochs.
-        console: told what happens.
-        retry: take up runs that failed before.
-        wait: where another process holds a run, wait for it (and take over if it dies) instead of giving up.
-        asked: what the whole command asks of each teacher (`epochs_asked`), where these are not all of its runs.
+        console: receives what happens.
+        retry: train runs again that failed before.
+        wait: wait for a run that another process holds (and take over if that process dies) instead of giving up.
+        teacher_epochs: what the whole command needs of each teacher (`epochs_asked`), where these are not all runs.
 
     Raises:
-        Interrupted: the user stopped it; every member has saved its state.
+        Interrupted: training was stopped; every member has saved its state.
     """
-    distinct = {plan.run_id: plan for plan in plans}.values()
-    cohort = Cohort(retry, console, len(distinct), {**epochs_asked([list(distinct)]), **(asked or {})})
-    engine, device = plans[0].config["engine"], plans[0].device  # one of all: it makes no other run
+    distinct = list({plan.run_id: plan for plan in plans}.values())
+    epochs = {**epochs_asked([distinct]), **(teacher_epochs or {})}
+    cohort = Cohort(retry, console, len(distinct), epochs)
+    groups = [distinct]
+    while groups:
+        group = groups.pop(0)
+        try:
+            _train_together(group, cohort, wait=wait)
+        except torch.OutOfMemoryError:
+            half = (len(group) + 1) // 2
+            if group is distinct and len(group) > 1:
+                device, count = group[0].device, len(group)
+                console.note(f"out of memory on {device} with {count} runs side by side: now {half} at a time")
+                groups = [group[:half], group[half:]]
+            else:
+                _end_without_memory(group, cohort)
+        cohort.members.clear()
+        cohort.directories.clear()
+        if group[0].device.type == "cuda":
+            gc.collect()  # members refer to each other in cycles
+            torch.cuda.empty_cache()
+    return [cohort.endings[plan.run_id] for plan in plans]
+
+
+def _end_without_memory(plans: Sequence[RunPlan], cohort: Cohort) -> None:
+    remedy = "recipe.batch_size" if len(plans) == 1 else "hydra.launcher.size or recipe.batch_size"
+    for plan in plans:
+        sentence = f"{plan.directory}: out of memory on {plan.device}: set {remedy} lower"
+        cohort.endings.setdefault(plan.run_id, RunFailed(sentence))
+
+
+def _train_together(plans: Sequence[RunPlan], cohort: Cohort, *, wait: bool) -> None:
+    """Bring every run to its end in `cohort.endings`."""
+    engine, device = plans[0].config["engine"], plans[0].device  # the same for all members
     with ExitStack() as locks, determinism(engine["deterministic"], device):
-        # who needs a teacher comes first: it trains that teacher before this process locks it as a run of its own
-        for plan in sorted(distinct, key=lambda plan: plan.teacher is None):
+        # runs with a teacher come first: they train that teacher before this process locks it as one of the plans
+        for plan in sorted(plans, key=lambda plan: plan.teacher is None):
             try:
                 if plan.run_id not in cohort.endings:
                     _admit(plan, cohort, locks, wait=wait)
@@ -92,7 +145,6 @@ def execute(
                 cohort.endings[plan.run_id] = error
         if cohort.members:
             _train(cohort, engine, device)
-    return [cohort.endings[plan.run_id] for plan in plans]
 
 
 def _admit(plan: RunPlan, cohort: Cohort, locks: ExitStack, *, wait: bool) -> None:
@@ -106,7 +158,7 @@ def _admit(plan: RunPlan, cohort: Cohort, locks: ExitStack, *, wait: bool) -> No
             raise Busy(f"{plan.directory} is being trained by {lock.holder()}: wait for it, or stop it first")
     if directory.is_finished:
         cohort.endings[plan.run_id] = _finished(plan).result or {}
-        if not directory.is_tidy:  # a process was killed between its result and its end
+        if not directory.is_tidy:  # a process was killed after it wrote the result
             with suppress(StorageError):
                 locks.enter_context(lock)
                 if lock.acquire():
@@ -134,7 +186,7 @@ def _begin(
     first: RunRecord | None,
     cohort: Cohort,
 ) -> None:
-    """Open the run's folder, build the member and put it where its last checkpoint stands."""
+    """Open the run's folder, build the member and restore its last checkpoint."""
     facts = None if teacher is None else teacher.facts
     source = {} if facts is None else {SOURCE: facts["source"], FOLDED: facts.get("folded", False)}
     batch_size = plan.recipe.batch_size
@@ -162,7 +214,7 @@ def _begin(
         first_stage=None if first is None else weights_of(first),
     )
     engine = plan.config["engine"]
-    step = way(engine, plan.device, member)
+    step = numeric_settings(engine, plan.device, member)
     member.conditions |= byte_conditions(plan.device, precision=plan.precision, **source, **step)
     for note in plan.notes:
         cohort.note_once(note)
@@ -176,36 +228,114 @@ def _begin(
         provenance=collect(plan.device, precision=plan.precision, engine=dict(engine), step=step, teacher=facts),
     )
     if loaded is not None:
-        resume(member, loaded, directory, cohort.console.note)
+        _resume(member, loaded, directory, cohort.console.note)
     directory.rewind(member.epoch - 1)
     cohort.members[plan.run_id], cohort.directories[plan.run_id] = member, directory
+
+
+def _resume(member: Member, loaded: Loaded, directory: RunDirectory, note: Callable[[str], None]) -> None:
+    """Restore `member` from `loaded`, with a note where the result may differ from an uninterrupted run's bytes.
+
+    Raises:
+        StorageError: the checkpoint was written by another version.
+    """
+    try:
+        member.restore(loaded.tensors, loaded.state)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise StorageError(
+            f"the checkpoint of {directory.path} is of another version of distill ({reason}): "
+            "delete this folder to start the run again"
+        ) from error
+    differs = why_bytes_differ(loaded.state.get("conditions", {}), member.conditions)
+    for sentence in (loaded.note, differs, f"{member.name} resumes at epoch {member.epoch}, step {member.step}"):
+        if sentence:
+            note(sentence)
 
 
 def _train(cohort: Cohort, engine: Mapping[str, Any], device: torch.device) -> None:
     members, fault = list(cohort.members.values()), None
     try:
-        with stop_signals() as stop_requested, carrying(members, engine, device, cohort.console.note) as way_of_steps:
-            fit(members, watch=cohort.console.watch, stop_requested=stop_requested, engine=way_of_steps)
-    except CannotCarryOut as error:
+        with stop_signals() as stop_requested, step_engine(members, engine, device, cohort.console.note) as steps:
+            fit(members, watch=cohort.console.watch, stop_requested=stop_requested, engine=steps)
+    except EngineError as error:
         fault = error
+    finally:  # also when the memory ran out: a member that has failed is not trained again
+        for run_id, member in cohort.members.items():
+            if isinstance(member.error, StorageError):
+                cohort.endings[run_id] = member.error
+            elif member.error is not None:
+                cohort.endings[run_id] = RunFailed(f"{cohort.directories[run_id].path}: {member.error}")
     for run_id, member in cohort.members.items():
-        directory = cohort.directories[run_id]
-        if isinstance(member.error, StorageError):
-            cohort.endings[run_id] = member.error
-        elif member.error is not None:
-            cohort.endings[run_id] = RunFailed(f"{directory.path}: {member.error}")
-        elif member.active and fault is not None:
-            cohort.endings[run_id] = RunFailed(f"{directory.path}: {fault}")
+        if member.active and fault is not None:
+            cohort.endings[run_id] = RunFailed(f"{cohort.directories[run_id].path}: {fault}")
         elif member.active:
             raise Interrupted(f"stopped at epoch {member.epoch}, step {member.step}: type the command again to go on")
+        elif member.error is None:
+            cohort.endings[run_id] = cohort.directories[run_id].result or {}
+
+
+def numeric_settings(
+    engine: Mapping[str, Any], device: torch.device, member: Member | None = None
+) -> dict[str, object]:
+    """The engine's settings that may change rounding: for a checkpoint's conditions and for the provenance."""
+    optimizer = {} if member is None else {"optimizer": "fused" if is_fused(member.optimizer) else "unfused"}
+    return {
+        **optimizer,
+        "compile": engine["compile"],
+        "capture": _captures(engine, device),
+        "deterministic": engine["deterministic"],
+    }
+
+
+@contextmanager
+def step_engine(
+    members: Sequence[Member], engine: Mapping[str, Any], device: torch.device, note: Callable[[str], None]
+) -> Iterator[Engine]:
+    """The `Engine` for `fit`, as the engine node sets it: compiled, captured as CUDA graphs, or eager.
+
+    Raises:
+        EngineError: a step cannot be captured, compiled or made deterministic although the settings demand it.
+    """
+    with ExitStack() as stack, _explained(engine):
+        if engine["compile"]:
+            stack.enter_context(compiled(members))
+            note("networks are compiled at the first steps, which takes a while")
+        if _captures(engine, device):
+            note(f"CUDA graphs: steps are captured after {WARM_UP} of a kind, and replayed (engine.capture=false: not)")
+            declined = _refuse if engine["capture"] is True else note
+            yield Captured(partial(CudaLane, device), declined=declined)
         else:
-            cohort.endings[run_id] = directory.result or {}
+            yield Eager()
+
+
+def _captures(engine: Mapping[str, Any], device: torch.device) -> bool:
+    return engine["capture"] is not False and device.type == "cuda"
+
+
+def _refuse(sentence: str) -> None:
+    raise NotCaptured(sentence)
+
+
+@contextmanager
+def _explained(engine: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except NotCaptured as error:
+        raise EngineError(f"{error}: set engine.capture=auto to train it as it is") from error
+    except RuntimeError as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if engine["deterministic"] and NONDETERMINISTIC in str(error):
+            raise EngineError(f"{first.partition('. ')[0]}: set engine.deterministic=false") from error
+        if engine["compile"] and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise EngineError(f"torch.compile failed ({first}): set engine.compile=false") from error
+        raise
 
 
 def _teacher(plan: RunPlan, cohort: Cohort, loaded: Loaded | None) -> MeasuredTeacher | None:
-    """The plan's teacher, trained first where no finished run has it; shared by the cohort.
+    """The plan's teacher, trained first if it has not been trained yet; shared by the cohort.
 
-    A run that is taken up keeps the source it began with.
+    A resumed run keeps the source it began with.
     """
     if plan.teacher is None:
         return None
@@ -214,7 +344,7 @@ def _teacher(plan: RunPlan, cohort: Cohort, loaded: Loaded | None) -> MeasuredTe
     kept = None if loaded is None else loaded.state.get("conditions", {}).get(SOURCE, "live")
     choice = (use, not_from_a_table(plan.objective()), plan.config["teacher"]["source"], kept)
     if choice not in cohort.sources:
-        epochs = cohort.asked.get(use, plan.recipe.epochs)
+        epochs = cohort.teacher_epochs.get(use, plan.recipe.epochs)
         cohort.sources[choice] = choose_source(plan, record, kept=kept, epochs=epochs, note=cohort.console.note)
     source = cohort.sources[choice]
     key = (plan.teacher.run_id, plan.config["teacher"]["precision"], plan.objective().logits_only, source)
@@ -224,11 +354,11 @@ def _teacher(plan: RunPlan, cohort: Cohort, loaded: Loaded | None) -> MeasuredTe
 
 
 def _trained(plan: RunPlan, cohort: Cohort, *, what: str) -> RunRecord:
-    """The finished run of a teacher or first stage; where there is none it is trained, once, also when that fails."""
+    """The finished run of a teacher or first stage; it is trained where there is none, at most once a command."""
     if plan.run_id not in cohort.endings:
         if not RunDirectory(plan.directory).is_finished:
-            cohort.console.note(f"{what} {plan.directory.name} is needed first")
-        (ending,) = execute([plan], cohort.console, retry=cohort.retry, wait=True, asked=cohort.asked)
+            cohort.console.note(f"{what} {plan.directory.name} will be trained first")
+        (ending,) = execute([plan], cohort.console, retry=cohort.retry, wait=True, teacher_epochs=cohort.teacher_epochs)
         cohort.endings[plan.run_id] = ending
     failure = cohort.endings[plan.run_id]
     if isinstance(failure, Exception):
@@ -237,7 +367,7 @@ def _trained(plan: RunPlan, cohort: Cohort, *, what: str) -> RunRecord:
 
 
 def _finished(plan: RunPlan) -> RunRecord:
-    """What the folder of a finished run says. Raises StorageError where it is damaged."""
+    """The record of a finished run. Raises StorageError where its folder is damaged."""
     try:
         return finished_run(plan.directory.parent, str(plan.directory), weights=False)
     except (ValueError, StorageError) as error:

@@ -1,28 +1,33 @@
-"""The jobs of a command, one by one or side by side, and what is said of them at the end."""
+"""The jobs of a command: one by one, side by side in cohorts, or in processes that another launcher starts."""
 
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from distill.config.plan import RunPlan
+from distill.config.plan import RunPlan, epochs_asked
 from distill.config.preflight import Faults, preflight
 from distill.config.presets import Presets, from_hydra
 from distill.execution.execute import Console, Result, execute
-from distill.execution.job_device import spread
 from distill.execution.progress import Progress, discard_output, duration
 from distill.execution.stopping import Interrupted
+from distill.models.meta import meta_images
 from distill.runs.layout import RESULT
 from distill.runs.lock import Busy
+from distill.runs.occupied import size_of
 from distill.training import Watch
 
 Status = Literal["finished", "failed", "busy"]  # busy: another process is training it
+ONE_PROCESS = {"basic", "cohort"}  # launchers whose jobs run in this process
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,29 @@ class Outcome:
 
 
 def run_job(
-    config: DictConfig, *, config_dir: Path | None, retry: bool, asked: Mapping[str, int] | None = None
+    config: DictConfig, *, config_dir: Path | None, retry: bool, teacher_epochs: Mapping[str, int] | None = None
 ) -> Outcome:
-    """One job of a sweep, in whatever process the launcher started it. Never raises: the outcome says what failed."""
+    """One job of a sweep, in the process in which its launcher starts it; a failure is in the outcome, not raised."""
     spread(config, HydraConfig.get())
-    planned = plan_job(config, HydraConfig.get(), config_dir)
-    return planned if isinstance(planned, Outcome) else run_plans([planned], retry=retry, asked=asked)[0]
+    plan = plan_job(config, HydraConfig.get(), config_dir)
+    return plan if isinstance(plan, Outcome) else run_plans([plan], retry=retry, teacher_epochs=teacher_epochs)[0]
+
+
+def spread(config: DictConfig, hydra: Any) -> None:
+    """Set `engine.device=auto` of a job in a process of its own to the GPU of its number, where there are several.
+
+    By number and not by CUDA_VISIBLE_DEVICES: joblib reuses its processes, and a process that has opened its GPUs
+    does not read the variable again. Where a scheduler gives each job its GPUs, the job sees these alone.
+    """
+    if hydra.runtime.choices.get("hydra/launcher", "basic") in ONE_PROCESS or config.engine.device != "auto":
+        return
+    gpus = torch.cuda.device_count()
+    if gpus > 1:
+        config.engine.device = f"cuda:{hydra.job.num % gpus}"
 
 
 def plan_job(config: DictConfig, hydra: Any, config_dir: Path | None) -> RunPlan | Outcome:
-    """The plan of a job that Hydra's sweeper has composed; or how it failed, where what passed at first has changed."""
+    """The checked plan of a job that Hydra has composed; or the failure, where files have changed since the check."""
     overrides = list(hydra.overrides.task)
     try:
         return preflight(from_hydra(config, hydra, overrides), Presets(config_dir))
@@ -59,44 +77,133 @@ def plan_job(config: DictConfig, hydra: Any, config_dir: Path | None) -> RunPlan
         return Outcome(name, "", "failed", f"{name}: {faults.sentences[0]}")
 
 
-def run_plans(plans: Sequence[RunPlan], *, retry: bool, asked: Mapping[str, int] | None = None) -> list[Outcome]:
-    """Execute runs side by side and say how each ended, on the screen and as an outcome.
+def launch(configs: Sequence[DictConfig], *, size: int, config_dir: Path | None, retry: bool) -> list[JobReturn]:
+    """Train the jobs that a sweeper has composed in cohorts; one return for each job, in their order."""
+    jobs = [plan_job(config, config.hydra, config_dir) for config in configs]
+    plans = [job for job in jobs if isinstance(job, RunPlan)]
+    outcomes = iter(run_cohorts(plans, size=size, retry=retry))
+    returns = []
+    for job in jobs:
+        done = JobReturn(status=JobStatus.COMPLETED)
+        done.return_value = job if isinstance(job, Outcome) else next(outcomes)
+        returns.append(done)
+    return returns
 
-    `asked` is what the whole command asks of its teachers.
+
+def run_cohorts(plans: Sequence[RunPlan], *, size: int, retry: bool) -> list[Outcome]:
+    """Train checked plans in cohorts of at most `size`; returns their outcomes in the order of `plans`."""
+    groups = cohorts(plans, size=size)
+    teacher_epochs = epochs_asked(groups)
+    outcomes: dict[str, Outcome] = {}
+    for group in groups:
+        if warning := memory_warning(group):
+            print(warning, flush=True)
+        ended = run_plans(group, retry=retry, teacher_epochs=teacher_epochs)
+        outcomes |= {plan.run_id: outcome for plan, outcome in zip(group, ended, strict=True)}
+    return [outcomes[plan.run_id] for plan in plans]
+
+
+def cohorts(plans: Sequence[RunPlan], *, size: int) -> list[list[RunPlan]]:
+    """Distinct runs in groups of at most `size` that can share a loop, in the order of their first member."""
+    groups: dict[Hashable, list[RunPlan]] = {}
+    for plan in {plan.run_id: plan for plan in plans}.values():
+        groups.setdefault(_in_common(plan) if size > 1 else plan.run_id, []).append(plan)
+    return [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]
+
+
+def _in_common(plan: RunPlan) -> Hashable:
+    data = tuple((key, repr(value)) for key, value in sorted(plan.identity["data"].items()))
+    engine = tuple((key, repr(value)) for key, value in sorted(plan.config["engine"].items()))
+    return (data, plan.precision, plan.recipe.batch_size, plan.recipe.epochs, str(plan.device), engine)
+
+
+def memory_warning(plans: Sequence[RunPlan]) -> str | None:
+    """A sentence where training these runs side by side may need more main memory than is available; else None.
+
+    A rough estimate: weights, gradients and optimizer states of every run, the activations of the largest one (on a
+    CPU one run computes at a time). On a GPU an out-of-memory error halves the cohort instead.
+    """
+    waiting = [plan for plan in plans if not (plan.directory / RESULT).is_file()]
+    available = _available_memory()
+    if available is None or len(waiting) < 2 or waiting[0].device.type != "cpu":
+        return None
+    try:
+        parts = [_training_bytes(plan) for plan in waiting]
+    except Exception:  # a network of the user's own may not run without values: then there is no estimate
+        return None
+    needed = sum(weights for weights, _ in parts) + max(activations for _, activations in parts)
+    if needed <= available:
+        return None
+    return (
+        f"warning: {len(waiting)} runs side by side may take {size_of(needed)} of memory, {size_of(available)} are "
+        "available: if they are killed, set hydra.launcher.size or recipe.batch_size lower"
+    )
+
+
+def _training_bytes(plan: RunPlan) -> tuple[int, int]:
+    """Bytes of weights with gradients and optimizer state, and of what a forward keeps for its backward."""
+    network, kept = plan.network().to("meta").train(), 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        network(meta_images(plan.dataset.image_size, batch=plan.recipe.batch_size))
+    return 4 * sum(each.numel() * each.element_size() for each in network.parameters()), kept
+
+
+def _available_memory() -> int | None:
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def run_plans(
+    plans: Sequence[RunPlan], *, retry: bool, teacher_epochs: Mapping[str, int] | None = None
+) -> list[Outcome]:
+    """Train runs side by side and print how each ended; `teacher_epochs` as for `execute`.
+
+    Raises:
+        SystemExit: the user stopped the command.
     """
     try:
-        return follow_plans(plans, Progress(), retry=retry, asked=asked)
+        return follow_plans(plans, Progress(), retry=retry, teacher_epochs=teacher_epochs)
     except Interrupted as error:
         print(error, file=sys.stderr)
-        raise SystemExit(1) from None  # the user wants the whole command to stop
+        raise SystemExit(1) from None  # also inside a launcher: the whole command stops
 
 
 def follow_plans(
-    plans: Sequence[RunPlan], watch: Watch, *, retry: bool, asked: Mapping[str, int] | None = None
+    plans: Sequence[RunPlan], watch: Watch, *, retry: bool, teacher_epochs: Mapping[str, int] | None = None
 ) -> list[Outcome]:
-    """As `run_plans`, but told to `watch`, and a stop is left to the caller. Raises Interrupted."""
-    done_before = {plan.run_id for plan in plans if (plan.directory / RESULT).is_file()}
+    """As `run_plans`, with a `watch` of the caller's. Raises Interrupted."""
+    finished_before = {plan.run_id for plan in plans if (plan.directory / RESULT).is_file()}
+    console = Console(partial(print, flush=True), watch)
     try:
-        endings = execute(plans, Console(partial(print, flush=True), watch), retry=retry, asked=asked)
+        endings = execute(plans, console, retry=retry, teacher_epochs=teacher_epochs)
     except Interrupted:
         raise
-    except BrokenPipeError:  # nobody follows it any more (`| head`): typed again, the command goes on
+    except BrokenPipeError:  # the reader of stdout (`| head`) has gone; typed again, the command goes on
         discard_output()
         raise SystemExit(1) from None
     except Exception as error:
-        traceback.print_exc()  # not foreseen: the trace is what a report needs
+        traceback.print_exc()  # unforeseen: the trace is what a bug report needs
         endings = [error] * len(plans)
-    return [_outcome(plan, ending, plan.run_id in done_before) for plan, ending in zip(plans, endings, strict=True)]
+    return [_outcome(plan, end, plan.run_id in finished_before) for plan, end in zip(plans, endings, strict=True)]
 
 
-def _outcome(plan: RunPlan, ending: Result | Exception, done_before: bool) -> Outcome:
+def _outcome(plan: RunPlan, ending: Result | Exception, finished_before: bool) -> Outcome:
     name, path = plan.directory.name, str(plan.directory)
     if isinstance(ending, Exception):
         print(ending, file=sys.stderr, flush=True)
         return Outcome(name, path, "busy" if isinstance(ending, Busy) else "failed", str(ending))
     last, best = ending["last"], ending["best"]
     text = (
-        f"{name} {'was finished before' if done_before else 'finished'}: {ending['split']} "
+        f"{name} {'was finished before' if finished_before else 'finished'}: {ending['split']} "
         f"{last['accuracy']:.2f} % after epoch {last['epoch']} (best {best['accuracy']:.2f} %, epoch {best['epoch']}), "
         f"{duration(ending['seconds'])}; {path}"
     )
@@ -104,12 +211,12 @@ def _outcome(plan: RunPlan, ending: Result | Exception, done_before: bool) -> Ou
     return Outcome(name, path, "finished", text, last["accuracy"])
 
 
-def as_they_stand(plans: Sequence[RunPlan], why: str) -> list[Outcome]:
-    """How the jobs of a sweep stand whose launcher gave up, and what is said of those that have not finished."""
+def outcomes_on_disk(plans: Sequence[RunPlan], reason: str) -> list[Outcome]:
+    """How the runs of a sweep ended whose launcher broke down; `reason` is reported for those without a result."""
     outcomes = []
     for plan in {plan.run_id: plan for plan in plans}.values():
         status: Status = "finished" if (plan.directory / RESULT).is_file() else "failed"
-        outcomes.append(Outcome(plan.directory.name, str(plan.directory), status, f"{plan.directory}: {why}"))
+        outcomes.append(Outcome(plan.directory.name, str(plan.directory), status, f"{plan.directory}: {reason}"))
     return outcomes
 
 

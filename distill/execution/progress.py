@@ -1,4 +1,4 @@
-"""What a person sees while a cohort trains: a live line on a terminal, a plain line an epoch elsewhere."""
+"""Progress of training: a line rewritten in place on a terminal, a plain line an epoch elsewhere."""
 
 import contextlib
 import os
@@ -13,12 +13,12 @@ REFRESH_SECONDS = 0.5
 
 
 class Progress:
-    """A `Watch` that writes to a stream; on a terminal the line of the epoch in progress is rewritten in place."""
+    """A `Watch` that writes to a stream; on a terminal the line of the current epoch is rewritten in place."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
         self._live = self._stream.isatty()
-        self._begun: dict[str, tuple[float, float]] = {}  # member: (time, epochs done) when first seen
+        self._begun: dict[str, tuple[float, float]] = {}  # member: (time, epochs done) at its first step here
         self._refreshed = 0.0
 
     def step(self, member: "Member") -> None:
@@ -28,10 +28,11 @@ class Progress:
         if not self._live or now - self._refreshed < REFRESH_SECONDS:
             return
         self._refreshed = now
-        self._rewrite(f"{self._head(member)}  {self._numbers(member.meters.read())}  {self._pace(member)}")
+        head = f"{member.name}  epoch {member.epoch}/{member.recipe.epochs}  step {member.step}/{member.stream.steps}"
+        self._rewrite(f"{head}  {self._numbers(member.meters.read())}  {self._pace(member)}")
 
     def epoch(self, member: "Member", measured: "Evaluation") -> None:
-        """One line an epoch, kept."""
+        """Print one line for the epoch."""
         self._rewrite("")
         line = f"{member.name}  epoch {member.epoch - 1}/{member.recipe.epochs}  {self._numbers(member.last_train)}"
         print(
@@ -41,12 +42,9 @@ class Progress:
         )
 
     def stopped(self, member: "Member", error: Exception) -> None:
-        """Say at once that a member has stopped; the summary repeats it."""
+        """Print at once that a member has failed; the summary repeats it."""
         self._rewrite("")
         print(f"{member.name}  stopped: {error}", file=self._stream, flush=True)
-
-    def _head(self, member: "Member") -> str:
-        return f"{member.name}  epoch {member.epoch}/{member.recipe.epochs}  step {member.step}/{member.stream.steps}"
 
     @staticmethod
     def _numbers(means: dict[str, float]) -> str:
@@ -58,7 +56,7 @@ class Progress:
         return member.epoch - 1 + member.step / member.stream.steps
 
     def _pace(self, member: "Member") -> str:
-        # a run that was stopped after its last step has none left to do
+        # a run that was resumed after its last step has no first step here
         since, from_epoch = self._begun.get(member.name, (time.monotonic(), self._done(member)))
         epochs = self._done(member) - from_epoch
         seconds = time.monotonic() - since

@@ -1,19 +1,30 @@
-"""How runs end other than by finishing."""
+"""How training stops before its end: a failure, a signal, or a deadline."""
 
+import math
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
 
+from distill.training import Evaluation, Member, Watch
+
+CHECKPOINT_BYTES = 3 * 4  # of one parameter: its value and two moments of an optimizer
+BYTES_PER_SECOND = 50e6  # written by a slow disk
+CHECKPOINT_SECONDS = 0.2  # of every checkpoint, besides its bytes
+RECENT_STEPS = 5  # the slowest of these predicts the next
+EXIT_SECONDS = 1.0  # to print the last lines and to leave
+
 
 class RunFailed(RuntimeError):
-    """The run has failed, now or before; the text says how."""
+    """The run has failed, now or in an earlier command; the text says how."""
 
 
 class Interrupted(RuntimeError):
-    """The user asked to stop; the state is saved."""
+    """Training stopped on request; the state of every run is saved."""
 
 
 def _never() -> bool:
@@ -25,7 +36,7 @@ _condition: ContextVar[Callable[[], bool]] = ContextVar("stop condition", defaul
 
 @contextmanager
 def stop_when(condition: Callable[[], bool]) -> Iterator[None]:
-    """Runs started in the block are asked to stop once `condition` holds, as by a signal; it is asked every step."""
+    """Runs trained inside the block stop, as after a signal, once `condition()` is true; it is called every step."""
     before = _condition.set(condition)
     try:
         yield
@@ -35,27 +46,112 @@ def stop_when(condition: Callable[[], bool]) -> Iterator[None]:
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a request, so that state is saved; the second one acts as ever.
+    """Yields a function that is true after the first SIGINT or SIGTERM, or when the condition of `stop_when` holds.
 
-    A signal that is ignored (SIGINT in the background of a script) stays ignored. What `stop_when` set counts too.
+    The first signal lets the state be saved; the second has its ordinary effect. A signal that is ignored (SIGINT of
+    a background job in a script) stays ignored.
     """
-    asked, condition = threading.Event(), _condition.get()
+    received, condition = threading.Event(), _condition.get()
 
     def stop_requested() -> bool:
-        return asked.is_set() or condition()
+        return received.is_set() or condition()
 
     if threading.current_thread() is not threading.main_thread():
         yield stop_requested
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.set()
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.set()
         signal.signal(number, before[signal.Signals(number)])
 
-    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, ask) for number in heard}
+    handled = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in handled}
     try:
         yield stop_requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Deadline:
+    """Stops training while there is still time to save; a `Watch` that passes every event on.
+
+    Called after every step, it is true when the next step, the evaluation that may follow it and the checkpoints of
+    all members would no longer fit into the remaining time. `reached` then tells it apart from a signal.
+
+    Args:
+        seconds: the time limit; None for no limit.
+        watch: receives every event.
+        begun: the time on `clock` from which `seconds` count; default now.
+        clock: seconds that only increase.
+    """
+
+    def __init__(
+        self,
+        seconds: float | None,
+        watch: Watch,
+        *,
+        begun: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watch, self._clock = watch, clock
+        self._end = math.inf if seconds is None else (clock() if begun is None else begun) + seconds
+        self.reached = False
+        self.new_cohort()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the end; infinite without a limit."""
+        return self._end - self._clock()
+
+    def new_cohort(self) -> None:
+        """Forget the times of the last cohort."""
+        self._saving: dict[str, float] = {}
+        self._last_call: float | None = None
+        self._steps: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._evaluation: float | None = None
+        self._epoch_ends = self._evaluated = False
+
+    def __call__(self) -> bool:
+        """Whether members should save and stop now."""
+        now = self._clock()
+        if self._last_call is not None and not self._evaluated:
+            self._steps.append(now - self._last_call)
+        self._last_call, self._evaluated = now, False
+        evaluation = (self._evaluation or 0.0) if self._epoch_ends else 0.0
+        needed = self._step() + evaluation + sum(self._saving.values()) + EXIT_SECONDS
+        self.reached = now + needed > self._end
+        return self.reached
+
+    def _step(self) -> float:
+        """Seconds that the next step of all members may take."""
+        return max(self._steps, default=0.0)
+
+    def step(self, member: Member) -> None:
+        """Note the cost of the member's checkpoint and whether its epoch ends."""
+        if member.name not in self._saving:
+            self._saving[member.name] = _checkpoint_seconds(member)
+        self._epoch_ends = member.step >= member.stream.steps
+        if self._epoch_ends and self._evaluation is None:
+            # none measured yet: an image takes less time to evaluate than to train
+            dataset = member.stream.dataset
+            share = len(dataset.evaluation_labels) / len(dataset.train_labels)
+            self._evaluation = self._step() * member.stream.steps * share
+        self._watch.step(member)
+
+    def epoch(self, member: Member, measured: Evaluation) -> None:
+        """Note how long evaluation takes, from the last step of all members on."""
+        if self._last_call is not None:
+            self._evaluation = self._clock() - self._last_call
+        self._evaluated = True
+        self._watch.epoch(member, measured)
+
+    def stopped(self, member: Member, error: Exception) -> None:
+        """Pass a failure on."""
+        self._watch.stopped(member, error)
+
+
+def _checkpoint_seconds(member: Member) -> float:
+    modules = (member.student, member.objective)
+    count = sum(parameter.numel() for module in modules for parameter in module.parameters())
+    return CHECKPOINT_SECONDS + CHECKPOINT_BYTES * count / BYTES_PER_SECOND

@@ -1,1 +1,1 @@
-"""Hydra finds launchers in this namespace only; the work is done in `distill.execution.cohort`."""
+"""Hydra finds launchers in this namespace only; the work is done in `distill.execution.jobs`."""

@@ -12,19 +12,19 @@ from omegaconf import DictConfig
 
 @dataclass
 class CohortConfig:
-    """`hydra.launcher.size`: how many runs train side by side at most; null: as many as the memory allows, up to 16."""
+    """`hydra.launcher.size`: how many runs train side by side at most."""
 
     _target_: str = "hydra_plugins.distill_cohort.launcher.CohortLauncher"
-    size: int | None = None
+    size: int = 8
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="cohort", node=CohortConfig, provider="distill")
 
 
 class CohortLauncher(Launcher):
-    """Hands a sweep's jobs to `distill.execution.cohort`."""
+    """Runs the jobs of a sweeper of one's own; without one `distill train` starts the cohorts itself."""
 
-    def __init__(self, size: int | None) -> None:
+    def __init__(self, size: int) -> None:
         self._size = size
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -32,9 +32,10 @@ class CohortLauncher(Launcher):
         self._context, self._task, self._config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all jobs; one return a job, in their order."""
-        from distill.execution.cohort import launch
+        """Run all jobs; returns one result a job, in their order."""
+        from distill.execution.jobs import launch  # Hydra imports every launcher, and torch takes seconds
 
         load = self._context.config_loader.load_sweep_config
         configs = [load(self._config, list(overrides)) for overrides in job_overrides]
-        return launch(configs, self._task, size=self._size)
+        options = self._task.keywords
+        return launch(configs, size=self._size, config_dir=options["config_dir"], retry=options["retry"])

@@ -108,7 +108,7 @@ def test_finished_runs_come_whole_and_once(source: Path, capsys: Capture) -> Non
     assert train("loss=kd", "seed=1") == FINISHED
     assert "was finished before" in capsys.readouterr().out
     assert train("loss=zscore_kd", "seed=1") == FINISHED  # their teacher teaches here
-    assert "is needed first" not in capsys.readouterr().out
+    assert "will be trained first" not in capsys.readouterr().out
 
 
 def test_records_fill_tables_and_say_what_they_cannot_do(source: Path, capsys: Capture) -> None:

@@ -6,10 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from distill.cli import main
-from distill.execution import cohort_size, execute
-from distill.execution.cohort import cohorts
+from distill.config import sweep
+from distill.execution import execute, jobs
+from distill.execution.jobs import cohorts
+from distill.training.finite import NonFinite
 
 TINY = (
     "dataset=synthetic",
@@ -23,6 +27,9 @@ TINY = (
     "recipe.batch_size=16",
     "teacher.recipe.epochs=1",
 )
+
+
+THREE = ("-m", "hydra/launcher=cohort", "loss=ce", "seed=1,2,3", "recipe.epochs=1")
 
 
 def plan(
@@ -138,22 +145,99 @@ def test_two_names_of_one_run_are_one_run(train, capsys: pytest.CaptureFixture[s
     assert "2 of 2 runs finished" in capsys.readouterr().out
 
 
-def test_without_a_size_the_memory_decides(
-    train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("launcher", "sizes"), [((), [1, 1, 1]), (("hydra/launcher=cohort",), [3])])
+def test_a_job_is_composed_and_checked_once(train, launcher, sizes, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[tuple[str, ...]] = []
+    preflight = sweep.preflight
+
+    def noted(composed, *rest, **options):
+        checked.append(composed.overrides)
+        return preflight(composed, *rest, **options)
+
+    def never(*rest, **options):
+        raise AssertionError("composed again")
+
+    monkeypatch.setattr(sweep, "preflight", noted)
+    monkeypatch.setattr(jobs, "preflight", never)
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", never)
+    words = ("-m", "loss=ce", "seed=1,2,3", "recipe.epochs=1")
+    assert train("runs", *words, *launcher) == (0, sizes)
+    assert len(checked) == 3
+
+
+def test_the_cohorts_of_a_sweeper_of_ones_own_are_composed_by_it(train) -> None:
+    """Any setting of Hydra's hands the jobs to its sweeper; the launcher gets them from there."""
+    assert train("runs", *THREE, "hydra.sweeper.max_batch_size=2") == (0, [2, 1])
+
+
+def without_memory(monkeypatch: pytest.MonkeyPatch, *, room: int, after: int = 0) -> list[int]:
+    """Let `fit` run out of memory with more than `room` members, after `after` of them have failed; their numbers."""
+    sizes: list[int] = []
+    fit = execute.fit
+
+    def limited(members, **options):
+        sizes.append(len(members))
+        if len(members) > room:
+            for member in members[:after]:
+                member.stop(NonFinite(1, 1, "ce"))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return fit(members, **options)
+
+    monkeypatch.setattr(execute, "fit", limited)
+    return sizes
+
+
+def test_a_cohort_that_runs_out_of_memory_goes_on_in_halves(
+    train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    grid = ("-m", "hydra/launcher=cohort", "loss=ce", "seed=1,2,3", "recipe.epochs=1")
-    needs: list[tuple[int, int]] = []
-    told = cohort_size._told
+    assert train("whole", *THREE)[0] == 0
+    sizes = without_memory(monkeypatch, room=2)
+    capsys.readouterr()
+    assert train("halved", *THREE)[0] == 0
+    assert sizes == [3, 2, 1]
+    assert "out of memory on cpu with 3 runs side by side: now 2 at a time\n" in capsys.readouterr().out
+    assert results("halved") == results("whole")
 
-    def noted(each, once, free, note) -> int:
-        needs.append((each, once))
-        return told(each, once, free, note)
 
-    monkeypatch.setattr(cohort_size, "_told", noted)
-    assert train("ample", *grid) == (0, [3])
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cohorts of")]
-    assert line.startswith("cohorts of up to 16: about ")
-    ((each, once),) = needs
-    monkeypatch.setattr(cohort_size, "free_bytes", lambda device: (2.5 * each + once) / cohort_size.SHARE)
-    assert train("scarce", *grid) == (0, [2, 1])
-    assert results("scarce") == results("ample")
+def test_a_cohort_is_halved_once_and_typed_again_it_goes_on(
+    train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        sizes = without_memory(patch, room=1)
+        assert train("runs", *THREE)[0] == 1
+    assert sizes == [3, 2, 1]
+    told = capsys.readouterr()
+    assert "1 of 3 runs finished" in told.out
+    assert told.err.count("out of memory on cpu: set hydra.launcher.size or recipe.batch_size lower") == 2
+    assert "Traceback" not in told.err
+    assert train("runs", *THREE) == (0, [2])  # nothing is marked as failed
+
+
+def test_one_run_without_memory_is_a_sentence(
+    train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_memory(monkeypatch, room=0)
+    assert train("runs", "loss=ce")[0] == 1
+    told = capsys.readouterr().err
+    assert told.endswith("out of memory on cpu: set recipe.batch_size lower\n")
+    assert len(told.splitlines()) == 1
+
+
+def test_a_member_that_had_failed_is_not_trained_again(
+    train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = without_memory(monkeypatch, room=2, after=1)
+    assert train("runs", *THREE, "--retry")[0] == 1
+    assert sizes == [3, 1, 1]
+    assert "2 of 3 runs finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("available", "warns"), [(10**5, True), (10**12, False), (None, False)])
+def test_too_little_main_memory_is_a_warning(
+    train, available: int | None, warns: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jobs, "_available_memory", lambda: available)
+    assert train("runs", *THREE) == (0, [3])
+    told = capsys.readouterr().out
+    assert ("warning: 3 runs side by side may take " in told) == warns
+    assert ("100 kB are available" in told) == warns

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import distill.execution.engine
+import distill.execution.execute
 from distill.cli import main
 from distill.runs.provenance import why_bytes_differ
 
@@ -45,8 +45,8 @@ def only(folder: Path, pattern: str) -> Path:
 def on_tapes(monkeypatch: pytest.MonkeyPatch) -> list:
     """As on CUDA, with the stand-in for its graphs."""
     log: list = []
-    monkeypatch.setattr(distill.execution.engine, "CudaLane", lambda device: TapeLane(log))
-    monkeypatch.setattr(distill.execution.engine, "_captures", lambda engine, device: engine["capture"] is not False)
+    monkeypatch.setattr(distill.execution.execute, "CudaLane", lambda device: TapeLane(log))
+    monkeypatch.setattr(distill.execution.execute, "_captures", lambda engine, device: engine["capture"] is not False)
     return log
 
 

@@ -13,8 +13,7 @@ import pytest
 import distill.execution.execute
 from distill.cli import main
 from distill.cli.grammar import BUSY, FAILED, FINISHED, REFUSED
-from distill.execution import deadline as budgets
-from distill.execution.fill_costs import Costs
+from distill.execution import stopping
 from distill.execution.jobs import Outcome
 from distill.runs.lock import RunLock
 
@@ -78,11 +77,11 @@ def strikes_at(patch: pytest.MonkeyPatch, number: int) -> None:
     """Let the budget be used up when it is asked for the `number`-th time."""
     asked = itertools.count(1)
 
-    def ask(self: budgets.Budget) -> bool:
-        self.struck = next(asked) == number
-        return self.struck
+    def ask(self: stopping.Deadline) -> bool:
+        self.reached = next(asked) == number
+        return self.reached
 
-    patch.setattr(budgets.Budget, "__call__", ask)
+    patch.setattr(stopping.Deadline, "__call__", ask)
 
 
 def test_teachers_then_one_seed_of_every_cell_then_the_next(fill: Fill, capsys: Capture) -> None:
@@ -91,7 +90,7 @@ def test_teachers_then_one_seed_of_every_cell_then_the_next(fill: Fill, capsys: 
     assert fill("filled", SOUND, "seeds=2", "teacher.source=live") == (FINISHED, order)
     told = capsys.readouterr().out
     assert told.startswith("table tiny: 3 rows x 1 columns, seeds 1, 2, teacher.seed 0\n")
-    assert "7 runs to train, about " in told
+    assert "7 runs to train one after the other: 260 images, time unknown: no run of this pair has finished" in told
     assert told.endswith("7 of 7 runs finished\nthe table: distill table table=tiny runs_dir=filled --config-dir own\n")
 
     assert fill("filled", SOUND, "seeds=2", "teacher.source=live") == (FINISHED, [])
@@ -162,16 +161,6 @@ def test_a_budget_stops_with_code_0_and_the_command_goes_on(
     assert results("stopped") == whole
 
 
-def test_memory_decides_how_many_go_together(fill: Fill, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    def one(plans, *, note) -> int:
-        note("there is room for one")
-        return 1
-
-    monkeypatch.setattr("distill.execution.fill.fitting_size", one)
-    assert fill("runs", "rows=kd,ours", "seeds=1")[1] == [["cross_entropy-s0"], ["kd-s1"], ["zscore_kd-s1"]]
-    assert capsys.readouterr().out.count("there is room for one\n") == 1
-
-
 def test_a_half_trained_run_is_taken_up_before_others_are_begun(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         strikes_at(patch, 7)
@@ -179,12 +168,11 @@ def test_a_half_trained_run_is_taken_up_before_others_are_begun(fill: Fill, monk
     assert fill("runs", SOUND, "seeds=2")[1][:3] == [["kd-s2"], ["cross_entropy-s1"], ["zscore_kd-s1"]]
 
 
-def test_a_budget_below_an_epoch_begins_nothing(fill: Fill, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setattr(Costs, "epoch", lambda self, plan: (1000.0, "a guess"))
-    assert fill("runs", SOUND, "budget=9m") == (REFUSED, [])
-    told = capsys.readouterr().err
-    assert "the budget is less than an epoch of any missing run; the shortest, of resnet8-" in told
-    assert "takes about 16 min 40 s: set budget=18m or more" in told
+def test_nothing_starts_at_the_end_of_a_budget(fill: Fill, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(stopping.Deadline, "left", 20.0)
+    assert fill("runs", SOUND, "seeds=1", "budget=9m") == (FINISHED, [])
+    told = capsys.readouterr().out
+    assert "0 of 4 runs finished\nthe budget is used: 4 runs are left, " in told
     assert not Path("runs").exists()
 
 
@@ -194,22 +182,28 @@ def test_what_cannot_be_trained_is_named_and_left_out(fill: Fill, capsys: Captur
     told = capsys.readouterr().out
     assert "left out: other, all columns: we have no such method\n" in told
     assert "left out: gone, all columns: loss=dkdd does not exist: did you mean" in told
-    assert "4 runs to train, about " in told
+    assert "4 runs to train one after the other: 160 images, time unknown" in told
     assert not Path("runs").exists()
     assert fill("runs", "rows=other,gone") == (REFUSED, [])
     assert fill("runs", "rows=other") == (REFUSED, [])
     assert "table=tiny cannot be trained here: we have no such method\n" in capsys.readouterr().err
 
 
-def test_the_time_is_that_of_runs_alike(fill: Fill, capsys: Capture) -> None:
+def test_the_time_is_that_of_finished_runs_of_the_pair(fill: Fill, capsys: Capture) -> None:
+    unknown = "time unknown: no run of this pair has finished on this device"
     assert fill("runs", "rows=ce", "seeds=1")[0] == FINISHED
-    assert "by multiply-adds, from a probe of the first student" in capsys.readouterr().out
-    assert fill("runs", "rows=ce", "seeds=2", "--plan")[0] == FINISHED
+    assert f"0 of 1 finished, 40 images, {unknown}\n" in capsys.readouterr().out
+    assert fill("runs", "rows=ce,kd", "seeds=2", "--plan")[0] == FINISHED
     told = capsys.readouterr().out
-    assert "1 of 2 finished, about " in told
-    assert "(from the times of runs like them)" in told
-    assert fill("runs", "rows=kd", "seeds=2", "--plan")[0] == FINISHED
-    assert "by multiply-adds, from the times of other runs here" in capsys.readouterr().out
+    assert "1 of 2 finished, 40 images, about " in told
+    assert f"0 of 2 finished, 80 images, {unknown}\n" in told
+    assert "images, about " in told.splitlines()[-2]
+    assert ", and 2 runs of unknown time" in told.splitlines()[-2]
+    provenance = next(Path("runs").glob("*/provenance.json"))
+    elsewhere = json.loads(provenance.read_text()) | {"device": "another"}
+    provenance.write_text(json.dumps(elsewhere))
+    assert fill("runs", "rows=ce", "seeds=2", "--plan")[0] == FINISHED
+    assert f"1 of 2 finished, 40 images, {unknown}\n" in capsys.readouterr().out
 
 
 def test_a_failing_run_stops_no_other(fill: Fill, capsys: Capture) -> None:
@@ -257,7 +251,7 @@ def test_what_others_have_finished_meanwhile_is_not_busy(
         (run / "kept").rename(run / "result.json")
         return [Outcome(plan.directory.name, str(plan.directory), "busy", "being trained") for plan in plans]
 
-    monkeypatch.setattr("distill.execution.fill.follow_plans", elsewhere)
+    monkeypatch.setattr("distill.execution.filling.follow_plans", elsewhere)
     capsys.readouterr()
     assert fill("runs", "rows=ce", "seeds=1") == (FINISHED, [])
     told = capsys.readouterr().out
@@ -272,7 +266,7 @@ def test_a_damaged_run_is_not_finished_and_is_named(fill: Fill, capsys: Capture)
         (run / "result.json").write_text(damage)
         capsys.readouterr()
         assert fill("runs", "rows=ce", "seeds=1", "--plan") == (FINISHED, [])
-        assert "0 of 1 finished, 1 damaged, about " in capsys.readouterr().out
+        assert "0 of 1 finished, 1 damaged, 0 images, time unknown" in capsys.readouterr().out
         assert fill("runs", "rows=ce", "seeds=1") == (FAILED, [])
         assert "restore it, or delete the folder to train the run again" in capsys.readouterr().out
 

@@ -9,9 +9,8 @@ import pytest
 
 from distill.cli.fill import request
 from distill.cli.grammar import parse
-from distill.execution.deadline import ENDING, SAVING, Budget
-from distill.execution.fill_jobs import STUDENT, TEACHER, Job
-from distill.execution.fill_order import groups, next_cohort, ready
+from distill.execution.filling import STUDENT, TEACHER, Job, groups, next_cohort, ready
+from distill.execution.stopping import CHECKPOINT_SECONDS, EXIT_SECONDS, Deadline
 from distill.runs.config_file import write_config
 from distill.training.watch import Silent
 
@@ -40,7 +39,7 @@ def plan(
 @pytest.fixture
 def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """Two teachers, and of each two students and of one a baseline, in two rounds."""
-    monkeypatch.setattr("distill.execution.fill_order.teacher_identity", lambda teacher: teacher.result)
+    monkeypatch.setattr("distill.execution.filling.teacher_identity", lambda teacher: teacher.result)
     found = [Job(plan(tmp_path, name), 0, TEACHER, place, frozenset()) for place, name in enumerate("TU")]
     for number in (0, 1):
         for place, teacher in enumerate("TU"):
@@ -66,10 +65,10 @@ def names(found: list[Job]) -> str:
     return " ".join(job.plan.run_id for job in found)
 
 
-def walk(jobs: list[Job], *, left: float = 1e9, seconds: float = 1.0) -> list[str]:
-    """The cohorts until nothing is left that fits, each one finished."""
+def walk(jobs: list[Job]) -> list[str]:
+    """The cohorts until nothing is left, each one finished."""
     found = []
-    while cohort := next_cohort(ready(jobs, frozenset()), seconds=lambda plan: seconds, left=left):
+    while cohort := next_cohort(ready(jobs, frozenset())):
         found.append(names(cohort))
         for job in cohort:
             finish(job)
@@ -99,18 +98,7 @@ def test_half_trained_runs_come_first(jobs: list[Job]) -> None:
     by_id = {job.plan.run_id: job for job in jobs}
     for name in ("zsT1", "kdT1"):
         finish(by_id[name], "last.safetensors")
-    assert names(next_cohort(ready(jobs, frozenset()), seconds=lambda plan: 1.0, left=9.0)) == "kdT1 zsT1"
-
-
-def test_only_what_makes_an_epoch_in_time_is_begun(jobs: list[Job]) -> None:
-    for job in jobs[:2]:
-        finish(job)
-    waiting = [job for job in ready(jobs, frozenset()) if not job.plan.run_id.startswith("ce")]
-    assert names(next_cohort(waiting, seconds=lambda plan: 5.0, left=10.0)) == "kdT0 zsT0"
-    assert names(next_cohort(waiting, seconds=lambda plan: 5.0, left=9.0)) == "kdT0"
-    assert next_cohort(waiting, seconds=lambda plan: 5.0, left=4.0) == []
-    dear = {"kdT0": 50.0, "zsT0": 50.0}
-    assert names(next_cohort(waiting, seconds=lambda plan: dear.get(plan.run_id, 5.0), left=10.0)) == "kdU0 zsU0"
+    assert names(next_cohort(ready(jobs, frozenset()))) == "kdT1 zsT1"
 
 
 def test_a_cohort_has_a_size(tmp_path: Path) -> None:
@@ -141,7 +129,9 @@ def member(name: str) -> Any:
     return SimpleNamespace(name=name, student=nothing, objective=nothing, stream=stream, step=0)
 
 
-def run_until_stopped(budget: Budget, clock: Clock, *, members: int, step: float, evaluation: float) -> tuple[int, int]:
+def run_until_stopped(
+    deadline: Deadline, clock: Clock, *, members: int, step: float, evaluation: float
+) -> tuple[int, int]:
     """Epoch and step at which the budget stops `members` that take `step` and `evaluation` seconds each."""
     all_members = [member(str(n)) for n in range(members)]
     for epoch in range(1, 1000):
@@ -149,12 +139,12 @@ def run_until_stopped(budget: Budget, clock: Clock, *, members: int, step: float
             for each in all_members:
                 clock.now += step
                 each.step = number
-                budget.step(each)
-            if budget():
+                deadline.step(each)
+            if deadline():
                 return epoch, number
         for each in all_members:
             clock.now += evaluation
-            budget.epoch(each, None)  # type: ignore[arg-type]  # nobody looks at it
+            deadline.epoch(each, None)  # type: ignore[arg-type]  # nobody looks at it
     raise AssertionError("it never stops")
 
 
@@ -166,50 +156,50 @@ def test_everything_is_saved_before_the_end_and_little_is_given_away(
     members: int, step: float, evaluation: float, seconds: float
 ) -> None:
     clock = Clock()
-    budget = Budget(seconds, Silent(), clock=clock)
-    _, number = run_until_stopped(budget, clock, members=members, step=step, evaluation=evaluation)
-    assert budget.struck
-    saved = clock.now + members * SAVING
+    deadline = Deadline(seconds, Silent(), clock=clock)
+    _, number = run_until_stopped(deadline, clock, members=members, step=step, evaluation=evaluation)
+    assert deadline.reached
+    saved = clock.now + members * CHECKPOINT_SECONDS
     assert saved <= 100.0 + seconds
     then = step * members + (evaluation * members if number == STEPS else 0.0)
     # one more of what comes would not have fitted, or nearly so
-    assert saved + then + ENDING > 100.0 + seconds - 1e-6
+    assert saved + then + EXIT_SECONDS > 100.0 + seconds - 1e-6
 
 
 def test_the_first_evaluation_is_foreseen() -> None:
     clock = Clock()
-    budget = Budget(4.0 + 1.9 + ENDING + SAVING, Silent(), clock=clock)
+    deadline = Deadline(4.0 + 1.9 + EXIT_SECONDS + CHECKPOINT_SECONDS, Silent(), clock=clock)
     # four steps fit, and half as many images evaluated may take two seconds
-    assert run_until_stopped(budget, clock, members=1, step=1.0, evaluation=1.9) == (1, 4)
+    assert run_until_stopped(deadline, clock, members=1, step=1.0, evaluation=1.9) == (1, 4)
 
 
 def test_what_went_before_the_first_step_is_forgotten() -> None:
     clock = Clock()
-    budget = Budget(1000.0, Silent(), clock=clock)
-    run_until_stopped(Budget(50.0, Silent(), clock=clock), clock, members=1, step=1.0, evaluation=0.0)
-    budget.step(member("a"))
-    assert not budget()
+    deadline = Deadline(1000.0, Silent(), clock=clock)
+    run_until_stopped(Deadline(50.0, Silent(), clock=clock), clock, members=1, step=1.0, evaluation=0.0)
+    deadline.step(member("a"))
+    assert not deadline()
     clock.now += 500.0  # a teacher was measured
-    assert budget()
+    assert deadline()
     for _ in range(6):
         clock.now += 1.0
-        budget()
-    assert not budget()
-    budget.rest()
+        deadline()
+    assert not deadline()
+    deadline.new_cohort()
     clock.now = 100.0 + 990.0
-    assert not budget()
+    assert not deadline()
 
 
 def test_a_budget_counts_from_where_the_command_began() -> None:
-    assert Budget(60.0, Silent(), begun=90.0, clock=Clock()).left == 50.0
-    assert Budget(None, Silent(), clock=Clock()).left == float("inf")
+    assert Deadline(60.0, Silent(), begun=90.0, clock=Clock()).left == 50.0
+    assert Deadline(None, Silent(), clock=Clock()).left == float("inf")
 
 
 def test_without_a_budget_nothing_stops() -> None:
     clock = Clock()
-    budget = Budget(None, Silent(), clock=clock)
+    deadline = Deadline(None, Silent(), clock=clock)
     clock.now = 1e12
-    assert not budget()
+    assert not deadline()
 
 
 @pytest.mark.parametrize(
@@ -218,11 +208,11 @@ def test_without_a_budget_nothing_stops() -> None:
 def test_times_are_read(word: str, seconds: float) -> None:
     asked = request(parse(["table=cifar100_small", f"budget={word}"], keys=("table", "budget")))
     assert asked is not None
-    assert asked.budget == seconds
+    assert asked["budget"] == seconds
 
 
 @pytest.mark.parametrize(("word", "seeds"), [("3", (1, 2, 3)), ("1,2,5", (1, 2, 5)), ("7,", (7,)), ("2,2", (2,))])
 def test_seeds_are_how_many_or_which(word: str, seeds: tuple[int, ...]) -> None:
     asked = request(parse(["table=cifar100_small", f"seeds={word}"], keys=("table", "seeds")))
     assert asked is not None
-    assert asked.seeds == seeds
+    assert asked["seeds"] == seeds

@@ -70,7 +70,7 @@ def test_a_first_stage_is_trained_once_and_its_student_goes_on(train, started, c
     teacher, first, second = (named(results, f"{n}-s") for n in (
         "resnet14-cross_entropy", "resnet8-activation_boundary", "resnet8-cross_entropy"
     ))  # fmt: skip
-    assert f"first stage {first} is needed first" in capsys.readouterr().out
+    assert f"first stage {first} will be trained first" in capsys.readouterr().out
     assert [name for name, *_ in started] == [teacher, first, second]
     _, given, guide = started[-1]
     assert guide is None  # the second stage reads the labels alone

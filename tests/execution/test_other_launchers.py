@@ -14,8 +14,7 @@ from omegaconf import OmegaConf
 
 from distill.cli import main
 from distill.execution import jobs
-from distill.execution.job_device import spread
-from distill.execution.jobs import as_they_stand, run_job
+from distill.execution.jobs import outcomes_on_disk, run_job, spread
 
 LAUNCHERS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher"}
 TINY = (
@@ -88,7 +87,7 @@ def test_after_a_launcher_gave_up_the_folders_say_what_finished(tmp_path: Path) 
     plans = [SimpleNamespace(run_id=name, directory=tmp_path / name) for name in ("a", "b", "a")]
     plans[1].directory.mkdir()
     (plans[1].directory / "result.json").write_text("{}")
-    found = as_they_stand(plans, "did not finish")
+    found = outcomes_on_disk(plans, "did not finish")
     assert [(outcome.name, outcome.status) for outcome in found] == [("a", "failed"), ("b", "finished")]
     assert found[0].text == f"{tmp_path / 'a'}: did not finish"
 
@@ -107,7 +106,7 @@ def test_a_launcher_that_lost_a_process_is_a_sentence(
         raise RuntimeError("A worker process was terminated.\nAnd much more.")
 
     monkeypatch.setattr(Hydra, "multirun", dying)
-    assert main(["train", "-m", *TINY, "loss=ce", "seed=1,2", "hydra/launcher=basic"]) == 1
+    assert main(["train", "-m", *TINY, "loss=ce", "seed=1,2", "hydra.sweeper.max_batch_size=2"]) == 1
     told = capsys.readouterr()
     assert told.err == "the launcher gave up: RuntimeError: A worker process was terminated.\n"
     assert "1 of 2 runs finished" in told.out

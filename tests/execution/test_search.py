@@ -11,7 +11,7 @@ from distill.execution.stopping import Interrupted
 from distill.runs.store import scan
 
 optuna = pytest.importorskip("optuna", reason="the extra is not installed: pip install 'distill[optuna]'")
-optimise = pytest.importorskip("distill.execution.optimise")
+optimise = pytest.importorskip("distill.execution.search")
 
 LINE = (
     "train sweep=optuna loss=kd sweep.search.trials=2 sweep.select.seeds=1 dataset=synthetic dataset.image_size=16 "

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from distill.data import ImageDataset, synthetic
-from distill.execution import teacher_table
+from distill.execution import teachers
 from distill.execution.stopping import RunFailed
-from distill.execution.teacher_table import choose_source, table_file
+from distill.execution.teachers import choose_source, table_file
 from distill.losses import CrossEntropy, Objective, SoftTargets, kd
 from distill.runs.files import StorageError
 from distill.runs.lock import RunLock
@@ -56,7 +56,7 @@ class Case:
 
 @pytest.fixture
 def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    monkeypatch.setattr(teacher_table.TableFile.__init__, "__kwdefaults__", {"chunk_rows": 54})  # three images
+    monkeypatch.setattr(teachers.TableFile.__init__, "__kwdefaults__", {"chunk_rows": 54})  # three images
     return Case(tmp_path, synthetic(classes=5, train_size=12, test_size=5, image_size=8, pad=1))
 
 
@@ -64,8 +64,8 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
 def test_auto_takes_what_costs_fewer_forwards_and_says_why(case: Case, epochs: int, source: str) -> None:
     assert case.source(epochs=epochs) == source
     assert case.notes == [
-        f"teacher resnet20-s0: source {source}, {12 * epochs:,} forwards asked for ({epochs} epochs x 12 images) "
-        "and 216 to build the table (18 views): it pays from 18 epochs on"
+        f"teacher resnet20-s0: source {source}, {12 * epochs:,} forwards in {epochs} epochs of 12 images against 216 "
+        "to build a table of its logits (18 views): the table pays off from 18 epochs on"
     ]
 
 
@@ -78,13 +78,13 @@ def test_no_table_is_built_for_what_reads_no_teacher(case: Case) -> None:
 def test_a_table_that_is_there_costs_nothing(case: Case) -> None:
     case.build()
     assert case.source(epochs=1) == "table"
-    assert "which is there already" in case.notes[0]
+    assert "which exists already" in case.notes[0]
 
 
 def test_of_a_part_of_a_table_the_rest_is_weighed(case: Case) -> None:
     case.build([0, 2, 3])
     assert case.source(epochs=4) == "live"
-    assert "54 to build the table" in case.notes[0]
+    assert "against 54 to build a table" in case.notes[0]
     assert case.source(epochs=5) == "table"
 
 
@@ -94,7 +94,7 @@ def test_without_room_or_leave_to_write_auto_is_live(case: Case, monkeypatch: py
         assert case.source(epochs=99) == "live"
         assert "kB" in case.notes[0]
         with pytest.raises(StorageError, match=r"free some, or set teacher\.source=live"):
-            teacher_table.ready_rows(table_file(case.plan(), case.record), None, case.plan(), note=case.notes.append)
+            teachers.ready_rows(table_file(case.plan(), case.record), None, case.plan(), note=case.notes.append)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert case.source(epochs=99) == "live"
     assert "cannot be written to" in case.notes[0]
@@ -125,7 +125,7 @@ def test_a_table_that_another_process_builds_is_waited_for(case: Case) -> None:
     file = table_file(case.plan(), case.record)
     with RunLock(file.folder) as lock, ThreadPoolExecutor(1) as pool:
         assert lock.acquire()
-        rows = pool.submit(teacher_table.ready_rows, file, None, case.plan(), note=case.notes.append)
+        rows = pool.submit(teachers.ready_rows, file, None, case.plan(), note=case.notes.append)
         while not case.notes:
             time.sleep(0.01)
         case.build()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import distill.execution.execute
-import distill.execution.teacher_table
+import distill.execution.teachers
 from distill.cli import main
 
 TINY = (
@@ -118,9 +118,9 @@ def test_a_run_that_was_stopped_keeps_its_source(
 def test_a_build_that_was_stopped_goes_on(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(distill.execution.teacher_table.TableFile.__init__, "__kwdefaults__", {"chunk_rows": 100})
+    monkeypatch.setattr(distill.execution.teachers.TableFile.__init__, "__kwdefaults__", {"chunk_rows": 100})
     with monkeypatch.context() as patch:
-        patch.setattr(distill.execution.teacher_table, "stop_signals", stopping(after=3))
+        patch.setattr(distill.execution.teachers, "stop_signals", stopping(after=3))
         with pytest.raises(SystemExit):
             train("runs_dir=runs", "teacher.source=table")
     assert "stopped while the teacher's table was built: type the command again" in capsys.readouterr().err
@@ -132,9 +132,9 @@ def test_a_build_that_was_stopped_goes_on(
 
 def test_auto_decides_for_the_whole_command(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("runs_dir=one", "recipe.epochs=7") == 0
-    assert "source live, 280 forwards asked for (7 epochs x 40 images) and 720" in capsys.readouterr().out
+    assert "source live, 280 forwards in 7 epochs of 40 images against 720" in capsys.readouterr().out
     assert teacher_of("one")["source"] == "live"
     assert train("runs_dir=three", "recipe.epochs=7", "-m", "seed=1,2,3") == 0
     printed = capsys.readouterr().out
-    assert "source table, 840 forwards asked for (21 epochs x 40 images) and 720" in printed
-    assert printed.count("source table, which is there already") == 2
+    assert "source table, 840 forwards in 21 epochs of 40 images against 720" in printed
+    assert printed.count("source table, which exists already") == 2

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distill.execution import teacher_table
+from distill.execution import teachers
 from distill.runs import files
 from distill.runs.directory import RunDirectory
 from distill.runs.schedule import CheckpointSchedule
@@ -196,7 +196,7 @@ def table(pace: dict[str, Any], report: Path) -> None:
 
         return build(*args, progress=tell, record_seconds=0.0, **options)
 
-    teacher_table.build = paced  # type: ignore[assignment]
+    teachers.build = paced  # type: ignore[assignment]
 
 
 def accounts(yes: bool, report: Path) -> None:

@@ -1,10 +1,14 @@
-"""`sweep=optuna`: Optuna proposes values, the held-out images judge them, poor trials end early."""
+"""`sweep=optuna`: Optuna proposes values, the accuracy on held-out images rates them, poor trials end early."""
 
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from distill.config.plan import RunPlan
 from distill.config.preflight import Faults, preflight
@@ -16,48 +20,43 @@ from distill.execution.stopping import RunFailed
 from distill.runs.lock import Busy, RunLock
 from distill.training import Evaluation, Member
 
-if TYPE_CHECKING:
-    import optuna
-
 FOLDER = ".optuna"  # below runs_dir
-WARM_UP = 0.2  # of a run's epochs: before that its accuracy says little about its end
-UNJUDGED = 5  # trials that run to their end before any is ended early
+WARM_UP = 0.2  # of a run's epochs: earlier accuracies say little about the last one
+UNPRUNED = 5  # trials that run to their end before any is ended early
 
 
 class Reporting(Progress):
-    """The progress line, and the trial that is told of every epoch of its student; ends the run where it is poor."""
+    """Progress that also reports every epoch of the student to its trial, and ends the run where the trial is poor."""
 
-    def __init__(self, trial: "optuna.Trial", run: str) -> None:
+    def __init__(self, trial: optuna.Trial, run: str) -> None:
         super().__init__()
         self._trial, self._run = trial, run
 
     def epoch(self, member: Member, measured: Evaluation) -> None:
         super().epoch(member, measured)
-        if member.name != self._run or not member.active:  # a teacher that is trained first is no trial
+        if member.name != self._run or not member.active:  # a teacher that is trained first belongs to no trial
             return
         self._trial.report(measured.accuracy, member.epoch - 1)
         if self._trial.should_prune():
-            import optuna
-
             raise optuna.TrialPruned
 
 
 def optimise(
     search: Search, cells: Sequence[Cell], plans: Sequence[RunPlan], presets: Presets, *, retry: bool
 ) -> Iterator[Chosen]:
-    """The best values found for each method; a search typed again goes on with the trials that it lacks.
+    """The best values found for each method; a search typed again runs the trials that are missing.
 
     Args:
         search: how many trials, in which space, upon which overrides.
         cells: the methods, in the order of `search.bases`.
-        plans: their jobs as they are without proposals.
-        presets: compose the proposals.
-        retry: take up runs that failed before.
+        plans: their jobs without proposals.
+        presets: composes the proposals.
+        retry: train runs again that failed before.
 
     Raises:
-        Busy: another process is at work on the same search.
+        Busy: another process runs the same search.
         StorageError: the search cannot be stored.
-        Interrupted: the user stopped it; the trial at hand goes on when the command is typed again.
+        Interrupted: training was stopped; the current trial goes on when the command is typed again.
     """
     for cell, base, plan in zip(cells, search.bases, plans, strict=True):
         name = _name(search, plan)
@@ -74,10 +73,10 @@ def optimise(
             yield _chosen(study, search, cell)
 
 
-def _chosen(study: "optuna.Study", search: Search, cell: Cell) -> Chosen:
-    """The best proposal, the first of equals; one that was made twice counts once."""
+def _chosen(study: optuna.Study, search: Search, cell: Cell) -> Chosen:
+    """The best proposal, the first of equals; a proposal that was made twice counts once."""
 
-    def values(trial: "optuna.trial.FrozenTrial") -> tuple[str, ...]:
+    def values(trial: optuna.trial.FrozenTrial) -> tuple[str, ...]:
         return tuple(override(each.key, trial.params[each.key]) for each in search.space)
 
     best = study.best_trial
@@ -88,9 +87,7 @@ def _chosen(study: "optuna.Study", search: Search, cell: Cell) -> Chosen:
     return Chosen(Cell(cell.method, values(best), cell.jobs), float(best.value or 0.0), len(tried), len(ties))
 
 
-def _one_trial(study: "optuna.Study", search: Search, base: list[str], presets: Presets, *, retry: bool) -> None:
-    import optuna
-
+def _one_trial(study: optuna.Study, search: Search, base: list[str], presets: Presets, *, retry: bool) -> None:
     trial = study.ask()
     proposed = [override(each.key, _suggested(trial, each)) for each in search.space]
     print(f"trial {trial.number}: {' '.join(text.lstrip('+') for text in proposed)}", flush=True)
@@ -105,26 +102,22 @@ def _one_trial(study: "optuna.Study", search: Search, base: list[str], presets: 
             raise ending
         else:
             study.tell(trial, ending["last"]["accuracy"])
-    except Faults as faults:  # the ends of the space were sound, this point is not
+    except Faults as faults:  # the limits of the space passed the check, this point does not
         print(faults, flush=True)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
     except optuna.TrialPruned:
-        print(f"trial {trial.number} ended early: it is behind the median of those before it", flush=True)
+        print(f"trial {trial.number} ended early: its accuracy is below the median of the trials before it", flush=True)
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
 
 
 def _name(search: Search, plan: RunPlan) -> str:
-    """A search is known by the run that its proposals change, and by its space."""
+    """The folder of a search: the run that its proposals change, and a digest of its space."""
     space = hashlib.sha256(repr(search.space).encode()).hexdigest()[:6]
     return f"{plan.directory.name}-{space}"
 
 
-def _study(search: Search, plan: RunPlan, name: str) -> "optuna.Study":
-    """The study of a method, from its own journal; a trial that was cut off is proposed again."""
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
+def _study(search: Search, plan: RunPlan, name: str) -> optuna.Study:
+    """The study of a method, from its own journal; a trial that was killed is proposed again."""
     optuna.logging.set_verbosity(logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(plan.runs_dir / FOLDER / name / "journal")))
     warm_up = round(WARM_UP * plan.recipe.epochs)
@@ -135,9 +128,9 @@ def _study(search: Search, plan: RunPlan, name: str) -> "optuna.Study":
         storage=storage,
         load_if_exists=True,
         direction="maximize",
-        # a seed per number of trials: a search that is taken up does not propose its first values again
+        # the seed depends on the number of trials: a resumed search does not repeat its first proposals
         sampler=optuna.samplers.TPESampler(seed=search.seed + len(done)),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=UNJUDGED, n_warmup_steps=warm_up),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED, n_warmup_steps=warm_up),
     )
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -145,14 +138,14 @@ def _study(search: Search, plan: RunPlan, name: str) -> "optuna.Study":
     return study
 
 
-def _done(study: "optuna.Study") -> int:
-    """The trials that count: finished, ended early, or failed by themselves; not those that were cut off."""
+def _done(study: optuna.Study) -> int:
+    """The number of trials that finished, ended early or failed; not those that were killed."""
     states = [trial.state.name for trial in study.trials]
-    cut_off = sum("fixed_params" in trial.system_attrs for trial in study.trials)
-    return sum(state in ("COMPLETE", "PRUNED", "FAIL") for state in states) - cut_off
+    killed = sum("fixed_params" in trial.system_attrs for trial in study.trials)
+    return sum(state in ("COMPLETE", "PRUNED", "FAIL") for state in states) - killed
 
 
-def _suggested(trial: "optuna.Trial", dimension: Interval | Choice) -> Any:
+def _suggested(trial: optuna.Trial, dimension: Interval | Choice) -> Any:
     if isinstance(dimension, Choice):
         return trial.suggest_categorical(dimension.key, dimension.ends)
     if dimension.whole:

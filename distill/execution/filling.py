@@ -1,0 +1,437 @@
+"""`distill fill`: the missing runs of a published table, checked first, then trained, the most informative first."""
+
+import json
+import re
+import shlex
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.config.plan import RunPlan, epochs_asked, other_source, teacher_identity, weights_gone
+from distill.config.preflight import DataAbsent, Faults, preflight
+from distill.config.presets import Composed, Presets
+from distill.execution.jobs import Outcome, cohorts, follow_plans, memory_warning
+from distill.execution.progress import Progress, duration
+from distill.execution.stopping import Deadline, Interrupted, stop_when
+from distill.runs.files import StorageError, read_json
+from distill.runs.identity import run_id
+from distill.runs.layout import FAILED, LAST, METRICS, PREVIOUS, PROVENANCE, RESULT
+from distill.runs.lines import read_lines
+from distill.runs.provenance import device_name
+from distill.runs.store import RunRecord, damage, read_run, scan
+from distill.tables.published import Cell, PublishedTable
+
+COHORT_SIZE = 8  # runs side by side at most
+LATEST_START, LATEST_SHARE = 30.0, 0.1  # nothing starts in the last seconds, or the last share, of a budget
+MANY = 20  # cells; fewer are checked at once
+PREPARATION = "teachers and first stages"
+UNKNOWN_TIME = "time unknown: no run of this pair has finished on this device"
+
+say = partial(print, flush=True)
+Key = tuple[str, str]  # row, column
+TEACHER, FIRST_STAGE, STUDENT = range(3)  # the order of training within a round
+
+
+@dataclass(frozen=True)
+class Request:
+    """The cells, the seeds of students and teachers, overrides for every run, and the time limit in seconds."""
+
+    table: PublishedTable
+    seeds: tuple[int, ...]
+    teacher_seeds: tuple[int, ...]
+    overrides: tuple[str, ...]
+    budget: float | None
+    config_dir: Path | None
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run to be trained: its round (one seed of every cell), its kind, and its place in the table.
+
+    `needs` are the ids of the runs that have to be finished first.
+    """
+
+    plan: RunPlan
+    round: int
+    kind: int
+    place: int
+    needs: frozenset[str]
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """The order of training, the most informative first."""
+        return self.round, self.kind, self.place
+
+
+@dataclass(frozen=True)
+class Filling:
+    """The distinct runs in the order of training, the run ids of each cell, and why some cells are left out."""
+
+    jobs: tuple[Job, ...]
+    cells: Mapping[Key, tuple[str, ...]]
+    left_out: Mapping[Key, str]
+
+
+class State(Enum):
+    """What a run's folder holds."""
+
+    FINISHED = "finished"
+    DAMAGED = "damaged"
+    FAILED = "failed"
+    HALF = "half-trained"
+    MISSING = "missing"
+
+
+def fill(request: Request, words: Sequence[str], *, retry: bool, only_plan: bool, begun: float) -> list[Outcome]:
+    """Train the missing cells until the time limit; returns how the runs ended that are still missing.
+
+    Args:
+        request: what to train.
+        words: those of the command, to be printed for typing them again.
+        retry: train runs again that failed before.
+        only_plan: print what is missing, and stop.
+        begun: `time.monotonic()` when the command began; the time limit counts from it.
+
+    Raises:
+        Faults: everything that is wrong; nothing has been trained.
+        Interrupted: a signal stopped training; every run is saved.
+    """
+    deadline = Deadline(request.budget, Progress(), begun=begun)
+    if len(request.table.cells) > MANY and sys.stderr.isatty():
+        print(f"checking the runs of {len(request.table.cells)} cells ...", file=sys.stderr)
+    filling = plan_cells(request, Presets(request.config_dir))
+    for line in plan_lines(request, filling):
+        say(line)
+    left: list[Outcome] = []
+    if not only_plan and open_jobs(filling.jobs):
+        ended = _train(filling.jobs, deadline, budget=request.budget, retry=retry)
+        left = _report(filling.jobs, ended, words)
+    command = ["distill", "table", f"table={request.table.name}"]
+    command += [override for override in request.overrides if override.startswith("runs_dir=")]
+    command += ["--config-dir", str(request.config_dir)] if request.config_dir else []
+    say(f"the table: {shlex.join(command)}")
+    return left
+
+
+def _train(jobs: Sequence[Job], deadline: Deadline, *, budget: float | None, retry: bool) -> dict[str, Outcome]:
+    """Train cohort after cohort until nothing is ready or the time is over; returns how each run ended, by its id."""
+    ended: dict[str, Outcome] = {}
+    # of all runs, finished or not: a command typed again decides about a teacher's table as it did at first
+    teacher_epochs = epochs_asked([job.plan for job in group] for group in groups(jobs))
+    reserve = 0.0 if budget is None else min(LATEST_START, LATEST_SHARE * budget)
+    warnings: set[str | None] = {None}
+    try:
+        with stop_when(deadline):
+            while deadline.left > reserve and (cohort := next_cohort(_waiting(jobs, ended))):
+                plans = [job.plan for job in cohort]
+                if (warning := memory_warning(plans)) not in warnings:
+                    warnings.add(warning)
+                    say(warning)
+                deadline.new_cohort()
+                outcomes = follow_plans(plans, deadline, retry=retry, teacher_epochs=teacher_epochs)
+                ended |= {plan.run_id: outcome for plan, outcome in zip(plans, outcomes, strict=True)}
+    except Interrupted:
+        if not deadline.reached:
+            raise
+    return ended
+
+
+def _waiting(jobs: Sequence[Job], ended: Mapping[str, Outcome]) -> list[Job]:
+    return ready(jobs, frozenset(run for run, outcome in ended.items() if outcome.status != "finished"))
+
+
+def _report(jobs: Sequence[Job], ended: Mapping[str, Outcome], words: Sequence[str]) -> list[Outcome]:
+    """Print what is finished, what failed and how to go on; returns the outcomes of runs that are still missing."""
+    missing = open_jobs(jobs)
+    say(f"{len(jobs) - len(missing)} of {len(jobs)} runs finished")
+    still = {job.plan.run_id for job in missing}  # a run that was busy elsewhere may be finished by now
+    left = [outcome for run, outcome in ended.items() if run in still]
+    for outcome in left:
+        say(f"{outcome.status}: {outcome.text}")
+    if _waiting(jobs, ended):
+        rest = f"{len(missing)} runs are left, {_remaining(missing, measured_times(missing))}"
+        say(f"the budget is used: {rest}; type the command again to go on: {shlex.join(['distill', 'fill', *words])}")
+    return left
+
+
+def plan_cells(request: Request, presets: Presets) -> Filling:
+    """Compose and check every run of every cell.
+
+    A cell that cannot be trained here is left out with its reason, unless no cell can be trained, or the fault lies
+    in an override that the user gave for every run.
+
+    Raises:
+        Faults: everything that is wrong.
+    """
+    cells = _Cells(request, presets)
+    plans, faults, absent = cells.planned(may_download=False)
+    _refuse(faults, request, everything=not plans and not absent)
+    if absent:  # nothing is wrong that can be found before the download
+        plans, faults, _ = cells.planned(may_download=True)
+        _refuse(faults, request, everything=not plans)
+    left_out = {key: cell.untrainable for key, cell in request.table.cells.items() if cell.untrainable}
+    left_out |= {key: sentences[0] for key, sentences in faults.items()}
+    if not plans:
+        raise Faults([f"table={request.table.name} cannot be trained here: {reason}" for reason in left_out.values()])
+    ids = {key: tuple(plan.run_id for plan in runs.values()) for key, runs in plans.items()}
+    return Filling(tuple(_in_order(plans)), ids, left_out)
+
+
+def _refuse(faults: Mapping[Key, Sequence[str]], request: Request, *, everything: bool) -> None:
+    """Raise the faults of overrides that the user gave for every run, or all faults if no cell is without one."""
+    given = [override.partition("=")[0] for override in request.overrides]
+    sentences = [sentence for found in faults.values() for sentence in found]
+    mine = [sentence for sentence in sentences if any(key in sentence for key in given)]
+    if mine or (everything and sentences):
+        raise Faults(sentences if everything else mine)
+
+
+class _Cells:
+    """The plans of cells by seed; what does not depend on the seed is checked once."""
+
+    def __init__(self, request: Request, presets: Presets) -> None:
+        self._request, self._presets = request, presets
+
+    def planned(self, *, may_download: bool) -> tuple[dict[Key, dict[int, RunPlan]], dict[Key, list[str]], bool]:
+        """The plans of every sound cell, the faults of the others, and whether data have to be downloaded first."""
+        plans: dict[Key, dict[int, RunPlan]] = {}
+        faults: dict[Key, list[str]] = {}
+        absent = False
+        for key, cell in self._request.table.cells.items():
+            try:
+                if not cell.untrainable:
+                    plans[key] = self._runs_of(cell, may_download=may_download)
+            except Faults as error:
+                faults[key] = error.sentences
+            except DataAbsent:
+                absent = True
+        return plans, faults, absent
+
+    def _runs_of(self, cell: Cell, *, may_download: bool) -> dict[int, RunPlan]:
+        """The runs of a cell by round: all teachers at one seed, then at the next."""
+        found: dict[int, RunPlan] = {}
+        rounds = len(self._request.teacher_seeds)
+        for number, teacher_seed in enumerate(self._request.teacher_seeds):
+            for position, plan in enumerate(self._seeds(cell, teacher_seed, may_download=may_download)):
+                found[position * rounds + number] = plan
+            if found[number].teacher is None:  # a run without a teacher is the same for every teacher seed
+                break
+        return dict(sorted(found.items()))
+
+    def _seeds(self, cell: Cell, teacher_seed: int, *, may_download: bool) -> Iterator[RunPlan]:
+        plan: RunPlan | None = None
+        for seed in self._request.seeds:
+            if plan is None or plan.first_stage is not None or self._presets_read_seed:
+                composed = self._compose(cell, teacher_seed, seed)
+                plan = preflight(composed, self._presets, may_download=may_download)
+            yield _with_seed(plan, seed)
+
+    @cached_property
+    def _presets_read_seed(self) -> bool:
+        """Whether a preset of the user's derives another value from the seed; the shipped ones do not."""
+        folder = self._request.config_dir
+        paths = folder.rglob("*.yaml") if folder is not None else ()
+        return any(re.search(r"\$\{[^}]*seed", path.read_text(encoding="utf-8", errors="replace")) for path in paths)
+
+    def _compose(self, cell: Cell, teacher_seed: int, seed: int) -> Composed:
+        seeds = (f"teacher.seed={teacher_seed}", f"seed={seed}")
+        parsed, faults = self._presets.parse([*cell.overrides, *self._request.overrides, *seeds])
+        composed = self._presets.compose([self._presets.text(override) for override in parsed])
+        return replace(composed, faults=[*faults, *composed.faults])
+
+
+def _with_seed(plan: RunPlan, seed: int) -> RunPlan:
+    """The plan of the same run with that seed. Raises Faults where the store holds a conflicting run of it."""
+    if plan.seed == seed:
+        return plan
+    identity: dict[str, Any] = {**plan.identity, "seed": seed}
+    found = replace(plan, config={**plan.config, "seed": seed}, identity=identity, run_id=run_id(identity))
+    if conflict := other_source(found) or weights_gone(found):
+        raise Faults([conflict])
+    return found
+
+
+def _in_order(plans: Mapping[Key, Mapping[int, RunPlan]]) -> list[Job]:
+    """Every distinct run once, with its earliest rank, and the runs that it needs before it."""
+    jobs: dict[str, Job] = {}
+    for place, runs in enumerate(plans.values()):
+        for number, plan in runs.items():
+            for job in _with_needs(plan, number, place):
+                known = jobs.get(job.plan.run_id)
+                if known is None or job.rank < known.rank:
+                    jobs[job.plan.run_id] = job
+    return sorted(jobs.values(), key=lambda job: job.rank)
+
+
+def _with_needs(plan: RunPlan, number: int, place: int) -> Iterator[Job]:
+    needs = []
+    teacher, stage = (each if _is_needed(each, plan) else None for each in (plan.teacher, plan.first_stage))
+    if isinstance(teacher, RunPlan):
+        yield Job(teacher, number, TEACHER, place, frozenset())
+        needs.append(teacher.run_id)
+    if isinstance(stage, RunPlan):
+        yield Job(stage, number, FIRST_STAGE, place, frozenset(needs))
+        needs.append(stage.run_id)
+    yield Job(plan, number, STUDENT, place, frozenset(needs))
+
+
+def _is_needed(first: object, plan: RunPlan) -> bool:
+    """Whether a run is here or has to be trained: a finished student from another store needs no new teacher."""
+    if not isinstance(first, RunPlan):
+        return False
+    return (first.directory / RESULT).is_file() or not (plan.directory / RESULT).is_file()
+
+
+def state(plan: RunPlan) -> State:
+    """The state of a run by the files in its folder."""
+    if (plan.directory / RESULT).is_file():
+        record = read_run(plan.directory)
+        return State.DAMAGED if record is None or damage(record) else State.FINISHED
+    if (plan.directory / FAILED).is_file():
+        return State.FAILED
+    half = any((plan.directory / name).is_file() for name in (LAST, PREVIOUS))
+    return State.HALF if half else State.MISSING
+
+
+def open_jobs(jobs: Sequence[Job]) -> list[Job]:
+    """Those that are not finished."""
+    return [job for job in jobs if state(job.plan) is not State.FINISHED]
+
+
+def groups(jobs: Sequence[Job]) -> list[list[Job]]:
+    """All jobs in the cohorts that they form when nothing interrupts them.
+
+    Runs of one round that share a teacher, and so its forward on every batch, train side by side; on a GPU, where a
+    single small network leaves most of the device idle, other runs of the round do too.
+    """
+    together: dict[Hashable, list[Job]] = {}
+    for job in jobs:
+        together.setdefault((job.round, job.kind, *_shared(job)), []).append(job)
+    by_id = {job.plan.run_id: job for job in jobs}
+    found = [cohorts([job.plan for job in group], size=COHORT_SIZE) for group in together.values()]
+    return [[by_id[plan.run_id] for plan in plans] for cohort in found for plans in cohort]
+
+
+def _shared(job: Job) -> tuple[Hashable, ...]:
+    if job.plan.device.type == "cuda":
+        return ()
+    return (job.plan.run_id,) if job.plan.teacher is None else (str(teacher_identity(job.plan.teacher)), job.plan.seed)
+
+
+def ready(jobs: Sequence[Job], closed: frozenset[str]) -> list[Job]:
+    """The open jobs whose teachers are finished, half-trained ones first; without those whose id is in `closed`."""
+    states = {job.plan.run_id: state(job.plan) for job in jobs}
+    still = [
+        job
+        for job in jobs
+        if states[job.plan.run_id] is not State.FINISHED
+        and job.plan.run_id not in closed
+        and all(states[need] is State.FINISHED for need in job.needs)
+    ]
+    return sorted(still, key=lambda job: (states[job.plan.run_id] is not State.HALF, job.rank))
+
+
+def next_cohort(waiting: Sequence[Job]) -> list[Job]:
+    """The jobs to be trained next, side by side: half-trained ones before others; empty where none is waiting."""
+    half = [job for job in waiting if state(job.plan) is State.HALF]
+    return next(iter(groups(half or waiting)), [])
+
+
+def plan_lines(request: Request, filling: Filling) -> list[str]:
+    """What is finished and what is missing, row by row, with the images to process and, where measured, the time."""
+    table, jobs = request.table, filling.jobs
+    size = f"{len(table.rows)} rows x {len(table.columns)} columns"
+    seeds = f"seeds {_listed(request.seeds)}, teacher.seed {_listed(request.teacher_seeds)}"
+    lines = [f"table {table.name}: {size}, {seeds}"]
+    by_id = {job.plan.run_id: job for job in jobs}
+    parts = {PREPARATION: [job for job in jobs if job.kind != STUDENT]}
+    for row in table.rows:
+        ids = {run: None for (key, _), runs in filling.cells.items() if key == row.key for run in runs}
+        parts[row.key] = [by_id[run] for run in ids]
+    width = max(map(len, parts))
+    times = measured_times(jobs)
+    lines += [f"  {name:<{width}}  {_standing(part, times)}" for name, part in parts.items() if part]
+    for (row_key, column), reason in _left_out(filling).items():
+        lines.append(f"left out: {row_key}, {column}: {reason}")
+    missing = open_jobs(jobs)
+    if not missing:
+        nothing = "nothing else" if filling.left_out else "nothing"
+        return [*lines, f"{nothing} is missing: {len(jobs)} runs are finished"]
+    return [*lines, f"{len(missing)} runs to train one after the other: {_remaining(missing, times)}"]
+
+
+def _standing(jobs: Sequence[Job], times: Mapping[str, float]) -> str:
+    counts = Counter(state(job.plan) for job in jobs)
+    words = [f"{counts[State.FINISHED]} of {len(jobs)} finished"]
+    words += [f"{counts[each]} {each.value}" for each in (State.HALF, State.FAILED, State.DAMAGED) if counts[each]]
+    missing = open_jobs(jobs)
+    return ", ".join([*words, *([_remaining(missing, times)] if missing else [])])
+
+
+def _remaining(jobs: Sequence[Job], times: Mapping[str, float]) -> str:
+    """Images that the runs have yet to process, and the time that takes where finished runs have measured it."""
+    images, seconds, unknown = 0, 0.0, 0
+    for job in jobs:
+        epochs = max(0, job.plan.recipe.epochs - len(read_lines(job.plan.directory / METRICS)))
+        images += epochs * len(job.plan.dataset.train_labels)
+        seconds += epochs * times.get(job.plan.run_id, 0.0)
+        unknown += job.plan.run_id not in times
+    if unknown == len(jobs):
+        return f"{images:,} images, {UNKNOWN_TIME}"
+    others = f", and {unknown} runs of unknown time" if unknown else ""
+    return f"{images:,} images, about {duration(seconds)}{others}"
+
+
+def measured_times(jobs: Sequence[Job]) -> dict[str, float]:
+    """Seconds of an epoch by run id, from finished runs of the same networks on the same data and device."""
+    plan = jobs[0].plan
+    threads = plan.config["engine"]["threads"] or torch.get_num_threads()
+    found: dict[str, list[float]] = {}
+    with suppress(StorageError):  # without a readable store nothing is known
+        for record in scan(plan.runs_dir):
+            with suppress(StorageError, KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+                provenance = read_json(record.path / PROVENANCE) or {}
+                same_threads = plan.device.type != "cpu" or provenance["threads"] == threads
+                if record.result and provenance["device"] == device_name(plan.device) and same_threads:
+                    seconds = record.result["seconds"] / record.result["last"]["epoch"]
+                    found.setdefault(_pair(record), []).append(seconds)
+    known = {job.plan.run_id: found.get(_pair(job.plan)) for job in jobs}
+    return {run: statistics.median(seconds) for run, seconds in known.items() if seconds}
+
+
+def _pair(run: RunPlan | RunRecord) -> str:
+    """What the time of an epoch depends on besides the device, as text."""
+    teacher = (run.config.get("teacher") or {}).get("network")
+    data, precision = run.identity["data"], run.identity["precision"]
+    return json.dumps([run.config["student"], teacher, run.names.get("teacher"), data, precision], sort_keys=True)
+
+
+def _left_out(filling: Filling) -> dict[tuple[str, str], str]:
+    """The reasons of cells left out, once for a row where all its cells have the same reason."""
+    reasons: dict[str, dict[str, str]] = {}
+    for (row, column), reason in filling.left_out.items():
+        reasons.setdefault(row, {})[column] = reason
+    trained = {row for row, _ in filling.cells}
+    found: dict[tuple[str, str], str] = {}
+    for row, columns in reasons.items():
+        if len(set(columns.values())) == 1 and row not in trained:
+            found[row, "all columns"] = next(iter(columns.values()))
+        else:
+            found |= {(row, column): reason for column, reason in columns.items()}
+    return found
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """`1 to 4`, or `1, 2, 5`."""
+    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers))
