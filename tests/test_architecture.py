@@ -34,7 +34,11 @@ CONFIGURED = {"config", "execution", "cli"}  # the only ones that may know Hydra
 # `distill ls` and `distill table` answer at once: no torch below these and distill.tables.
 QUICK = {f"distill.{name}" for name in ("cli", "cli.ls", "cli.table", "runs.store", "runs.identity", "runs.lock")}
 # Neither does `import distill` wait for it, nor an export that is refused.
-QUICK |= {"distill", "distill.cli.export", "distill.cli.chosen", "distill.cli.report"}
+QUICK |= {
+    "distill",
+    *(f"distill.cli.{name}" for name in ("arguments", "completion", "evaluate", "export", "fill", "import")),
+}
+QUICK |= {f"distill.cli.{name}" for name in ("lookup", "losses", "models", "report", "train")}
 METHOD_WORDS = {"method", "objective", "loss", "loss_name", "distiller", "preset"}
 
 

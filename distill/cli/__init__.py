@@ -1,4 +1,8 @@
-"""The command line: one verb, one small file. Imports nothing heavy until a verb is known."""
+"""The command line: chooses the verb, imports its file, checks the arguments and returns the exit code.
+
+A verb's file declares its arguments as `VERB` and does its work in `run`; both import neither torch nor Hydra. The
+modules that do are imported inside `run` after the arguments were checked, so help and refusals come at once.
+"""
 
 import difflib
 import importlib
@@ -6,33 +10,38 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from distill.cli.arguments import BUSY, FAILED, FINISHED, REFUSED, UsageError, help_text, parse
 from distill.execution.progress import discard_output
+from distill.runs.files import StorageError
+from distill.runs.lock import Busy
 
 VERBS = {
-    "train": "train students, baselines and teachers from composed configurations",
-    "evaluate": "measure a finished run's accuracy again",
-    "table": "compare finished runs",
-    "fill": "train the missing cells of a published table",
-    "ls": "list runs",
-    "report": "write figures and a page of a student, held against others",
+    "train": "train a student, a baseline or a teacher, or a sweep of them",
+    "evaluate": "measure the accuracy of a finished run again",
+    "ls": "list runs, finished or not",
+    "table": "compare finished runs, also with published numbers",
+    "fill": "train the runs that a published table still lacks",
+    "report": "write figures and a web page about runs",
     "models": "list networks with parameters, MACs and feature shapes",
-    "losses": "list loss presets with paper, terms, needs and numbers",
+    "losses": "list loss presets with paper, terms, needs and defaults",
     "bench": "measure what training costs, as a ratio to the field's loop",
-    "import": "make a finished run of weights from elsewhere; take in a folder of runs",
-    "export": "write a finished run as safetensors, ONNX, torch.export; or runs as small files",
+    "import": "add weights or runs from elsewhere to your runs",
+    "export": "write a finished run as safetensors, ONNX or torch.export",
 }
 
 HELP = """distill: knowledge distillation in which only the loss differs
 
-  distill train                                     the demo: resnet20 to resnet8 by KD, on digits, offline
-  distill train sweep=demo                          baseline, KD and Z-score KD over three seeds
+  distill train                                     the demo: resnet20 teaches resnet8 on digits, offline
+  distill train sweep=demo                          baseline, KD and Z-score KD, three seeds each
   distill train experiment=cifar100/resnet32x4_resnet8x4 loss=zscore_kd seed=1
-  distill table                                     what the finished runs say
+  distill table                                     compare the finished runs
 
+Verbs
 {verbs}
 
-`distill VERB --help` shows what a verb takes. Exit codes: 0 finished, 1 a run failed, 2 refused, 3 busy elsewhere.
-Completion: eval "$(distill --completion bash)"
+`distill VERB --help` explains a verb. Arguments are KEY=VALUE words and --OPTIONS, in any order.
+Exit codes: 0 finished, 1 a run failed, 2 the command was refused, 3 another process is working on a run.
+Completion in bash: eval "$(distill --completion bash)"
 """
 
 
@@ -42,14 +51,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         code = _run(words)
         sys.stdout.flush()
-    except BrokenPipeError:  # it was read as far as its reader (`| head`) wanted
+    except BrokenPipeError:  # the reader, `| head` for example, has read enough
         discard_output()
         return 0
     return code
 
 
 def import_from_here() -> None:
-    """Networks and losses of one's own are found in the current folder too, as `python -m distill` finds them."""
+    """Let classes of the user's own be imported from the current folder, as `python -m distill` does."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
 
@@ -58,15 +67,33 @@ def _run(words: Sequence[str]) -> int:
     verb = words[0] if words else "--help"
     if verb in ("--help", "-h", "help"):
         print(HELP.format(verbs="\n".join(f"  {name:<9} {what}" for name, what in VERBS.items())))
-        return 0
+        return FINISHED
     if verb in ("--completion", "--complete"):
-        return int(importlib.import_module("distill.cli.completion").main(list(words)))
+        return int(importlib.import_module("distill.cli.completion").main(words))
     if verb == "--version":
         print(importlib.import_module("distill").__version__)
-        return 0
+        return FINISHED
     if verb not in VERBS:
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the verbs are {', '.join(VERBS)}"
         print(f"distill {verb}: there is no such verb: {hint}", file=sys.stderr)
-        return 2
-    return int(importlib.import_module(f"distill.cli.{verb}").main(list(words[1:])))
+        return REFUSED
+    module = importlib.import_module(f"distill.cli.{verb}")
+    line = parse(words[1:], module.VERB)
+    if any(word in ("--help", "-h") for word in words):
+        print(help_text(module.VERB, line.config_dir), end="")
+        return FINISHED
+    try:
+        return int(module.run(line))
+    except UsageError as error:
+        print(*error.faults, sep="\n", file=sys.stderr)
+        return REFUSED
+    except StorageError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except Busy as error:
+        print(error, file=sys.stderr)
+        return BUSY
+    except KeyboardInterrupt:  # while nothing is being trained, or pressed twice: there is nothing to save
+        print("stopped: type the command again to go on", file=sys.stderr)
+        return FAILED

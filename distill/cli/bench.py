@@ -3,62 +3,28 @@
 import os
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.cli import import_from_here
-from distill.cli.grammar import (
+from distill.cli.arguments import (
     CONFIG_DIR,
+    DEVICE,
     FAILED,
     FINISHED,
     FORMAT,
     OUT,
+    Argument,
     CommandLine,
-    Option,
     UsageError,
-    deliver,
+    Verb,
     nearest,
-    parse,
-    run_verb,
 )
+from distill.cli.lookup import show
 
 if TYPE_CHECKING:
     from distill.bench.settings import Settings
-
-HELP = """\
-distill bench [key=value ...] [--option ...]     what training costs, as a ratio to the field's own loop
-
-The peer is written from the field's recipe: one PIL image at a time through torchvision's transforms and a DataLoader
-(no workers on a CPU, two on a GPU), eager fp32 in NCHW, the teacher unfolded and asked for every student, loss and
-top-k read back every step, validation in batches of 64. Both sides are measured in one process, in rounds of
-alternating order: CPU time on one thread, or CUDA events. Every figure stands behind equalities that are checked in
-the same run; where one fails, the figure is not shown. Images are generated: nothing is downloaded.
-
-what is measured
-  experiment=NAME           the pair and its recipe (default: cifar100/resnet20_resnet8)
-  precision=fp32|bf16|auto  ours (default: auto, bf16 where the hardware multiplies it); the peer's is fp32
-  rows=data,step,...        of data teacher student step compile cohort evaluation epoch memory work run table kernels
-                            (default: on a CPU all but the last three: whole runs, and what is launched on a GPU)
-  engine.device=auto|cpu|cuda
-  --config-dir DIR          experiments of your own in DIR/experiment
-
-how much of it (default: on a CPU 9 rounds of 4 steps, on a GPU 20 of 50; epochs of 2048 images)
-  rounds=9  steps=4  images=2048
-
-how it looks
-  --format terminal|markdown|latex|csv|json|html (default: terminal; plain lines when piped; json has every round)
-  --out FILE           write there instead; FILE.md .tex .csv .json .html choose their format
-  --json FILE          write the JSON there too
-
-examples
-  distill bench
-  distill bench rows=data,step --json bench.json
-  distill bench experiment=cifar100/resnet32x4_resnet8x4 steps=2 precision=fp32
-
-exit codes: 0 done; 1 a gate failed, or a row could not be measured; 2 refused
-"""
 
 ROWS = (
     "data",
@@ -78,27 +44,57 @@ ROWS = (
 OF_A_GPU = ("run", "table", "kernels")
 EXPERIMENT = "cifar100/resnet20_resnet8"
 COUNTS = {"rounds": 1, "steps": 1, "images": 100}  # at least
-KEYS = ("experiment", "precision", "rows", *COUNTS, "engine.device", "runs_dir")
-JSON = Option("--json", metavar="FILE")
-OPTIONS = (FORMAT, OUT, JSON, CONFIG_DIR)
-CHOICES = {"precision": ("fp32", "bf16", "auto"), "rows": ROWS, "engine.device": ("auto", "cpu", "cuda")}
+JSON = Argument("--json", "FILE", "write the JSON there too")
+VERB = Verb(
+    name="bench",
+    usage=("[KEY=VALUE ...] [--OPTION ...]",),
+    about="""\
+Measure what training costs, as a ratio to the field's own loop. The peer follows the field's recipe: one PIL image at a
+time through torchvision's transforms and a DataLoader (no workers on a CPU, two on a GPU), eager fp32 in NCHW, the
+teacher unfolded and run for every student, loss and top-k read back every step, validation in batches of 64. Both sides
+are measured in one process, in rounds of alternating order: CPU time on one thread, or CUDA events. Each figure depends
+on equalities that are checked in the same run; if one fails, the figure is not shown. Images are generated.""",
+    sections=(
+        (
+            "What is measured",
+            (
+                Argument("experiment", "NAME", "the pair and its recipe (default: cifar100/resnet20_resnet8)"),
+                Argument(
+                    "precision", help="ours (default: auto); the peer's is fp32", choices=("fp32", "bf16", "auto")
+                ),
+                Argument(
+                    "rows",
+                    "data,step,...",
+                    "of data teacher student step compile cohort evaluation epoch memory work\nrun table kernels "
+                    "(default: on a CPU all but the last three)",
+                ),
+                DEVICE,
+                CONFIG_DIR,
+                Argument("runs_dir"),
+            ),
+        ),
+        (
+            "How much (default: on a CPU 9 rounds of 4 steps, on a GPU 20 of 50; epochs of 2048 images)",
+            (*map(Argument, COUNTS), "rounds=9  steps=4  images=2048"),
+        ),
+        ("Output", (FORMAT, OUT, JSON)),
+    ),
+    examples=(
+        "distill bench",
+        "distill bench rows=data,step --json bench.json",
+        "distill bench experiment=cifar100/resnet32x4_resnet8x4 steps=2 precision=fp32",
+    ),
+    exit_codes="0 done; 1 a gate failed, or a row could not be measured; 2 the command was refused",
+)
 
 
-def main(argv: list[str]) -> int:
-    """Run `distill bench` with the words after the verb; return the exit code."""
-    try:
-        return run_verb(argv, _bench, help_text=HELP)
-    except KeyboardInterrupt:
-        print("stopped: nothing was kept", file=sys.stderr)
-        return FAILED
-
-
-def _bench(argv: Sequence[str]) -> int:
-    line = read(argv)
+def run(line: CommandLine) -> int:
+    """Measure and show the rows; return the exit code."""
+    _check(line)
     line.check()
     import_from_here()
 
-    from distill.bench.course import bench  # with torch, for which no refusal waits
+    from distill.bench.course import bench
     from distill.bench.pair import plan_pair
     from distill.cli.benching import views
     from distill.config.preflight import Faults
@@ -116,10 +112,10 @@ def _bench(argv: Sequence[str]) -> int:
         note(sentence)
     found = bench(plan, settings, names, note=note)
     shown = views(found)
-    if JSON.word in line.options:
-        copy = replace(line, options={OUT.word: line.options[JSON.word], FORMAT.word: "json"})
-        deliver(shown, copy)
-    deliver(shown, line)
+    if JSON.name in line.options:
+        copy = replace(line, options={OUT.name: line.options[JSON.name], FORMAT.name: "json"})
+        show(shown, copy)
+    show(shown, line)
     return FINISHED if found.sound else FAILED
 
 
@@ -128,9 +124,7 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def read(argv: Sequence[str]) -> CommandLine:
-    """The command line with its faults."""
-    line = parse(argv, keys=KEYS, options=OPTIONS)
+def _check(line: CommandLine) -> None:
     for key, least in COUNTS.items():
         text = line.pairs.get(key)
         if text is not None and not (re.fullmatch(r"\d{1,9}", text) and int(text) >= least):
@@ -138,15 +132,11 @@ def read(argv: Sequence[str]) -> CommandLine:
     for name in line.pairs.get("rows", "").split(",") if "rows" in line.pairs else []:
         if name not in ROWS:
             line.faults.append(f"there is no row {name!r}: {nearest(name, ROWS)}")
-    precision = line.pairs.get("precision", "auto")
-    if precision not in CHOICES["precision"]:
-        line.faults.append(f"precision cannot be {precision!r}: {nearest(precision, CHOICES['precision'])}")
     if "," in line.pairs.get("experiment", ""):
         line.faults.append("experiment names several: choose one pair for a bench")
-    json = line.options.get(JSON.word)
+    json = line.options.get(JSON.name)
     if json is not None and (Path(json).is_dir() or not Path(json).parent.is_dir()):
         line.faults.append(f"--json must be a file in a folder that is there, got {json}: choose another FILE")
-    return line
 
 
 def asked_rows(line: CommandLine, *, gpu: bool) -> list[str]:
@@ -172,7 +162,7 @@ def _settings(line: CommandLine) -> "tuple[Settings, bool]":
         experiment=line.pairs.get("experiment", EXPERIMENT),
         precision=line.pairs.get("precision", "auto"),
         device=device,
-        config_dir=line.options.get(CONFIG_DIR.word),
+        config_dir=line.options.get(CONFIG_DIR.name),
         sizes=sizes,
         evaluation_batch=EVALUATION_BATCH,
         table_batch=TABLE_PIXELS["cuda" if gpu else "cpu"] // 32**2,

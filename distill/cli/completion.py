@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.cli import VERBS
-from distill.cli.grammar import FINISHED, REFUSED, Option, default_runs_dir, nearest
-from distill.cli.train_help import GROUPS, group_options
+from distill.cli.arguments import FINISHED, REFUSED, Verb, default_runs_dir, nearest
+from distill.cli.train import GROUPS, preset_names
 from distill.runs.files import StorageError
 from distill.runs.store import scan
 from distill.tables.published import table_names
@@ -70,16 +70,16 @@ def complete(line: str) -> list[str]:
         return [shell for shell in ("bash",) if shell.startswith(last)]
     if verb not in VERBS:
         return []
-    module = importlib.import_module(f"distill.cli.{verb}")
-    options: dict[str, Option] = {option.word: option for option in (*module.OPTIONS, Option("--help"))}
-    if earlier and earlier[-1] in options and options[earlier[-1]].metavar is not None:
+    declared: Verb = importlib.import_module(f"distill.cli.{verb}").VERB
+    options = declared.options
+    if earlier and earlier[-1] in options and options[earlier[-1]].value:
         return [choice for choice in options[earlier[-1]].choices if choice.startswith(last)]
     key, equals, typed = last.partition("=")
     if not equals:
-        keys = [f"{key}=" for key in (GROUPS if verb == "train" else module.KEYS)]
-        return [word for word in (*keys, *options) if word.startswith(last)]
-    if key in options:
-        return [f"{key}={choice}" for choice in options[key].choices if choice.startswith(typed)]
+        keys = [f"{key}=" for key in (GROUPS if declared.hydra else declared.keys)]
+        return [word for word in (*keys, *options, "--help") if word.startswith(last)]
+    if key in declared.arguments and declared.arguments[key].choices:
+        return [f"{key}={choice}" for choice in declared.arguments[key].choices if choice.startswith(typed)]
     listed, comma, typed = typed.rpartition(",")
     values = [value for value in _values(key, earlier) if value not in listed.split(",")]
     return [f"{key}={listed}{comma}{value}" for value in values if value.startswith(typed)]
@@ -89,7 +89,7 @@ def _values(key: str, earlier: Sequence[str]) -> list[str]:
     """The presets of a group, published tables, or finished runs by id and by folder name."""
     config_dir = _folder("--config-dir", earlier)
     if key in GROUPS:
-        return group_options(key, config_dir)
+        return preset_names(key, config_dir)
     if key == "table":
         return table_names(config_dir=config_dir)
     if key not in RUN_KEYS:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distill.cli.grammar import UsageError
+from distill.cli.arguments import UsageError
 from distill.config.build import usable_device
 from distill.config.rebuild import Untrusted, rebuild_network
 from distill.exchange.load import measure_accuracy, run_dataset, same_data

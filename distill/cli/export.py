@@ -1,107 +1,111 @@
-"""`distill export`: a finished run's network as safetensors, ONNX and torch.export."""
+"""`distill export`: a finished run's network as safetensors, ONNX or torch.export; or runs as small files."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from distill.cli import import_from_here
-from distill.cli.chosen import changed_places, chosen_run
-from distill.cli.grammar import (
+from distill.cli.arguments import (
+    ANY,
+    DOWNLOAD,
     FAILED,
+    FILTERS,
     FINISHED,
+    NPZ,
+    OWN_NETWORK,
+    ROOT,
+    RUN,
+    RUNS_DIR,
+    Argument,
     CommandLine,
-    Option,
     UsageError,
-    nearest,
-    parse,
-    run_verb,
-    select,
+    Verb,
 )
+from distill.cli.lookup import data_places, find_finished, no_runs, select
 from distill.exchange.folder import FORMS, INSTALL, check_folder
 from distill.exchange.results import export_results, with_teachers
 from distill.runs.occupied import size_of
-from distill.tables.filters import FILTERS, Selection
 
-HELP = """\
-distill export run=ID|PATH [key=value ...] [--option ...]     write a finished run as safetensors, ONNX, torch.export
-distill export --results [key=value ...] [--out DIR]          write finished runs as small files, for a git repository
-
-Writes a folder: the network in each form, README.md (a model card with the lines that load it), export.json, and
-the run's config.yaml and result.json, so that `distill import` restores the run. Each model is read back and
-compared with the run's network on 256 of its evaluation images, or on synthetic ones if the data are not at hand;
-one that differs is left out, with exit code 1. In Python, distill.load("ID") gives the network.
-
-which run
-  run=ID|PATH               the head of its id, its folder's name, or the folder
-  runs_dir=DIR              where runs lie (default: DISTILL_RUNS, or runs)
-
-what is written
-  --format safetensors|onnx|torch|all   (default: every one whose packages are installed)
-                            model.safetensors, the state dict; model.onnx and model.pt2, programs for any batch size
-  --dtype fp32|fp16         fp16 rounds the weights in model.safetensors (default: as the run stores them)
-  --out DIR                 (default: exports/ with the name of the run's folder); an older export of the same run
-                            is replaced in one step, any other folder that holds something is refused
-
-where the data lie, if elsewhere than when it was trained
-  dataset.npz=FILE  dataset.root=DIR  dataset.download=true
-
-a network of your own is built only when you name it
-  student._target_=package.Class
-
---results, runs as records
-  config, metrics, timing, provenance and result of the finished runs that pass the filters (as in `distill table`),
-  and of their teachers, into --out DIR (default: results), a folder each; no weights, no folders of this machine.
-  `distill table runs_dir=DIR` makes the same table of them, `distill import DIR` takes them into a store.
-
-examples
-  distill export run=3f2a
-  distill export run=runs/resnet8-kd-s1-3f2ab1c09d7e dataset.npz=cifar100.npz --format onnx --out resnet8
-  distill export run=3f2a --format safetensors --dtype fp16
-  distill export --results dataset=cifar100 student=resnet8 --out results/resnet8
-
-exit codes: 0 done, also when there are no runs; 1 damaged, or a model that failed its check; 2 refused
-"""
-
-OWN = "student._target_"
-KEYS = ("run", "runs_dir", "dataset.npz", "dataset.root", "dataset.download", OWN)
 ALL = "all"
-FORM = Option("--format", metavar="|".join((*FORMS, ALL)), choices=(*FORMS, ALL))
-DTYPE = Option("--dtype", metavar="fp32|fp16", choices=("fp32", "fp16"))
-OUT = Option("--out", metavar="DIR")
-RESULTS = Option("--results")
-OPTIONS = (FORM, DTYPE, OUT, RESULTS)
-FILTER_KEYS = (*FILTERS, "runs_dir")  # of --results
-CHOICES = {"dataset.download": ("true", "false")}
 WEIGHTS = "safetensors"
+FORM = Argument("--format", help="default: every format whose packages are installed", choices=(*FORMS, ALL))
+DTYPE = Argument("--dtype", help="fp16 rounds the weights in model.safetensors", choices=("fp32", "fp16"))
+RESULTS = Argument("--results")
+OUT = Argument(
+    "--out", "DIR", "default: exports/ with the name of the run's folder. An older export of the same run\n"
+    "is replaced; any other folder that is not empty is refused"
+)  # fmt: skip
+OF_RUN = (RUN, RUNS_DIR, NPZ, ROOT, DOWNLOAD, OWN_NETWORK)
+VERB = Verb(
+    name="export",
+    usage=("run=ID|PATH [KEY=VALUE ...] [--OPTION ...]", "--results [KEY=VALUE ...] [--out DIR]"),
+    about="""\
+Write the network of a finished run into a folder: one file per format, README.md (a model card, with the lines that
+load the network), export.json, and the run's config.yaml and result.json, so that `distill import` restores the run.
+Each file is read back and compared with the run's network on 256 images of its evaluation set (synthetic ones if the
+data are missing); a file that differs is removed (exit code 1). In Python, distill.load("ID") loads the network.""",
+    sections=(
+        ("Run", (RUN, RUNS_DIR)),
+        (
+            "Files",
+            (
+                FORM,
+                "    safetensors: the weights, model.safetensors; onnx and torch: programs for any batch size, as",
+                "    model.onnx and model.pt2",
+                DTYPE,
+                OUT,
+            ),
+        ),
+        ("Data and code", (NPZ, ROOT, DOWNLOAD, OWN_NETWORK)),
+        (
+            "With --results",
+            (
+                RESULTS,
+                *(item for item in FILTERS if isinstance(item, Argument)),
+                "Writes config, metrics, timing, provenance and result of finished runs and their teachers, without",
+                "weights, into --out DIR (default: results): small files for a git repository. Keys such as loss=kd or",
+                "recipe.epochs=10 choose the runs, as in `distill ls`. `distill table runs_dir=DIR` makes the table of",
+                "these files; `distill import DIR` adds them to other runs.",
+            ),
+        ),
+    ),
+    examples=(
+        "distill export run=3f2a",
+        "distill export run=runs/resnet8-kd-s1-3f2ab1c09d7e dataset.npz=cifar100.npz --format onnx --out resnet8",
+        "distill export run=3f2a --format safetensors --dtype fp16",
+        "distill export --results dataset=cifar100 student=resnet8 --out results/resnet8",
+    ),
+    exit_codes="0 done, or no runs yet; 1 damaged files, or a file that differs; 2 the command was refused",
+    dotted=ANY,
+)
 
 
-def main(argv: list[str]) -> int:
-    """Run `distill export` with the words after the verb; return the exit code."""
-    work = _export_results if RESULTS.word in argv else _export
-    return run_verb(argv, work, help_text=HELP)
-
-
-def _export(argv: Sequence[str]) -> int:
-    line = read(argv)
+def run(line: CommandLine) -> int:
+    """Export a run, or the records of several; return the exit code."""
+    if RESULTS.name in line.options:
+        return _export_results(line)
+    of_run = [argument.name for argument in OF_RUN]
+    line.allow(of_run, known=VERB.keys, otherwise="chooses runs for --results: add --results, or leave it out")
+    line.require("run", "export needs a run: add run=ID or run=PATH; `distill ls` lists them")
     forms, left_out = _forms(line)
     line.check()
-    record = chosen_run(line)
+    record = find_finished(line)
     if record is None:
-        print(Selection(line.runs_dir, (), ()).nothing())
+        print(no_runs(line))
         return FINISHED
-    places = changed_places(line, record)
+    places = data_places(line, record)
     folder = line.out or Path("exports", record.path.resolve().name)
     try:
         check_folder(folder, record.run_id)
     except ValueError as error:
         raise UsageError([str(error)]) from error
-    if OWN in line.pairs:
+    own = line.pairs.get(OWN_NETWORK.name)
+    if own is not None:
         import_from_here()
 
-    from distill.config.rebuild import Untrusted  # only now: torch takes seconds to import
+    from distill.config.rebuild import Untrusted
     from distill.exchange.export import export_run
 
-    half, own = line.options.get("--dtype") == "fp16", line.pairs.get(OWN)
+    half = line.options.get(DTYPE.name) == "fp16"
     try:
         exported = export_run(record, folder, forms=forms, half=half, places=places, own=own, note=_note)
     except Untrusted as error:
@@ -123,13 +127,10 @@ def _export(argv: Sequence[str]) -> int:
     return FAILED if exported.failures else FINISHED
 
 
-def _note(step: str) -> None:
-    if sys.stderr.isatty():  # for a person who waits; a log needs only the outcome
-        print(f"{step} ...", file=sys.stderr)
-
-
-def _export_results(argv: Sequence[str]) -> int:
-    line = read(argv)
+def _export_results(line: CommandLine) -> int:
+    for name in (RUN.name, FORM.name, DTYPE.name):
+        if name in line.pairs or name in line.options:
+            line.fault(f"{name} does not go with --results, which writes records of runs: leave it out", of=name)
     selection = select(line)
     if not selection.chosen:
         print(selection.nothing())
@@ -150,33 +151,21 @@ def _export_results(argv: Sequence[str]) -> int:
     return FAILED if recorded.damaged else FINISHED
 
 
-def read(argv: Sequence[str]) -> CommandLine:
-    """The command line with its faults; with `--results` it takes filters, else a run."""
-    if RESULTS.word in argv:
-        filters = [word for word in argv if not word.startswith("run=")]
-        line = parse(filters, keys=FILTER_KEYS, options=(OUT, RESULTS), dotted=True)
-        if len(filters) < len(argv):
-            line.faults.append("--results takes filters, no run=: distill export --results seed=1 loss=kd, say")
-        return line
-    line = parse(argv, keys=KEYS, options=OPTIONS)
-    if "run" not in line.pairs and not any("run=" in fault for fault in line.faults):
-        line.faults.append("export needs a run: add run=ID or run=PATH; `distill ls` lists them")
-    for key, choices in CHOICES.items():
-        if key in line.pairs and line.pairs[key] not in choices:
-            line.faults.append(f"{key} cannot be {line.pairs[key]!r}: {nearest(line.pairs[key], choices)}")
-    if "dataset.npz" in line.pairs and "dataset.root" in line.pairs:
-        line.faults.append("dataset.npz and dataset.root name two places: keep one")
-    return line
+def _note(step: str) -> None:
+    if sys.stderr.isatty():  # for a person who waits; a log needs only the outcome
+        print(f"{step} ...", file=sys.stderr)
 
 
 def _forms(line: CommandLine) -> tuple[list[str], list[str]]:
-    """The forms to write, and a sentence for each that is left out because its packages are missing."""
-    asked = line.form
-    wanted = [name for name in FORMS if asked in (None, ALL, name)]
+    """The formats to write, and a sentence for each that lacks a package; a fault if the command named that one."""
+    named = line.options.get(FORM.name)
+    wanted = [name for name in FORMS if named in (None, ALL, name)]
     missing = {name: FORMS[name].missing for name in wanted if FORMS[name].missing}
-    needs = [f"{FORMS[name].file} needs {' and '.join(packages)}: {INSTALL}" for name, packages in missing.items()]
-    if asked is not None:
-        line.faults += needs
-    if asked not in (None, ALL, WEIGHTS) and "--dtype" in line.options:
-        line.faults.append(f"--dtype is the type of the weights in {FORMS[WEIGHTS].file}: add --format {WEIGHTS}")
-    return [name for name in wanted if name not in missing], [f"left out: {sentence}" for sentence in needs]
+    reasons = [f"{FORMS[name].file} needs {' and '.join(packages)}: {INSTALL}" for name, packages in missing.items()]
+    if named is not None:
+        for reason in reasons:
+            line.fault(reason, of=FORM.name)
+    if named not in (None, ALL, WEIGHTS) and DTYPE.name in line.options:
+        sentence = f"--dtype is the type of the weights in {FORMS[WEIGHTS].file}: add --format {WEIGHTS}"
+        line.fault(sentence, of=DTYPE.name)
+    return [name for name in wanted if name not in missing], [f"left out: {reason}" for reason in reasons]

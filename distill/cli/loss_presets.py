@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from distill.cli.grammar import UsageError
+from distill.cli.arguments import UsageError
 from distill.config import configs_dir
 from distill.config.build import Refused, build_objective, rehearse, sentences
 from distill.config.check import UNRESOLVED, check_target, check_typed, reduce_alpha

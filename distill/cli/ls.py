@@ -3,92 +3,82 @@
 import sys
 from collections.abc import Sequence
 
-from distill.cli.grammar import (
+from distill.cli.arguments import (
+    ANY,
     FAILED,
+    FILTERS,
     FINISHED,
     FORMAT,
     OUT,
-    Option,
-    deliver,
-    parse,
-    run_verb,
-    select,
+    RUNS_DIR,
+    Argument,
+    CommandLine,
+    Verb,
 )
+from distill.cli.lookup import select, show
 from distill.runs.files import StorageError
 from distill.runs.occupied import remove_table, size_of, tables
 from distill.runs.store import RunRecord
-from distill.tables.filters import FILTERS
 from distill.tables.listing import content
 
-KEYS = (*FILTERS, "runs_dir")
-SIZE, PRUNE = Option("--size"), Option("--prune")
-OPTIONS = (FORMAT, OUT, SIZE, PRUNE)
-
-HELP = """\
-distill ls [key=value ...] [--option ...]     list runs: one a line, finished or not
-
-id, status, dataset, student, teacher, loss, seed, precision, and the accuracy after the last epoch there is.
-The status says where a failed run failed, who is at work on a running one, how far an unfinished one came.
-
-which runs (a list means any of them)
-  dataset=cifar100 student=resnet8 teacher=resnet20 loss=kd,zscore_kd recipe=cifar_short
-  seed=1,2,3  precision=bf16
-  loss.temperature=4  recipe.epochs=10           any value of a run's config.yaml, by its path
-  runs_dir=DIR                                   where runs lie (default: DISTILL_RUNS, or runs)
-
-how it looks
-  --format terminal|markdown|latex|csv|json|html (default: terminal; plain lines when piped)
-  --out FILE           write there instead; FILE.md .tex .csv .json .html choose their format
-  --size               what each run takes of the disk, the tables of its logits included
-
-and what can go
-  --prune              instead of listing them, remove the tables that lie with these runs; they are built
-                       again where one is needed, and runs and weights stay
-
-examples
-  distill ls
-  distill ls dataset=digits loss=kd
-  distill ls | grep unfinished
-  distill ls --prune student=resnet32x4
-
-exit codes: 0 done, also when there is nothing to list; 1 a table could not be removed; 2 refused
-"""
+SIZE = Argument("--size", help="also the space that each run takes on disk, with its tables of teacher logits")
+PRUNE = Argument(
+    "--prune",
+    help="do not list: delete the tables of teacher logits of these runs. Runs and weights\n"
+    "are kept; a table is built again when it is needed",
+)
+VERB = Verb(
+    name="ls",
+    usage=("[KEY=VALUE ...] [--OPTION ...]",),
+    about="""\
+List runs, finished or not, one a line: id, status, data set, student, teacher, loss, seed, precision, and the accuracy
+after the last epoch so far. The status includes where a run failed, or how far an unfinished one has come and which
+process is working on it.""",
+    sections=(
+        ("Which runs (default: all)", (*FILTERS, RUNS_DIR)),
+        ("Output", (FORMAT, OUT, SIZE)),
+        ("Free disk space", (PRUNE,)),
+    ),
+    examples=(
+        "distill ls",
+        "distill ls dataset=digits loss=kd",
+        "distill ls | grep unfinished",
+        "distill ls --prune student=resnet32x4",
+    ),
+    exit_codes="0 done, also when there is nothing to list; 1 a table could not be deleted; 2 the command was refused",
+    dotted=ANY,
+)
 
 
-def main(argv: list[str]) -> int:
-    """Run `distill ls` with the words after the verb; return the exit code."""
-    return run_verb(argv, _list, help_text=HELP)
-
-
-def _list(argv: Sequence[str]) -> int:
-    line = parse(argv, keys=KEYS, options=OPTIONS, dotted=True)
-    prunes = PRUNE.word in line.options
-    if prunes and len(line.options) > 1:
-        line.faults.append(f"{PRUNE.word} lists nothing: give it without other options")
+def run(line: CommandLine) -> int:
+    """List the runs, or delete their tables of logits; return the exit code."""
+    prune = PRUNE.name in line.options
+    if prune and len(line.options) > 1:
+        line.fault("--prune lists nothing: leave out the other options", of=PRUNE.name)
     selection = select(line)
     if not selection.chosen:
         print(selection.nothing())
         return FINISHED
-    if prunes:
+    if prune:
         return _prune(selection.chosen)
-    deliver(content(selection.chosen, size=SIZE.word in line.options), line)
+    show(content(selection.chosen, size=SIZE.name in line.options), line)
     return FINISHED
 
 
 def _prune(records: Sequence[RunRecord]) -> int:
-    """Remove every table of the runs, say which, and how much room that made."""
+    """Delete every table of teacher logits of the runs, and print which and how much space that frees."""
     freed, code = 0, FINISHED
     for folder in (folder for record in records for folder in tables(record.path)):
         try:
-            took = remove_table(folder)
+            size = remove_table(folder)
         except StorageError as error:
             print(error, file=sys.stderr)
             code = FAILED
             continue
-        if took is None:
-            print(f"kept {folder}: it is being built")
+        if size is None:
+            print(f"kept {folder}: a process is building it")
             continue
-        freed += took
-        print(f"removed {folder}, {size_of(took)}")
+        freed += size
+        print(f"removed {folder}, {size_of(size)}")
     print(f"{size_of(freed)} freed" if freed else "no table to remove")
     return code

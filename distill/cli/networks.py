@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 
-from distill.cli.grammar import UsageError
+from distill.cli.arguments import UsageError
 from distill.config.build import Refused, build_dataset, build_network
 from distill.config.check import MISSING, check_target, resolve
 from distill.config.presets import Composed, Presets

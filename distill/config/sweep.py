@@ -53,8 +53,6 @@ def prepare(
         Faults: everything wrong with any job.
     """
     found = list(faults)
-    if any("--config-dir" in fault for fault in faults):
-        raise Faults(found)
     presets = Presets(config_dir)
     wrong_groups: set[str] = set()
     parsed, wrong = presets.parse(overrides, wrong_groups)

@@ -14,7 +14,8 @@ from distill.bench.lab import Lab
 from distill.bench.rows import ROWS, memory
 from distill.bench.rows import run as runs
 from distill.cli import bench as verb
-from distill.cli.grammar import FAILED, FINISHED, REFUSED
+from distill.cli import main as command
+from distill.cli.arguments import FAILED, FINISHED, REFUSED, help_text, parse
 
 Capture = pytest.CaptureFixture[str]
 SIZES = ("rounds=1", "steps=1", "images=100")
@@ -43,7 +44,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_what_is_wrong_is_one_sentence_and_nothing_is_done(words: list[str], sentence: str, capsys: Capture) -> None:
-    assert verb.main(words) == REFUSED
+    assert command(["bench", *words]) == REFUSED
     told = capsys.readouterr()
     assert (told.out, len(told.err.splitlines())) == ("", 1)
     assert sentence in told.err
@@ -52,18 +53,18 @@ def test_what_is_wrong_is_one_sentence_and_nothing_is_done(words: list[str], sen
 
 def test_the_rows_of_the_command_are_the_rows_there_are() -> None:
     assert set(verb.ROWS) == set(ROWS)
-    line = verb.read([])
+    line = parse([], verb.VERB)
     assert verb.asked_rows(line, gpu=True) == list(verb.ROWS)
     assert set(verb.ROWS) - set(verb.asked_rows(line, gpu=False)) == {"run", "table", "kernels"}
-    assert verb.asked_rows(verb.read(["rows=step,run,data"]), gpu=False) == ["data", "step", "run"]
-    assert all(name in verb.HELP for name in verb.ROWS)
+    assert verb.asked_rows(parse(["rows=step,run,data"], verb.VERB), gpu=False) == ["data", "step", "run"]
+    assert all(name in help_text(verb.VERB, None) for name in verb.ROWS)
 
 
 def test_a_bench_in_one_piece(presets: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("distill.bench.gates.curve.STEPS", 3)
     before = torch.get_num_threads()
     words = ["--config-dir", str(presets), "experiment=tiny", "precision=fp32", *SIZES, "--json", "b.json"]
-    assert verb.main([*words, "rows=data,teacher,student,step,evaluation,epoch", "--out", "b.md"]) == FINISHED
+    assert command(["bench", *words, "rows=data,teacher,student,step,evaluation,epoch", "--out", "b.md"]) == FINISHED
     told = capsys.readouterr()
     assert told.out.splitlines() == ["wrote b.json", "wrote b.md"]
     assert "gate crops: passed; crops and flips" in told.err
@@ -111,7 +112,7 @@ def test_a_failed_gate_is_an_exit_code(presets: Path, capsys: Capture, monkeypat
     flipped = importlib.import_module("distill.bench.peer").pil
     monkeypatch.setattr(flipped, "hflip", lambda image: image)
     words = ["--config-dir", str(presets), "experiment=tiny", *SIZES, "rows=data"]
-    assert verb.main(words) == FAILED
+    assert command(["bench", *words]) == FAILED
     told = capsys.readouterr()
     assert "data path: not shown, since its gate failed (crops)" in told.out
     assert "us/image" not in told.out
@@ -205,7 +206,7 @@ def test_a_real_child_tells_its_peak(lab: Lab) -> None:
 @pytest.mark.slow
 def test_compiled_steps_pass_their_gate(presets: Path, capsys: Capture) -> None:
     words = ["--config-dir", str(presets), "experiment=tiny", "precision=fp32", *SIZES, "--format", "json"]
-    assert verb.main([*words, "rows=compile"]) == FINISHED
+    assert command(["bench", *words, "rows=compile"]) == FINISHED
     found = json.loads(capsys.readouterr().out)
     assert "compiled" in {gate["name"] for gate in found["gates"]} or not found["figures"]
     assert all(figure["preparation_seconds"] > 0 for figure in found["figures"])

@@ -9,12 +9,19 @@ from typing import Any
 
 import pytest
 
-from distill.cli.grammar import FINISHED, REFUSED
+from distill.cli import main as command
+from distill.cli.arguments import FINISHED, REFUSED
 from distill.cli.loss_presets import read_header
-from distill.cli.losses import HELP, main
 from distill.config import configs_dir
 
 Capture = pytest.CaptureFixture[str]
+
+
+def main(words: list[str]) -> int:
+    """Run `distill losses` with these words; return the exit code."""
+    return command(["losses", *words])
+
+
 FOLDER = configs_dir() / "loss"
 OWN = '''
 from torch import nn
@@ -200,8 +207,3 @@ def test_refusals(words: list[str], sentences: list[str], own: Path, capsys: Cap
     assert len(told.err.splitlines()) == len(sentences)
     for sentence in sentences:
         assert sentence in told.err
-
-
-def test_help(capsys: Capture) -> None:
-    assert main(["--help", "nonsense"]) == FINISHED
-    assert capsys.readouterr().out == HELP

@@ -12,8 +12,8 @@ import torch
 
 import distill
 import distill.cli
-from distill.cli import report
-from distill.cli.grammar import FAILED, FINISHED, REFUSED
+from distill.cli import main as command
+from distill.cli.arguments import FAILED, FINISHED, REFUSED
 from distill.config.gradients import BATCHES, term_gradients
 from distill.data import ImageStream, digits
 from distill.report import measuring
@@ -99,7 +99,7 @@ def test_the_page_of_a_real_run(
         "--out",
         str(out),
     ]
-    assert report.main(words) == FINISHED
+    assert command(["report", *words]) == FINISHED
     assert capsys.readouterr().out == f"wrote {out / PAGE}\n"
     record = json.loads((out / "report.json").read_text())
     assert [(each["role"], each["id"]) for each in record["runs"]] == [
@@ -171,7 +171,7 @@ def test_gradient_norms_are_those_of_the_formula(trained: Path) -> None:
 def test_results_without_weights(store: Path, seen: list[Report], capsys: Capture) -> None:
     runs = ids(store)
     (folder(store, runs["kd"]) / "student.safetensors").unlink()
-    assert report.main([f"run={runs['kd'][:8]}", f"against={runs['ce']}"]) == FINISHED
+    assert command(["report", f"run={runs['kd'][:8]}", f"against={runs['ce']}"]) == FINISHED
     told = capsys.readouterr().out.splitlines()
     where = Path("report", folder(store, runs["kd"]).name)
     assert told == [
@@ -193,7 +193,7 @@ def test_data_that_are_not_at_hand(
         raise Refused(["they are gone"])
 
     monkeypatch.setattr(measuring, "run_dataset", gone)
-    assert report.main([f"run={ids(store)['ce']}"]) == FINISHED
+    assert command(["report", f"run={ids(store)['ce']}"]) == FINISHED
     assert capsys.readouterr().out.startswith("left out: ce: its data are not here: they are gone\n")
     assert seen[0].images is None
     assert seen[0].logits == {}
@@ -218,7 +218,7 @@ def test_a_teacher_that_is_not_here(
     metrics = folder(store, runs["kd"]) / "metrics.jsonl"  # as older runs have it, whose gradients are measured now
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     metrics.write_text("".join(json.dumps({**line, "gradient_norms": {}}) + "\n" for line in lines))
-    assert report.main([f"run={runs['kd']}"]) == FINISHED
+    assert command(["report", f"run={runs['kd']}"]) == FINISHED
     told = capsys.readouterr().out
     assert sentence in told
     assert "no gradients of its loss terms: its teacher is not at hand" in told
@@ -234,10 +234,10 @@ def edit(path: Path, **facts: object) -> None:
 def test_levels_of_accuracy_and_the_place(store: Path, seen: list[Report], capsys: Capture) -> None:
     runs = ids(store)
     words = [f"run={runs['ce']}", "accuracy=10,20.5", "--out", "here"]
-    assert report.main(words) == FINISHED
+    assert command(["report", *words]) == FINISHED
     assert seen[0].targets == (10.0, 20.5)
-    assert report.main(words) == FINISHED
-    assert report.main([f"run={runs['kd']}", "--out", "here"]) == REFUSED
+    assert command(["report", *words]) == FINISHED
+    assert command(["report", f"run={runs['kd']}", "--out", "here"]) == REFUSED
     assert f"--out here holds the report of run {runs['ce']}: choose another --out DIR" in capsys.readouterr().err
 
 
@@ -245,7 +245,7 @@ def test_damaged_weights_fail(store: Path, capsys: Capture) -> None:
     runs = ids(store)
     path = folder(store, runs["ce"]) / "student.safetensors"
     path.write_bytes(path.read_bytes()[:-4] + b"abcd")
-    assert report.main([f"run={runs['ce']}"]) == FAILED
+    assert command(["report", f"run={runs['ce']}"]) == FAILED
     assert path.parent.name in capsys.readouterr().err
     assert not Path("report").exists()
 
@@ -267,7 +267,7 @@ def test_damaged_weights_fail(store: Path, capsys: Capture) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_refusals(store: Path, capsys: Capture, words: list[str], sentences: list[str]) -> None:
-    assert report.main([word.replace("KD", ids(store)["kd"]) for word in words]) == REFUSED
+    assert command(["report", *(word.replace("KD", ids(store)["kd"]) for word in words)]) == REFUSED
     told = capsys.readouterr()
     assert told.out == ""
     assert len(told.err.splitlines()) == len(sentences)
@@ -283,7 +283,7 @@ def test_runs_of_unlike_images_are_not_compared(store: Path, capsys: Capture) ->
     content = yaml.safe_load(path.read_text())
     content["identity"]["data"]["test"] = "0" * 64
     path.write_text(yaml.safe_dump(content))
-    assert report.main([f"run={runs['kd']}", f"against={runs['ce']}"]) == REFUSED
+    assert command(["report", f"run={runs['kd']}", f"against={runs['ce']}"]) == REFUSED
     assert "was measured on other images than run=" in capsys.readouterr().err
 
 
@@ -291,13 +291,13 @@ def test_without_matplotlib_one_sentence_names_the_extra(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setattr(
-        report, "find_spec", lambda name: None if name == "matplotlib" else importlib.util.find_spec(name)
+        "distill.cli.report.find_spec", lambda name: None if name == "matplotlib" else importlib.util.find_spec(name)
     )
-    assert report.main([f"run={ids(store)['kd']}"]) == REFUSED
+    assert command(["report", f"run={ids(store)['kd']}"]) == REFUSED
     sentence = 'report draws with matplotlib, which is not installed: pip install "distill[report]"\n'
     assert capsys.readouterr().err == sentence
 
 
 def test_an_empty_store_is_no_accident(runs_dir: Path, capsys: Capture) -> None:
-    assert report.main(["run=abc", f"runs_dir={runs_dir}"]) == FINISHED
+    assert command(["report", "run=abc", f"runs_dir={runs_dir}"]) == FINISHED
     assert capsys.readouterr().out == f"no runs in {runs_dir}: `distill train` makes one\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli.grammar import FINISHED, REFUSED
-from distill.cli.table import main
+from distill.cli import main as command
+from distill.cli.arguments import FINISHED, REFUSED
 from distill.tables.published import table_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,6 +19,11 @@ add_all = STORE["add_all"]
 SAME = "table=cifar100_same"
 PAIR = "resnet56_resnet20"
 Capture = pytest.CaptureFixture[str]
+
+
+def main(words: list[str]) -> int:
+    """Run `distill table` with these words; return the exit code."""
+    return command(["table", *words])
 
 
 @pytest.fixture
@@ -92,10 +97,13 @@ def test_a_page_follows_its_suffix(store: Path, tmp_path: Path, capsys: Capture)
             ["rows=kdd is not in table=cifar100_same: did you mean kd?", "columns=vgg is not in table=cifar100_same: "],
         ),
         (["rows=kd"], ["rows= chooses from a published table: add table=NAME"]),
-        ([SAME, "seeds=0"], ["seeds=0 must be how many (1 to 100) or which: seeds=4, or seeds=1,2,5"]),
-        ([SAME, "seeds=many"], ["seeds=many must be how many (1 to 100) or which"]),
+        (
+            [SAME, "seeds=0"],
+            ["seeds=0 must be a number of seeds (1 to 100) or a list of seeds: seeds=4, or seeds=1,2,5"],
+        ),
+        ([SAME, "seeds=many"], ["seeds=many must be a number of seeds (1 to 100) or a list"]),
         ([SAME, "--baseline", "kdd"], ["--baseline 'kdd' is no row of table=cifar100_same: did you mean kd?"]),
-        ([SAME, "--cost"], ["--cost goes without table=: leave one of them out"]),
+        ([SAME, "--cost"], ["--cost cannot be combined with table=: leave one of them out"]),
         ([SAME, "studnt=x"], ["unknown key 'studnt' in 'studnt=x': did you mean student?"]),
     ],
 )
@@ -157,7 +165,7 @@ def test_a_table_is_no_option_of_a_run(capsys: Capture, monkeypatch: pytest.Monk
 
 def test_it_imports_nothing_heavy(store: Path) -> None:
     script = (
-        f"import sys; from distill.cli.table import main; code = main(['{SAME}', '--format', 'html']);"
+        f"import sys; from distill.cli import main; code = main(['table', '{SAME}', '--format', 'html']);"
         "heavy = {'torch', 'torchvision', 'hydra', 'omegaconf', 'scipy.stats', 'pandas'} & set(sys.modules);"
         "sys.exit(f'imports {heavy}' if heavy else code)"
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import distill.cli
-from distill.cli.grammar import FINISHED
+from distill.cli.arguments import FINISHED
 from distill.config.build import _dataset
 
 CLASSES = 4

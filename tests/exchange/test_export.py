@@ -13,12 +13,19 @@ import torch
 
 import distill
 import distill.cli
-from distill.cli.export import main
-from distill.cli.grammar import FINISHED
+from distill.cli import main as command
+from distill.cli.arguments import FINISHED
 from distill.runs.layout import EXPORT
 
 ROOT = Path(__file__).resolve().parents[2]
 Capture = pytest.CaptureFixture[str]
+
+
+def main(words: list[str]) -> int:
+    """Run `distill export` with these words; return the exit code."""
+    return command(["export", *words])
+
+
 SAFETENSORS, ONNX, TORCH = "model.safetensors", "model.onnx", "model.pt2"
 ALWAYS = {"README.md", "config.yaml", "result.json", EXPORT}
 

@@ -8,13 +8,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distill.cli.export import main
-from distill.cli.grammar import FAILED
+from distill.cli import main as command
+from distill.cli.arguments import FAILED
 from distill.exchange import folder as export_folder
 from distill.exchange.forms import WRITE, OnlyLogits
 from distill.runs.layout import EXPORT
 
 Capture = pytest.CaptureFixture[str]
+
+
+def main(words: list[str]) -> int:
+    """Run `distill export` with these words; return the exit code."""
+    return command(["export", *words])
+
+
 SAFETENSORS, ONNX, TORCH = "model.safetensors", "model.onnx", "model.pt2"
 ALWAYS = {"README.md", "config.yaml", "result.json", EXPORT}
 

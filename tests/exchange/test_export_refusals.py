@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli.export import HELP, KEYS, OPTIONS, main
-from distill.cli.grammar import FINISHED, REFUSED
+from distill.cli import main as command
+from distill.cli.arguments import FINISHED, REFUSED
 from distill.exchange import folder as export_folder
 from distill.runs.layout import EXPORT
 
 Capture = pytest.CaptureFixture[str]
+
+
+def main(words: list[str]) -> int:
+    """Run `distill export` with these words; return the exit code."""
+    return command(["export", *words])
 
 
 def export(run: Path, *words: str) -> int:
@@ -123,10 +128,3 @@ def test_an_export_is_no_run(run: Path, capsys: Capture) -> None:
 def test_an_empty_store_is_one_line(tmp_path: Path, capsys: Capture) -> None:
     assert main(["run=3f2a", f"runs_dir={tmp_path}"]) == FINISHED
     assert capsys.readouterr().out == f"no runs in {tmp_path}: `distill train` makes one\n"
-
-
-def test_help_names_every_key_and_option(capsys: Capture) -> None:
-    assert main(["--help"]) == FINISHED
-    assert capsys.readouterr().out == HELP
-    assert all(f"{key}=" in HELP for key in KEYS)
-    assert all(option.word in HELP for option in OPTIONS)

@@ -5,13 +5,20 @@ from typing import Any
 
 import pytest
 
-from distill.cli.export import main
-from distill.cli.grammar import FAILED, FINISHED
+from distill.cli import main as command
+from distill.cli.arguments import FAILED, FINISHED
 from distill.exchange import export as exporting
 from distill.exchange import forms
 from distill.runs.layout import EXPORT
 
 Capture = pytest.CaptureFixture[str]
+
+
+def main(words: list[str]) -> int:
+    """Run `distill export` with these words; return the exit code."""
+    return command(["export", *words])
+
+
 ALWAYS = {"README.md", "config.yaml", "result.json", EXPORT}
 
 

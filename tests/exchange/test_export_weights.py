@@ -12,11 +12,16 @@ from safetensors.torch import load_file, save_file
 
 import distill
 import distill.cli
-from distill.cli.export import main
-from distill.cli.grammar import FAILED, FINISHED, REFUSED
+from distill.cli import main as command
+from distill.cli.arguments import FAILED, FINISHED, REFUSED
 from distill.runs.layout import EXPORT
 
 Capture = pytest.CaptureFixture[str]
+
+
+def main(words: list[str]) -> int:
+    """Run `distill export` with these words; return the exit code."""
+    return command(["export", *words])
 
 
 def export(run: Path, *words: str) -> int:

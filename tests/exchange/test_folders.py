@@ -12,7 +12,7 @@ import safetensors.torch
 import yaml
 
 from distill.cli import main
-from distill.cli.grammar import BUSY, FAILED, FINISHED, REFUSED
+from distill.cli.arguments import BUSY, FAILED, FINISHED, REFUSED
 from distill.runs.checkpoint import save_weights
 from distill.runs.files import StorageError
 from distill.runs.lock import RunLock

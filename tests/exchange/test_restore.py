@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from distill.cli import main
-from distill.cli.grammar import BUSY, FINISHED, REFUSED
+from distill.cli.arguments import BUSY, FINISHED, REFUSED
 from distill.runs.checkpoint import save_weights
 from distill.runs.lock import RunLock
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from distill.cli import main
-from distill.cli.grammar import FAILED, FINISHED, REFUSED
+from distill.cli.arguments import FAILED, FINISHED, REFUSED
 from distill.exchange.results import FILES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,8 +146,8 @@ def test_what_would_be_replaced_is_refused(store: Path, capsys: Capture) -> None
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["run=ab"], "--results takes filters, no run="),
-        (["--format", "onnx"], "unknown option --format: "),
+        (["run=ab"], "run does not go with --results"),
+        (["--format", "onnx"], "--format does not go with --results"),
         (["--out", "runs"], "--out runs is where the runs lie: choose another --out DIR"),
         (["--out", "file"], "--out must be a folder, file is a file"),
         (["studnet=resnet8"], "did you mean student?"),

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from distill.cli import main
-from distill.cli.grammar import FINISHED, REFUSED
+from distill.cli.arguments import FINISHED, REFUSED
 from distill.models import resnet8, resnet20
 
 ROOT = Path(__file__).resolve().parents[2]

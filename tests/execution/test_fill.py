@@ -12,7 +12,7 @@ import pytest
 
 import distill.execution.execute
 from distill.cli import main
-from distill.cli.grammar import BUSY, FAILED, FINISHED, REFUSED
+from distill.cli.arguments import BUSY, FAILED, FINISHED, REFUSED
 from distill.execution import stopping
 from distill.execution.jobs import Outcome
 from distill.runs.lock import RunLock
@@ -305,10 +305,13 @@ REFUSALS = {
     "rows=kdd": ["rows=kdd is not in table=tiny: did you mean kd?"],
     "columns=smal": ["columns=smal is not in table=tiny: did you mean small?"],
     "budget=9": ["budget=9 must be a time with its unit: 90s, 9m, 2h or 1h30m"],
-    "budget=0m": ["budget=0m must be more than nothing: 9m, say"],
-    "seeds=0 teacher.seed=x": ["seeds=0 must be how many (1 to 100) or which", "teacher.seed=x must be whole numbers"],
-    "seeds=1,x": ["seeds=1,x must be how many (1 to 100) or which: seeds=4, or seeds=1,2,5"],
-    "seed=1 loss=kd": ["loss= is what the cells of a table say", "seed= is for one run"],
+    "budget=0m": ["budget=0m must be more than 0: 9m, for example"],
+    "seeds=0 teacher.seed=x": [
+        "seeds=0 must be a number of seeds (1 to 100) or a list",
+        "teacher.seed=x must be whole numbers",
+    ],
+    "seeds=1,x": ["seeds=1,x must be a number of seeds (1 to 100) or a list of seeds: seeds=4, or seeds=1,2,5"],
+    "seed=1 loss=kd": ["loss= is set by the cells of the table", "seed= is for one run"],
     "precision=fp32,bf16": ["precision=fp32,bf16 names several values: choose one"],
     "bugdet=9m --reply": ["unknown key 'bugdet' in 'bugdet=9m': did you mean budget?", "did you mean --retry?"],
     "engine.thread=1 recipe.epochs=many": [
@@ -336,7 +339,7 @@ def test_fill_refusals_are_whole_and_write_nothing(fill: Fill, line: str, capsys
         (["table=cifar100_sam"], "table=cifar100_sam does not exist: did you mean cifar100_same?"),
         (["table=imagenet"], "table=imagenet cannot be trained here: there is no stream of ImageNet's folders yet"),
         (["table=cifar100_small", "dataset.npz=gone.npz"], "there is no file gone.npz"),
-        (["table=cifar100_cross", "teacher.run=ab12"], "teacher.run= is one teacher, the columns have several"),
+        (["table=cifar100_cross", "teacher.run=ab12"], "teacher.run= is one teacher, but the columns have several"),
     ],
 )
 def test_refusals_of_shipped_tables(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from distill.cli.fill import request
-from distill.cli.grammar import parse
+from distill.cli.arguments import parse
+from distill.cli.fill import VERB, read_request
 from distill.execution.filling import STUDENT, TEACHER, Job, groups, next_cohort, ready
 from distill.execution.stopping import CHECKPOINT_SECONDS, EXIT_SECONDS, Deadline
 from distill.runs.config_file import write_config
@@ -206,13 +206,13 @@ def test_without_a_budget_nothing_stops() -> None:
     ("word", "seconds"), [("90s", 90), ("9m", 540), ("2h", 7200), ("1h30m", 5400), ("1.5m", 90), ("0.5h10s", 1810)]
 )
 def test_times_are_read(word: str, seconds: float) -> None:
-    asked = request(parse(["table=cifar100_small", f"budget={word}"], keys=("table", "budget")))
+    asked = read_request(parse(["table=cifar100_small", f"budget={word}"], VERB))
     assert asked is not None
     assert asked["budget"] == seconds
 
 
 @pytest.mark.parametrize(("word", "seeds"), [("3", (1, 2, 3)), ("1,2,5", (1, 2, 5)), ("7,", (7,)), ("2,2", (2,))])
 def test_seeds_are_how_many_or_which(word: str, seeds: tuple[int, ...]) -> None:
-    asked = request(parse(["table=cifar100_small", f"seeds={word}"], keys=("table", "seeds")))
+    asked = read_request(parse(["table=cifar100_small", f"seeds={word}"], VERB))
     assert asked is not None
     assert asked["seeds"] == seeds

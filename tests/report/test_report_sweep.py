@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from distill.cli import report
-from distill.cli.grammar import FINISHED, REFUSED
+from distill.cli import main as command
+from distill.cli.arguments import FINISHED, REFUSED
 from distill.report.drawing import style_of
 from distill.report.sweep_runs import load_sweep, sweep_names
 
@@ -56,7 +56,7 @@ def panels(folder: Path, figure: str) -> list[dict[str, Any]]:
 
 
 def test_one_key_is_a_curve_for_each_method(store: Path, capsys: Capture) -> None:
-    assert report.main(["sweep=temperature"]) == FINISHED
+    assert command(["report", "sweep=temperature"]) == FINISHED
     folder = Path("report", "sweep-temperature")
     assert capsys.readouterr().out == f"wrote {folder / 'index.html'}\n"
     (panel,) = panels(folder, "tuning")
@@ -81,7 +81,7 @@ def test_one_key_is_a_curve_for_each_method(store: Path, capsys: Capture) -> Non
 
 
 def test_what_was_chosen_stands_beside_its_test_accuracy(store: Path) -> None:
-    assert report.main(["sweep=temperature", "--out", "page"]) == FINISHED
+    assert command(["report", "sweep=temperature", "--out", "page"]) == FINISHED
     record = json.loads(Path("page/report.json").read_text())
     assert record["subject"] == "sweep temperature"
     kd, zscore = record["chosen"]
@@ -103,7 +103,7 @@ def test_what_was_chosen_stands_beside_its_test_accuracy(store: Path) -> None:
 
 def test_a_grid_on_the_test_set_has_a_figure_of_its_own(store: Path) -> None:
     tried(store, "kd", {1.0: (69.0,)}, teacher={**TEACHER, "weights_sha256": "cc" * 32})
-    assert report.main(["sweep=temperature", "loss=kd"]) == FINISHED
+    assert command(["report", "sweep=temperature", "loss=kd"]) == FINISHED
     folder = Path("report", "sweep-temperature")
     (panel,) = panels(folder, "test")
     assert (panel["measured_on"], panel["holdout"]) == ("the test set", 0)
@@ -117,14 +117,14 @@ def test_a_grid_on_the_test_set_has_a_figure_of_its_own(store: Path) -> None:
 
 def test_of_equals_the_one_that_was_trained_on_all_images_is_chosen(runs_dir: Path) -> None:
     tried(runs_dir, "kd", {1.0: (66.0,), 2.0: (66.0,), 4.0: (60.0,)}, holdout=5000)
-    assert report.main(["sweep=temperature"]) == FINISHED
+    assert command(["report", "sweep=temperature"]) == FINISHED
     page = Path("report/sweep-temperature/index.html").read_text()
     assert (
         "kd on resnet8: 2 configurations tie on the held-out images. loss.temperature=1 counts as chosen, "
         "the first of them; equally good: loss.temperature=2."
     ) in page
     tried(runs_dir, "kd", {2.0: TESTED})
-    assert report.main(["sweep=temperature"]) == FINISHED
+    assert command(["report", "sweep=temperature"]) == FINISHED
     page = Path("report/sweep-temperature/index.html").read_text()
     assert "loss.temperature=2 counts as chosen, the first that was trained on all images; equally good: " in page
     assert "equally good: loss.temperature=1." in page
@@ -136,7 +136,7 @@ def test_a_method_tuned_on_two_sets_of_images_is_chosen_on_each(runs_dir: Path) 
     tried(runs_dir, "kd", {1.0: (66.0,), 2.0: (60.0,)}, holdout=500)
     tried(runs_dir, "kd", {1.0: (60.0,), 2.0: (66.0,)}, holdout=5000)
     tried(runs_dir, "kd", {1.0: (70.0,), 2.0: (71.0,), 4.0: (72.0,)})
-    assert report.main(["sweep=temperature"]) == FINISHED
+    assert command(["report", "sweep=temperature"]) == FINISHED
     folder = Path("report/sweep-temperature")
     marked = {
         panel["holdout"]: [cell["values"] for cell in panel["curves"][0]["cells"] if cell["chosen"]]
@@ -154,7 +154,7 @@ def test_words_and_lists_may_be_swept(runs_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "presets/sweep/steps.yaml").write_text(preset)
     for milestones, accuracy in (([2, 4], 60.0), ([6, 8], 61.0)):
         add_run(runs_dir, loss="kd", recipe_overrides={"milestones": milestones}, holdout=500, accuracy=accuracy)
-    assert report.main(["sweep=steps", "--config-dir", str(tmp_path / "presets")]) == FINISHED
+    assert command(["report", "sweep=steps", "--config-dir", str(tmp_path / "presets")]) == FINISHED
     ((curve,),) = (panel["curves"] for panel in panels(Path("report/sweep-steps"), "tuning"))
     assert [cell["values"] for cell in curve["cells"]] == [["[2,4]"], ["[6,8]"]]
     page = Path("report/sweep-steps/index.html").read_text()
@@ -175,7 +175,7 @@ def test_two_keys_are_a_map_for_each_method(runs_dir: Path) -> None:
                 holdout=500,
                 accuracy=accuracy + seed,
             )
-    assert report.main(["sweep=tau_weight"]) == FINISHED
+    assert command(["report", "sweep=tau_weight"]) == FINISHED
     ((curve,),) = (panel["curves"] for panel in panels(Path("report/sweep-tau_weight"), "tuning"))
     assert curve["label"] == "kd"
     assert {tuple(cell["values"]): cell["mean"] for cell in curve["cells"]} == {
@@ -192,7 +192,7 @@ def test_a_search_shows_what_it_proposed(runs_dir: Path) -> None:
     for (temperature, weight), accuracy in proposals.items():
         overrides = {"temperature": temperature, "kd_weight": weight}
         add_run(runs_dir, loss="kd", overrides=overrides, holdout=500, accuracy=accuracy)
-    assert report.main(["sweep=optuna"]) == FINISHED
+    assert command(["report", "sweep=optuna"]) == FINISHED
     data = json.loads(Path("report/sweep-optuna/figures/tuning.json").read_text())
     assert data["keys"] == ["loss.temperature", "loss.kd_weight"]
     assert data["logarithmic"] == ["loss.kd_weight"]
@@ -205,7 +205,7 @@ def test_alpha_is_read_from_the_weights_that_it_becomes(runs_dir: Path) -> None:
         overrides = {"ce_weight": round(1 - alpha, 3), "kd_weight": alpha}
         add_run(runs_dir, loss="kd", overrides=overrides, holdout=500, accuracy=accuracy)
     add_run(runs_dir, loss="kd", overrides={"ce_weight": 1.0, "kd_weight": 9.0}, holdout=500, accuracy=99.0)
-    assert report.main(["sweep=alpha"]) == FINISHED
+    assert command(["report", "sweep=alpha"]) == FINISHED
     ((curve,),) = (panel["curves"] for panel in panels(Path("report/sweep-alpha"), "tuning"))
     assert [(cell["values"], cell["mean"]) for cell in curve["cells"]] == [([0.1], 60.0), ([0.5], 61.0)]
 
@@ -215,7 +215,7 @@ def test_a_sweep_over_methods_is_a_row_for_each(runs_dir: Path) -> None:
         add_run(runs_dir, loss="ce", seed=seed, accuracy=accuracy)
         add_run(runs_dir, loss="zscore_kd", seed=seed, accuracy=accuracy + 5)
         add_run(runs_dir, loss="kd", seed=seed, accuracy=accuracy + 1)  # not of the controls
-    assert report.main(["sweep=controls"]) == FINISHED
+    assert command(["report", "sweep=controls"]) == FINISHED
     ((ce, zscore),) = (panel["curves"] for panel in panels(Path("report/sweep-controls"), "test"))
     assert (ce["label"], ce["cells"][0]["mean"], ce["cells"][0]["n"]) == ("ce", 60.5, 2)
     assert (zscore["label"], zscore["cells"][0]["mean"]) == ("zscore_kd", 65.5)
@@ -225,23 +225,23 @@ def test_curves_that_differ_in_more_are_never_one(runs_dir: Path) -> None:
     tried(runs_dir, "kd", {1.0: (60.0,), 2.0: (61.0,)}, holdout=500)
     tried(runs_dir, "kd", {1.0: (70.0,), 2.0: (71.0,)}, holdout=500, recipe_overrides={"epochs": 20})
     tried(runs_dir, "kd", {1.0: (80.0,), 2.0: (81.0,)}, holdout=500, student="resnet20")
-    assert report.main(["sweep=temperature"]) == FINISHED
+    assert command(["report", "sweep=temperature"]) == FINISHED
     found = panels(Path("report/sweep-temperature"), "tuning")
     assert [(each["student"], len(each["curves"])) for each in found] == [("resnet20", 1), ("resnet8", 2)]
     assert {each["label"] for each in found[1]["curves"]} == {"kd, epochs=10", "kd, epochs=20"}
-    assert report.main(["sweep=temperature", "recipe.epochs=20"]) == FINISHED
+    assert command(["report", "sweep=temperature", "recipe.epochs=20"]) == FINISHED
     ((curve,),) = (panel["curves"] for panel in panels(Path("report/sweep-temperature"), "tuning"))
     assert [cell["mean"] for cell in curve["cells"]] == [70.0, 71.0]
 
 
 def test_nothing_to_show_is_one_sentence(runs_dir: Path, capsys: Capture) -> None:
-    assert report.main(["sweep=temperature"]) == FINISHED
+    assert command(["report", "sweep=temperature"]) == FINISHED
     assert capsys.readouterr().out == f"no runs in {runs_dir}: `distill train` makes one\n"
     add_run(runs_dir, loss="kd", accuracy=70.0)
-    assert report.main(["sweep=temperature"]) == FINISHED
+    assert command(["report", "sweep=temperature"]) == FINISHED
     assert capsys.readouterr().out == (
-        f"{runs_dir} lacks two finished runs of one method that differ in loss.temperature: "
-        "`distill train sweep=temperature` makes them\n"
+        "sweep=temperature needs finished runs at two values of loss.temperature of one method: "
+        "`distill train sweep=temperature` trains them\n"
     )
     assert not Path("report").exists()
 
@@ -250,7 +250,7 @@ def test_nothing_to_show_is_one_sentence(runs_dir: Path, capsys: Capture) -> Non
     ("words", "sentence"),
     [
         (["sweep=temperatur"], "sweep=temperatur does not exist: did you mean temperature?"),
-        (["sweep=temperature", "run=abc"], "unknown key 'run' in 'run=abc'"),
+        (["sweep=temperature", "run=abc"], "run= does not go with sweep=: leave one of them out"),
         (["sweep=temperature", "loss.temperatur=2"], "no run has the key 'loss.temperatur'"),
         (["sweep=temperature", "--out", "taken"], "--out taken is not empty and holds no report"),
         (["sweep="], "sweep= needs a value"),
@@ -259,7 +259,7 @@ def test_nothing_to_show_is_one_sentence(runs_dir: Path, capsys: Capture) -> Non
 def test_sweep_refusals(store: Path, capsys: Capture, words: list[str], sentence: str) -> None:
     Path("taken").mkdir()
     Path("taken/notes.txt").write_text("mine")
-    assert report.main(words) == REFUSED
+    assert command(["report", *words]) == REFUSED
     told = capsys.readouterr()
     assert sentence in told.err
     assert told.out == ""

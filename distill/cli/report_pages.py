@@ -1,0 +1,194 @@
+"""The work of `distill report`: find the runs that the page is about, check them, and write the page."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.cli import import_from_here
+from distill.cli.arguments import (
+    DEVICE,
+    DOWNLOAD,
+    NPZ,
+    OWN_NETWORK,
+    ROOT,
+    CommandLine,
+    UsageError,
+    default_runs_dir,
+    nearest,
+)
+from distill.cli.lookup import data_places, may_hold, no_runs, read_table, select
+from distill.report.page import check_folder, write_report
+from distill.report.runs import teacher_of, unlike_images
+from distill.report.sweep_runs import SweepPreset, find_sweep_runs, load_sweep, sweep_names
+from distill.runs.files import StorageError, read_json
+from distill.runs.layout import METRICS, PROVENANCE
+from distill.runs.lines import read_lines
+from distill.runs.store import RunRecord, finished_run, scan
+from distill.tables.cells import measure_table
+from distill.tables.rows import distinct, read_run
+
+
+def report_runs(line: CommandLine) -> Path | None:
+    """Write the page of a run and those it is compared with; return its folder, None where there are no runs."""
+    targets = _targets(line)
+    if not may_hold(line, line.pairs["run"]):
+        line.check()
+        print(no_runs(line))
+        return None
+    runs = _runs(line)
+    folder = line.out or Path("report", runs[0].path.resolve().name if runs else "")
+    if runs:
+        _check_folder(line, folder, f"run {runs[0].run_id}")
+    line.check()
+    teacher, gap = teacher_of(runs[0], line.runs_dir)
+    places = {record.run_id: data_places(line, record) for record in [*runs, *([teacher] if teacher else [])]}
+    own = line.pairs.get(OWN_NETWORK.name)
+    if own is not None:
+        import_from_here()
+
+    from distill.config.build import Refused
+    from distill.config.rebuild import Untrusted
+    from distill.report.measuring import report_on
+
+    try:
+        missing = report_on(
+            runs,
+            teacher,
+            folder,
+            places=places,
+            insist=any(place.name in line.pairs for place in (NPZ, ROOT, DOWNLOAD)),
+            own=own,
+            device=line.pairs.get(DEVICE.name, "auto"),
+            missing=(gap,) if gap else (),
+            targets=targets,
+        )
+    except Refused as error:
+        raise UsageError(error.faults) from error
+    except Untrusted as error:
+        raise UsageError([str(error)]) from error
+    except ValueError as error:
+        raise UsageError(str(error).splitlines()) from error
+    for sentence in missing:
+        print(f"left out: {sentence}")
+    return folder
+
+
+def report_table(line: CommandLine) -> Path:
+    """Write the page of a published table with our runs; return its folder."""
+    request = read_table(line)
+    folder = line.out or Path("report", line.pairs["table"])
+    if request is not None:
+        _check_folder(line, folder, f"table {request.table.name}")
+    line.check()
+    assert request is not None
+    runs_dir = line.runs_dir
+    try:
+        records = scan(runs_dir) if runs_dir.is_dir() else []
+        measured = measure_table(
+            request.table,
+            records,
+            shown=request.shown,
+            seeds=request.seeds,
+            runs_dir=None if runs_dir == default_runs_dir() else str(runs_dir),
+            config_dir=line.config_dir,
+        )
+    except StorageError as error:
+        raise UsageError([str(error)]) from error
+    except ValueError as error:
+        raise UsageError([f"table={request.table.name}: {error}"]) from error
+    used = {run_id for rows in measured.rows.values() for row in rows for run_id in row.run_ids}
+
+    from distill.report.table_page import table_files, table_record
+
+    kept = [record for record in records if record.run_id in used]
+    histories = {record.run_id: read_lines(record.path / METRICS) for record in kept}
+    provenance = {record.run_id: _provenance(record) for record in kept}
+    write_report(folder, table_files(measured, histories, provenance), record=table_record(measured))
+    return folder
+
+
+def report_sweep(line: CommandLine) -> Path | None:
+    """Write the page of a sweep's finished runs; return its folder, None where there is nothing to draw."""
+    preset = _sweep_preset(line)
+    folder = line.out or Path("report", f"sweep-{line.pairs['sweep']}")
+    if preset is not None:
+        _check_folder(line, folder, f"sweep {preset.name}")
+    selection = select(line)
+    assert preset is not None
+    if not selection.chosen:
+        print(selection.nothing())
+        return None
+    found = find_sweep_runs(preset, distinct(map(read_run, selection.chosen)))
+    if not found.panels:
+        needed = f"finished runs at two values of {' and '.join(preset.keys)}" if preset.keys else "a finished run"
+        print(f"sweep={preset.name} needs {needed} of one method: `distill train sweep={preset.name}` trains them")
+        return None
+
+    from distill.report.sweep_page import sweep_files, sweep_record
+
+    write_report(folder, sweep_files(found), record=sweep_record(found))
+    return folder
+
+
+def _check_folder(line: CommandLine, folder: Path, subject: str) -> None:
+    try:
+        check_folder(folder, subject)
+    except ValueError as error:
+        line.fault(str(error), of="--out")
+
+
+def _sweep_preset(line: CommandLine) -> SweepPreset | None:
+    name, names = line.pairs["sweep"], sweep_names(config_dir=line.config_dir)
+    if name not in names:
+        line.fault(f"sweep={name} does not exist: {nearest(name, names)}", of="sweep")
+        return None
+    try:
+        return load_sweep(name, config_dir=line.config_dir)
+    except ValueError as error:
+        line.fault(str(error), of="sweep")
+        return None
+
+
+def _runs(line: CommandLine) -> list[RunRecord]:
+    """The run and those it is compared with; mistakes are added to the line. StorageError where one is damaged."""
+    words = [("run", line.pairs["run"])]
+    words += [("against", text) for text in line.pairs.get("against", "").split(",") if text]
+    found: list[RunRecord] = []
+    for key, text in words:
+        try:
+            record = finished_run(line.runs_dir, text, weights=False)
+        except ValueError as error:
+            line.fault(str(error), of=key)
+            continue
+        if record.run_id in {each.run_id for each in found}:
+            line.fault(f"{key}={text} is named twice, as the run {record.run_id}: name each run once", of=key)
+        elif found and unlike_images(found[0], record):
+            line.fault(
+                f"{key}={text} was evaluated on other images than run={line.pairs['run']}: "
+                "compare runs on one data set",
+                of=key,
+            )
+        found.append(record)
+    return found
+
+
+def _provenance(record: RunRecord) -> Mapping[str, Any]:
+    try:
+        return read_json(record.path / PROVENANCE) or {}
+    except StorageError:
+        return {}  # the page is worth writing without it
+
+
+def _targets(line: CommandLine) -> tuple[float, ...]:
+    """The accuracies of `accuracy=`; a fault for each that is not a percentage."""
+    found = []
+    for text in line.pairs["accuracy"].split(",") if "accuracy" in line.pairs else []:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 < value <= 100:
+            line.fault(f"accuracy must be percent above 0 and at most 100, got {text!r}: write accuracy=40,45")
+        found.append(value)
+    return tuple(found)
