@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.bench.settings import Settings
+from distill.config.faults import Fault
 from distill.config.plan import RunPlan
 from distill.config.sweep import prepare
 from distill.data import ImageDataset, synthetic
@@ -20,13 +21,13 @@ EVALUATED = 5  # training images to one evaluation image, as CIFAR has them
 SPREAD = 3.0  # standard deviation of a trained teacher's logits on CIFAR-100
 
 
-def plan_pair(settings: Settings, faults: Sequence[str] = ()) -> RunPlan:
+def plan_pair(settings: Settings, faults: Sequence[Fault] = ()) -> RunPlan:
     """The plan of KD in the experiment, its data replaced by a few generated images of CIFAR-100's shape.
 
     Nothing needs to be downloaded, and neither side's speed depends on what is in an image.
 
     Raises:
-        distill.config.preflight.Faults: all that is wrong with the experiment, after `faults`.
+        Refused: everything that is wrong with the experiment, after `faults`.
     """
     data: dict[str, int | str] = {"classes": CLASSES, "train_size": CLASSES, "test_size": 1, "image_size": SIZE}
     data |= {"mean": MEAN, "std": STD, "pad": 4, "flip": "true"}

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.cli.arguments import BUSY, FAILED, FINISHED, REFUSED, UsageError, help_text, parse
+from distill.cli.arguments import BUSY, FAILED, FINISHED, REFUSED, help_text, parse
+from distill.config.faults import Refused
 from distill.execution.progress import discard_output
 from distill.runs.files import StorageError
 from distill.runs.lock import Busy
@@ -85,8 +86,8 @@ def _run(words: Sequence[str]) -> int:
         return FINISHED
     try:
         return int(module.run(line))
-    except UsageError as error:
-        print(*error.faults, sep="\n", file=sys.stderr)
+    except Refused as refused:
+        print(refused, file=sys.stderr)
         return REFUSED
     except StorageError as error:
         print(error, file=sys.stderr)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill.config.faults import Refused
+
 if TYPE_CHECKING:
     from distill.execution.jobs import Outcome
 
@@ -25,12 +27,8 @@ ANY = ("*",)  # for `Verb.dotted`
 _COLUMN = 34  # where the explanations of a help text begin
 
 
-class UsageError(ValueError):
-    """A command that is refused before any work; `faults` holds one sentence for each mistake in it."""
-
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = tuple(faults)
+class UsageError(Refused):
+    """A command that is refused for its own words."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from distill.cli.arguments import (
     OUT,
     Argument,
     CommandLine,
-    UsageError,
     Verb,
     nearest,
 )
@@ -97,14 +96,10 @@ def run(line: CommandLine) -> int:
     from distill.bench.course import bench
     from distill.bench.pair import plan_pair
     from distill.cli.benching import views
-    from distill.config.preflight import Faults
     from distill.training.determinism import CUBLAS, WORKSPACE
 
     settings, gpu = _settings(line)
-    try:
-        plan = plan_pair(settings)
-    except Faults as faults:
-        raise UsageError(faults.sentences) from faults
+    plan = plan_pair(settings)
     names = asked_rows(line, gpu=gpu)
     if gpu:
         os.environ.setdefault(CUBLAS, WORKSPACE)  # it is read once, and a gate asks for repeatable kernels

@@ -12,7 +12,6 @@ from distill.cli.arguments import (
     DOWNLOAD,
     FAILED,
     NPZ,
-    REFUSED,
     ROOT,
     RUNS_DIR,
     Argument,
@@ -82,16 +81,12 @@ def run(line: CommandLine) -> int:
     assert request is not None  # otherwise there is a fault
     import_from_here()
 
-    from distill.config.preflight import Faults
     from distill.execution.filling import Request, fill
     from distill.execution.stopping import Interrupted
 
     retry, only_plan = (option.name in line.options for option in (RETRY, PLAN))
     try:
         return exit_code(fill(Request(**request), line.words, retry=retry, only_plan=only_plan, begun=begun))
-    except Faults as error:
-        print(error, file=sys.stderr)
-        return REFUSED
     except Interrupted as error:
         print(error, file=sys.stderr)
         return FAILED

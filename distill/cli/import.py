@@ -16,7 +16,6 @@ from distill.cli.arguments import (
     RUNS_DIR,
     Argument,
     CommandLine,
-    UsageError,
     Verb,
 )
 from distill.cli.lookup import data_places
@@ -87,15 +86,10 @@ def run(line: CommandLine) -> int:
     if any("._target_" in key for key in line.pairs):
         import_from_here()
 
-    from distill.config.build import Refused
-
     path = Path(line.pairs[FILE])
-    try:
-        if path.is_dir():
-            return _import_folder(line, path)
-        _import_file(line, path)
-    except Refused as refused:
-        raise UsageError(refused.faults) from refused
+    if path.is_dir():
+        return _import_folder(line, path)
+    _import_file(line, path)
     return FINISHED
 
 
@@ -120,7 +114,8 @@ def _import_file(line: CommandLine, path: Path) -> None:
     from distill.exchange.weights import compose_parts, import_weights
 
     places = data_places(line)
-    parts = compose_parts(line.pairs, places, config_dir=line.config_dir, faults=line.faults)
+    parts, faults = compose_parts(line.pairs, places, config_dir=line.config_dir)
+    line.faults += map(str, faults)
     try:
         device = usable_device(line.pairs.get(DEVICE.name, "auto"), key=DEVICE.name)
     except ValueError as error:

@@ -12,10 +12,12 @@ from torch.nn import functional
 
 from distill.cli.arguments import UsageError
 from distill.config import configs_dir
-from distill.config.build import Refused, build_objective, rehearse, sentences
+from distill.config.build import build_objective, rehearse, sentences
 from distill.config.check import UNRESOLVED, check_target, check_typed, reduce_alpha
-from distill.config.plan import FirstStage, split_stages
+from distill.config.faults import Fault, Refused
+from distill.config.plan import split_stages
 from distill.config.presets import Composed, Presets
+from distill.config.schema import FirstStage
 from distill.data import Batch
 from distill.losses import Objective, Task
 from distill.models import Network, Output
@@ -89,22 +91,22 @@ def catalogue(asked: Sequence[str], *, config_dir: Path | None) -> Catalogue:
         UsageError: everything wrong with the command.
     """
     presets = Presets(config_dir)
-    _, faults = presets.parse([f"loss={name}" for name in asked])
-    if faults:
-        raise UsageError(faults)
+    _, unknown = presets.parse([f"loss={name}" for name in asked])
+    if unknown:
+        raise UsageError(unknown)
     found: list[Loss] = []
     wrong: list[str] = []
     for name, node, told in _nodes(list(dict.fromkeys(asked)) or presets.groups["loss"], presets):
         try:
             found.append(_loss(name, node, told, _file(name, config_dir)))
-        except UsageError as error:
-            wrong.append(f"{name}: {'; '.join(error.faults)}")
+        except Refused as error:
+            wrong.append(f"{name}: {'; '.join(error.sentences)}")
     if asked and wrong:
         raise UsageError(wrong)
     return Catalogue(tuple(found), tuple(f"{fault} (not shown)" for fault in wrong))
 
 
-def _nodes(names: Sequence[str], presets: Presets) -> Iterator[tuple[str, Any, list[str]]]:
+def _nodes(names: Sequence[str], presets: Presets) -> Iterator[tuple[str, Any, list[Fault]]]:
     """The node of each preset, with the faults found in composing it."""
     together = presets.compose([f"+loss@each.{i}={name}" for i, name in enumerate(names)])
     for i, name in enumerate(names):
@@ -113,20 +115,21 @@ def _nodes(names: Sequence[str], presets: Presets) -> Iterator[tuple[str, Any, l
         yield name, (job.config.get("each") or {}).get(str(i)), list(_about(f"each.{i}", job))
 
 
-def _about(path: str, job: Composed) -> Iterator[str]:
+def _about(path: str, job: Composed) -> Iterator[Fault]:
+    """The faults of the preset that was composed at `path`, as if it stood at `loss`, and those of the whole job."""
     for fault in job.faults:
-        if fault.startswith(f"{path}."):
-            yield f"loss{fault.removeprefix(path)}"
-        elif not re.match(r"each\.\d+\.", fault):
+        if fault.within(path):
+            yield Fault(fault.key.replace(path, "loss", 1), fault.kind, fault.text.replace(path, "loss"))
+        elif not fault.within("each"):
             yield fault
 
 
-def _loss(name: str, node: Any, faults: list[str], file: Path) -> Loss:
+def _loss(name: str, node: Any, faults: list[Fault], file: Path) -> Loss:
     if not isinstance(node, Mapping):
         raise UsageError(faults or [f"loss={name} has no content"])
     defaults = {key: PER_PAIR if value is UNRESOLVED else value for key, value in flatten(node).items()}
-    faults = [fault for fault in faults if not re.match(r"loss\.\S+ is \$\{pair\.", fault)]
-    # what an experiment will say is 1 for the time being: the shapes are the same
+    faults = [fault for fault in faults if fault.kind != "missing"]
+    # values that an experiment fills are 1 here: the shapes are the same
     method, stage = split_stages(reduce_alpha(_filled(node), (), faults, option=name))
     method = check_target(method, "loss", faults)
     first = check_typed(stage, FirstStage, f"loss.{FIRST_STAGE}", faults) if stage else {}
@@ -136,8 +139,8 @@ def _loss(name: str, node: Any, faults: list[str], file: Path) -> Loss:
         observed = observe(method)
         if first:
             observed = _joined(observe(first["loss"]), observed)
-    except Refused as refused:
-        raise UsageError(refused.faults) from refused
+    except Refused:
+        raise
     except Exception as error:  # of any method
         raise UsageError(sentences(error)[:1]) from error
     numbers = {key: value for key, value in defaults.items() if _is_number(value) and "_target_" not in key}

@@ -8,8 +8,9 @@ from typing import Any, cast
 import torch
 
 from distill.cli.arguments import UsageError
-from distill.config.build import Refused, build_dataset, build_network
+from distill.config.build import build_dataset, build_network
 from distill.config.check import MISSING, check_target, resolve
+from distill.config.faults import Fault, Refused
 from distill.config.presets import Composed, Presets
 from distill.data import SHAPES
 from distill.models import Network, profile
@@ -55,23 +56,23 @@ def count(pairs: Mapping[str, str], *, config_dir: Path | None) -> Listing:
     names = asked or sorted(presets.groups["student"], key=natural_key)
     jobs = {name: presets.compose([*overrides, f"student={name}"]) for name in names}
     found: list[Counted] = []
-    faults: list[str] = []
+    faults: list[Fault] = []
     notes: list[str] = []
     shape: tuple[int, int] | None = None
     try:
         shape = _shape(next((job for job in jobs.values() if job.config), jobs[names[0]]))
-    except UsageError as error:
+    except Refused as error:
         faults += error.faults
     for name, job in jobs.items():
         try:
             node = _checked_node(job, "student")
             if shape is not None:
                 found.append(_counted("".join([name, *changes]), node, *shape))
-        except UsageError as error:
+        except Refused as error:
             if asked:
                 faults += error.faults
             else:
-                notes.append(_how(name, job) or f"{name} is not counted: {'; '.join(error.faults)}")
+                notes.append(_how(name, job) or f"{name} is not counted: {'; '.join(error.sentences)}")
     _refuse_any(faults)
     assert shape is not None
     return Listing(pairs.get("dataset", DATASET), *shape, tuple(found), tuple(notes))
@@ -83,26 +84,27 @@ def _read(pairs: Mapping[str, str], presets: Presets) -> tuple[list[str], list[s
     dataset = f"dataset={pairs.get('dataset', DATASET)}"
     values = [f"{key}={value}" for key, value in pairs.items() if "." in key]
     parsed, faults = presets.parse([dataset, *(f"student={name}" for name in asked), *values])
-    faults += [f"{o.input_line} names several values: choose one" for o in parsed if o.is_sweep_override()]
+    several = (o for o in parsed if o.is_sweep_override())
+    faults += (Fault(o.key_or_group, "value", f"{o.input_line} names several values: choose one") for o in several)
     _refuse_any(faults)
     return asked, [dataset, *(presets.text(o) for o in parsed if not presets.is_group(o))]
 
 
-def _refuse_any(faults: Iterable[str]) -> None:
-    distinct = list(dict.fromkeys(faults))
-    if distinct:
-        raise UsageError(distinct)
+def _refuse_any(faults: Iterable[Fault]) -> None:
+    refused = Refused(faults)
+    if refused.faults:
+        raise refused
 
 
 def _checked_node(job: Composed, group: str) -> dict[str, Any]:
     """A group's node with its values cast. Raises UsageError."""
     if not job.config:
-        raise UsageError(job.faults)
-    _refuse_any(fault for fault in job.faults if fault.startswith(group))
+        raise Refused(job.faults)
+    _refuse_any(fault for fault in job.faults if fault.within(group))
     node = job.config.get(group)
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UsageError([f"{group}={job.choices.get(group)} has no _target_: choose another"])
-    faults: list[str] = []
+    faults: list[Fault] = []
     checked = check_target(node, group, faults)
     _refuse_any(faults)
     return checked
@@ -114,10 +116,7 @@ def _shape(job: Composed) -> tuple[int, int]:
     known = SHAPES.get(resolve(str(node["_target_"])))
     if known is not None:
         return known
-    try:
-        data = build_dataset(node)
-    except Refused as error:
-        raise UsageError(error.faults) from error
+    data = build_dataset(node)
     return data.num_classes, data.image_size
 
 

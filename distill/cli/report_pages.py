@@ -47,7 +47,7 @@ def report_runs(line: CommandLine) -> Path | None:
     if own is not None:
         import_from_here()
 
-    from distill.config.build import Refused
+    from distill.config.faults import Refused
     from distill.config.rebuild import Untrusted
     from distill.report.measuring import report_on
 
@@ -63,8 +63,8 @@ def report_runs(line: CommandLine) -> Path | None:
             missing=(gap,) if gap else (),
             targets=targets,
         )
-    except Refused as error:
-        raise UsageError(error.faults) from error
+    except Refused:
+        raise
     except Untrusted as error:
         raise UsageError([str(error)]) from error
     except ValueError as error:

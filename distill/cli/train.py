@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from distill.cli import import_from_here
-from distill.cli.arguments import CONFIG_DIR, FAILED, FINISHED, REFUSED, Argument, CommandLine, Verb, exit_code
+from distill.cli.arguments import CONFIG_DIR, FAILED, FINISHED, Argument, CommandLine, Verb, exit_code
 from distill.config import configs_dir
 from distill.runs.store import read_run
 from distill.tables.values import natural_key
@@ -97,7 +97,6 @@ def run(line: CommandLine) -> int:
         line.check()  # without that folder, every preset in it would be a mistake too
     import_from_here()
 
-    from distill.config.preflight import Faults
     from distill.config.sweep import prepare
     from distill.execution.stopping import Interrupted
     from distill.execution.sweep import run_sweep
@@ -117,9 +116,6 @@ def run(line: CommandLine) -> int:
             return FINISHED
         retry = RETRY.name in line.options
         return exit_code(run_sweep(presets, sweep, config_dir=line.config_dir, retry=retry))
-    except Faults as faults:
-        print(faults, file=sys.stderr)
-        return REFUSED
     except Interrupted as error:
         print(error, file=sys.stderr)
         return FAILED

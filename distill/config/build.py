@@ -12,19 +12,22 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from distill.config.check import resolve, signature
-from distill.data import Batch, ImageDataset
+from distill.config.faults import Fault, Kind, Refused
+from distill.data import Batch, DataNotFound, ImageDataset
 from distill.losses import Objective, Task
 from distill.models import Network, Output, as_network, outline
 from distill.models.meta import shapes_of
 from distill.runs.target_names import with_current_names
 from distill.training import Recipe, seeded
 
+REHEARSED_IMAGES = 2
+
 
 def usable_device(name: str, *, key: str) -> torch.device:
-    """The device called `name`; `auto` is CUDA where there is one. `key` is what set it, for the sentence.
+    """The device called `name`; `auto` is CUDA where there is one. `key` is the key that set it.
 
     Raises:
-        ValueError: there is no such device here.
+        Refused: there is no such device here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -33,33 +36,28 @@ def usable_device(name: str, *, key: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{key}={name} cannot be used here ({reason}): set {key}=cpu or auto") from error
+        text = f"{key}={name} cannot be used here ({reason}): set {key}=cpu or auto"
+        raise Refused([Fault(key, "value", text)]) from error
     return device
-
-
-class Refused(ValueError):
-    """A constructor refused its arguments; `faults` are its sentences."""
-
-    def __init__(self, faults: list[str]) -> None:
-        self.faults = faults
-        super().__init__("\n".join(faults))
 
 
 def build(node: Mapping[str, Any], **given: Any) -> Any:
     """Instantiate a checked `_target_` node with `given` keyword arguments beside its own.
 
     Raises:
-        Refused: what the constructor raised, as sentences.
+        Refused: the constructor's faults, without a key, since a constructor does not know where its node stands.
     """
     try:
         return instantiate(with_current_names(node), **given, _convert_="all")
     except HydraException as error:
         cause = error.__cause__ or error
-        raise Refused(sentences(cause) if isinstance(cause, ValueError) else sentences(cause)[:1]) from error
+        kind: Kind = "absent" if isinstance(cause, DataNotFound) else "value"
+        lines = sentences(cause) if isinstance(cause, ValueError) else sentences(cause)[:1]
+        raise Refused(Fault("", kind, line) for line in lines) from error
 
 
 def sentences(error: BaseException) -> list[str]:
-    """An error's lines; what is no sentence of ours gets its type in front."""
+    """The lines of an error's message; an error that is not raised for users gets its type in front."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     if isinstance(error, ValueError | TypeError | OSError | RuntimeError) and lines:
         return lines
@@ -67,7 +65,7 @@ def sentences(error: BaseException) -> list[str]:
 
 
 def build_network(node: Mapping[str, Any], *, num_classes: int, seed: int) -> nn.Module:
-    """A network for `num_classes`, initialised from `seed`; one from outside the package is given our contract.
+    """A network for `num_classes`, initialised from `seed`; one from outside the package is wrapped in our contract.
 
     Raises:
         Refused: it cannot be built, or has another number of classes.
@@ -78,12 +76,12 @@ def build_network(node: Mapping[str, Any], *, num_classes: int, seed: int) -> nn
     with seeded(seed, "student"):
         network = as_network(build(node, **given), num_classes=num_classes)
     if network.num_classes != num_classes:
-        raise Refused([f"it tells {network.num_classes} classes apart where the data set has {num_classes}"])
+        raise Refused([f"the network has {network.num_classes} classes, the data set has {num_classes}"])
     return network.to(memory_format=torch.channels_last)
 
 
 def try_network(node: Mapping[str, Any], *, num_classes: int, image_size: int) -> nn.Module:
-    """Build a network and look at the logits it gives for one image; returns it without its values.
+    """Build a network and run it on one image; returns it on the meta device, with shapes and without values.
 
     Raises:
         Refused: it cannot be built or used.
@@ -109,7 +107,7 @@ def build_objective(node: Mapping[str, Any], *, seed: int) -> Objective:
 
 
 def build_recipe(node: Mapping[str, Any]) -> Recipe:
-    """The recipe; equal nodes share one. Its optimizer is built here once, for what it says of its numbers."""
+    """The recipe; equal nodes share one. Its optimizer is built once here, so that its faults come out early."""
     return _recipe(json.dumps(node, sort_keys=True))
 
 
@@ -117,7 +115,11 @@ def build_recipe(node: Mapping[str, Any]) -> Recipe:
 def _recipe(text: str) -> Recipe:
     node = json.loads(text)
     faults = [
-        f"recipe.optimizer.{key} must be {'> 0' if key == 'lr' else '>= 0'}, got {value}: change it"
+        Fault(
+            at := f"recipe.optimizer.{key}",
+            "value",
+            f"{at} must be {'> 0' if key == 'lr' else '>= 0'}, got {value}: change it",
+        )
         for key, value in node.get("optimizer", {}).items()
         if isinstance(value, int | float) and (value < 0 or (value == 0 and key == "lr"))
     ]
@@ -129,27 +131,27 @@ def _recipe(text: str) -> Recipe:
         try:
             recipe.optimizer([nn.Parameter(torch.zeros(1))])
         except Exception as error:  # of any library
-            faults = [f"recipe.optimizer: {sentence}" for sentence in sentences(error)[:1]]
+            faults = Refused(sentences(error)[:1]).at("recipe.optimizer")
     if faults:
         raise Refused(faults)
     return recipe
 
 
-def _faults_of_parts(node: Mapping[str, Any]) -> list[str]:
-    """What each part of a refused node says by itself, and the node with the sound ones only."""
-    faults: list[str] = []
+def _faults_of_parts(node: Mapping[str, Any]) -> list[Fault]:
+    """The faults of each part of a refused node, and of the node with its sound parts only."""
+    faults: list[Fault] = []
     sound = dict(node)
     for key, value in node.items():
         if isinstance(value, Mapping) and not value.get("_partial_"):
             try:
                 build(value)
-            except Refused as refused:
+            except Refused as error:
                 sound[key] = None
-                faults += refused.faults
+                faults += error.faults
     try:
         build(sound)
-    except Refused as refused:
-        faults += refused.faults
+    except Refused as error:
+        faults += error.faults
     return faults
 
 
@@ -164,25 +166,22 @@ def _dataset(node: str) -> ImageDataset:
     return dataset
 
 
-IMAGES = 2
-
-
 def rehearse(
     objective: Objective, student: nn.Module, teacher: nn.Module | None, *, image_size: int, labels: Tensor
 ) -> dict[str, Tensor]:
     """Attach `objective` and run it once on the meta device; returns its terms, which have shapes and no values.
 
-    The networks stay as they are and may be on any device. The objective cannot be used for anything else afterwards.
+    The networks are not changed and may be on any device. The objective cannot be used for anything else afterwards.
 
     Raises:
-        ValueError: what the method says it lacks.
-        Exception: whatever it raises where it does not foresee the shapes it meets.
+        ValueError: one of the networks lacks what the method needs.
+        Exception: whatever the method raises on shapes that it was not written for.
     """
     deployed = objective.attach(student, teacher, Task(image_size, labels))
     seen = student if deployed is None else deployed
     outputs = [n if n is None else _both_views(n, image_size, objective.two_views) for n in (seen, teacher)]
-    images = torch.empty(IMAGES, 3, image_size, image_size, device="meta")
-    rows = torch.empty(IMAGES, dtype=torch.int64, device="meta")
+    images = torch.empty(REHEARSED_IMAGES, 3, image_size, image_size, device="meta")
+    rows = torch.empty(REHEARSED_IMAGES, dtype=torch.int64, device="meta")
     batch = Batch(images, rows, rows, rows, images if objective.two_views else None)
     terms = objective.to("meta")(*outputs, batch, torch.empty((), device="meta"))
     for name, term in terms.items():
@@ -192,5 +191,5 @@ def rehearse(
 
 
 def _both_views(network: nn.Module, image_size: int, two_views: bool) -> Output:
-    output = outline(cast(Network, network), image_size=image_size, batch=IMAGES)
+    output = outline(cast(Network, network), image_size=image_size, batch=REHEARSED_IMAGES)
     return replace(output, strong=output) if two_views else output

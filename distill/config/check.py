@@ -1,17 +1,17 @@
-"""Every fault of a configuration at once, each as one sentence."""
+"""Values and nodes of a configuration checked against the types and signatures that they are for."""
 
 import collections.abc
 import dataclasses
-import difflib
 import importlib
 import inspect
 import math
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, get_args, get_type_hints
 
+from distill.config.faults import Fault, Refused, nearest
 from distill.config.schema import Target
 from distill.runs.target_names import current_name, digested_name
 
@@ -20,15 +20,11 @@ RESERVED = ("_target_", "_partial_")
 PROVIDED = frozenset({"num_classes", "params"})
 
 
-class UnknownTarget(ValueError):
-    """`_target_` does not name anything that can be imported and called."""
-
-
 def resolve(path: str) -> Any:
     """The object behind a dotted path, today's or a former one of ours, importing its module.
 
     Raises:
-        UnknownTarget: nothing callable of that name can be imported.
+        Refused: nothing callable of that name can be imported.
     """
     parts = current_name(path).split(".")
     reason = "it has no dots" if len(parts) < 2 else ""
@@ -39,16 +35,16 @@ def resolve(path: str) -> Any:
             reason = reason or str(error)
             continue
         except Exception as error:  # a module from anywhere, which may fail in its own way
-            raise UnknownTarget(f"{path!r} cannot be imported: {type(error).__name__}: {error}") from error
+            raise Refused([f"{path!r} cannot be imported: {type(error).__name__}: {error}"]) from error
         try:
             for part in parts[cut:]:
                 found = getattr(found, part)
         except AttributeError as error:
-            raise UnknownTarget(f"{path!r} cannot be imported: {error}") from error
+            raise Refused([f"{path!r} cannot be imported: {error}"]) from error
         if not callable(found):
-            raise UnknownTarget(f"{path!r} is not a class or function")
+            raise Refused([f"{path!r} is not a class or function"])
         return found
-    raise UnknownTarget(f"{path!r} cannot be imported: {reason}")
+    raise Refused([f"{path!r} cannot be imported: {reason}"])
 
 
 def public_name(path: str) -> str:
@@ -196,19 +192,11 @@ def _sequence(value: Any, origin: type, inner: tuple[Any, ...]) -> Any:
 
 
 MISSING = "???"
-# stands for a value whose interpolation failed: the fault has been told already
+# stands for a value whose interpolation failed; that fault has been recorded
 UNRESOLVED: Final = object()
 
 
-def nearest(word: str, known: Collection[str]) -> str:
-    """`": did you mean 'kd'?"`, or the names there are where none is near."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    if close:
-        return f": did you mean {close[0]!r}?"
-    return f": there are {', '.join(sorted(known))}" if known else ""
-
-
-def check_typed(node: Mapping[str, Any], schema: type, path: str, faults: list[str]) -> dict[str, Any]:
+def check_typed(node: Mapping[str, Any], schema: type, path: str, faults: list[Fault]) -> dict[str, Any]:
     """Check a node against a dataclass; returns it with its values cast."""
     hints = get_type_hints(schema)
     optional = {
@@ -216,8 +204,9 @@ def check_typed(node: Mapping[str, Any], schema: type, path: str, faults: list[s
         for f in dataclasses.fields(schema)
         if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
     }
-    faults += [f"{_join(path, key)} is not a key{nearest(key, hints)}" for key in node if key not in hints]
-    faults += [f"{_join(path, key)} is missing" for key in hints if key not in node and key not in optional]
+    unknown, missing = (key for key in node if key not in hints), hints.keys() - node.keys() - optional
+    faults += [Fault(at := _join(path, key), "key", f"{at} is not a key{nearest(key, hints)}") for key in unknown]
+    faults += [Fault(at := _join(path, key), "missing", f"{at} is missing") for key in hints if key in missing]
     checked: dict[str, Any] = {}
     for key, value in node.items():
         if key not in hints or (value == MISSING and key in optional):
@@ -227,7 +216,7 @@ def check_typed(node: Mapping[str, Any], schema: type, path: str, faults: list[s
         if node_type is None or (value is None and node_type is not hint):
             checked[key] = check_value(value, hint, where, faults)
         elif not isinstance(value, Mapping):
-            faults.append(f"{where} must be a node with keys of its own, got {value!r}: set {where}.KEY=VALUE")
+            faults.append(Fault(where, "type", f"{where} is a group, got {value!r}: set {where}.KEY=VALUE"))
         elif node_type is Target:
             checked[key] = check_target(value, where, faults)
         else:
@@ -235,25 +224,27 @@ def check_typed(node: Mapping[str, Any], schema: type, path: str, faults: list[s
     return checked
 
 
-def check_target(node: Mapping[str, Any], path: str, faults: list[str]) -> dict[str, Any]:
+def check_target(node: Mapping[str, Any], path: str, faults: list[Fault]) -> dict[str, Any]:
     """Check a `_target_` node against the signature of what it names; returns it with its values cast."""
     if node.get("_target_", MISSING) == MISSING:
-        faults.append(f"{path} names nothing to build: choose an option of its group, or set {path}._target_")
+        text = f"{path} has no _target_, so it names no class: choose an option of its group, or set {path}._target_"
+        faults.append(Fault(path, "missing", text))
         return dict(node)
     try:
         takes = signature(resolve(str(node["_target_"])))
-    except UnknownTarget as error:
-        faults.append(f"{path}._target_ {error}")
+    except Refused as error:
+        faults.append(Fault(f"{path}._target_", "value", f"{path}._target_ {error}"))
         return dict(node)
     known = set(takes.annotations) | set(RESERVED)
     checked: dict[str, Any] = {}
     for key, value in node.items():
         where = _join(path, key)
         if key not in known and not takes.open_ended:
-            faults.append(f"{where} is not a key of {node['_target_']}{nearest(key, takes.annotations)}")
+            text = f"{where} is not a key of {node['_target_']}{nearest(key, takes.annotations)}"
+            faults.append(Fault(where, "key", text))
         elif isinstance(value, Mapping) and "_target_" in value:
             faults += [
-                f"{where}.{twice} is what {path}.{twice} says: set that one"
+                Fault(f"{where}.{twice}", "conflict", f"{where}.{twice} is taken from {path}.{twice}: set that one")
                 for twice in value
                 if twice in takes.annotations
             ]
@@ -266,26 +257,28 @@ def check_target(node: Mapping[str, Any], path: str, faults: list[str]) -> dict[
             checked[key] = check_value(value, takes.annotations.get(key, inspect.Parameter.empty), where, faults)
     if not node.get("_partial_"):
         missing = sorted(takes.required - set(node))
-        faults += [f"{_join(path, key)} is missing: {node['_target_']} needs it" for key in missing]
+        faults += [
+            Fault(at := _join(path, key), "missing", f"{at} is missing: {node['_target_']} needs it") for key in missing
+        ]
     return checked
 
 
-def check_value(value: Any, annotation: Any, path: str, faults: list[str]) -> Any:
+def check_value(value: Any, annotation: Any, path: str, faults: list[Fault]) -> Any:
     """Cast one value; a fault names the value and what was expected."""
     if value is UNRESOLVED:
         return value
     if value == MISSING:
-        faults.append(f"{path} has no value yet: set {path}=VALUE")
+        faults.append(Fault(path, "missing", f"{path} has no value yet: set {path}=VALUE"))
         return value
     if isinstance(value, float) and not math.isfinite(value):
-        faults.append(f"{path} must be finite, got {value}: set {path} to a number")
+        faults.append(Fault(path, "value", f"{path} must be finite, got {value}: set {path} to a number"))
         return value
     if annotation is inspect.Parameter.empty:
         return value
     try:
         return cast(value, annotation)
     except Mismatch as expected:
-        faults.append(f"{path} must be {expected}, got {value!r}")
+        faults.append(Fault(path, "type", f"{path} must be {expected}, got {value!r}"))
         return value
 
 
@@ -298,11 +291,12 @@ def _is_node(value: Any) -> bool:
     return isinstance(value, Mapping) and "_target_" in value
 
 
-def _check_part(value: Any, path: str, faults: list[str]) -> Any:
+def _check_part(value: Any, path: str, faults: list[Fault]) -> Any:
     """A member of a mapping of nodes, such as the parts of a mixture."""
     if _is_node(value):
         return check_target(value, path, faults)
-    faults.append(f"{path} must be a node with a _target_, got {value!r}: add one, e.g. +loss@{path}=kd")
+    text = f"{path} must be a node with a _target_, got {value!r}: add one, e.g. +loss@{path}=kd"
+    faults.append(Fault(path, "type", text))
     return value
 
 
@@ -314,43 +308,41 @@ WEIGHTS = ("ce_weight", "kd_weight")
 
 
 def reduce_alpha(
-    loss: Mapping[str, Any], explicit: Iterable[str], faults: list[str], *, option: str, path: str = "loss"
+    loss: Mapping[str, Any], explicit: Iterable[str], faults: list[Fault], *, option: str, path: str = "loss"
 ) -> dict[str, Any]:
     """The loss node, and those inside it, with `alpha` replaced by `ce_weight` = 1 - alpha and `kd_weight` = alpha.
 
     Args:
         loss: the composed node; `alpha: null` means not given.
         explicit: keys of the node that the command sets; a weight among them contradicts a given alpha.
-        faults: sentences are added here.
+        faults: what is wrong is added here.
         option: the preset's name, for the sentences.
-        path: where the node stands, for the sentences.
+        path: where the node stands.
     """
     explicit = set(explicit)
     reduced = {key: _reduced(key, value, explicit, faults, path) for key, value in loss.items() if key != "alpha"}
-    alpha = loss.get("alpha")
+    alpha, key = loss.get("alpha"), f"{path}.alpha"
     if alpha is None:
         return reduced
-    contradicted = sorted(set(WEIGHTS) & set(explicit))
-    if contradicted:
-        faults.append(
-            f"{path}.alpha={alpha} replaces ce_weight and kd_weight, but {path}.{contradicted[0]} is given too: "
-            "give either alpha or the weights"
-        )
+    weights = [weight for weight in WEIGHTS if weight in explicit]
+    if weights:
+        text = f"{key}={alpha} sets ce_weight and kd_weight, but {path}.{weights[0]} is given too: give one of the two"
+        faults.append(Fault(key, "conflict", text))
     elif not all(weight in loss for weight in WEIGHTS):
-        faults.append(
-            f"{path}.alpha={alpha} needs a preset with ce_weight and kd_weight; loss={option} has its own weights"
-        )
+        text = f"{key}={alpha} needs a preset with ce_weight and kd_weight; loss={option} has its own weights"
+        faults.append(Fault(key, "key", text))
     elif isinstance(alpha, bool) or not isinstance(alpha, int | float):
-        faults.append(f"{path}.alpha must be a number, got {alpha!r}")
+        faults.append(Fault(key, "type", f"{key} must be a number, got {alpha!r}"))
     elif not 0 <= alpha <= 1:
-        faults.append(f"{path}.alpha must be between 0 and 1, got {alpha}: it is the weight of the soft term")
+        text = f"{key} must be between 0 and 1, got {alpha}: it is the weight of the soft term"
+        faults.append(Fault(key, "value", text))
     else:
         # to 12 digits, as in run ids: 1 - 0.9 is then the 0.1 one would type
         reduced |= {"ce_weight": float(f"{1.0 - alpha:.12g}"), "kd_weight": float(alpha)}
     return reduced
 
 
-def _reduced(key: str, value: Any, explicit: set[str], faults: list[str], path: str) -> Any:
+def _reduced(key: str, value: Any, explicit: set[str], faults: list[Fault], path: str) -> Any:
     if not isinstance(value, Mapping):
         return value
     inside = {name.removeprefix(f"{key}.") for name in explicit if name.startswith(f"{key}.")}

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.config.build import Refused, build_objective, sentences
+from distill.config.build import build_objective, sentences
+from distill.config.faults import Refused
 from distill.config.plan import split_stages
 from distill.config.rebuild import Untrusted, only_ours
 from distill.data import Batch, ImageDataset, ImageStream
@@ -67,7 +68,7 @@ def _objective(record: RunRecord, student: nn.Module, teacher: nn.Module | None,
     except Untrusted as error:
         raise ValueError("its method is not one of this package") from error
     except Refused as error:
-        raise ValueError(f"its method cannot be built: {error.faults[0]}") from error
+        raise ValueError(f"its method cannot be built: {error.sentences[0]}") from error
     if objective.deploys:
         raise ValueError("its method deployed a network of its own")
     if objective.needs_teacher and teacher is None:

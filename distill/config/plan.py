@@ -1,54 +1,168 @@
-"""A run before it starts: identified, and able to build its parts."""
+"""A run before it starts: its configuration, its identity, and how its parts are built."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from distill.config.build import build_network, build_objective
+from distill.config.build import build_dataset, build_network, build_objective, build_recipe
+from distill.config.faults import Fault
 from distill.config.identity import run_identity, short_names
-from distill.config.schema import Target
 from distill.data import ImageDataset
 from distill.losses import Objective
 from distill.runs.files import StorageError, read_json
 from distill.runs.identity import run_id
-from distill.runs.identity import run_id as digest_of
 from distill.runs.layout import FIRST_STAGE, RESULT, run_path
 from distill.runs.store import RunRecord, weightless
 from distill.training import Recipe, resolve_precision
 
 Nodes = Mapping[str, Any]
+REBUILT: Mapping[str, Callable[[Nodes], Any]] = {"dataset": build_dataset, "recipe": build_recipe}
 
 
-@dataclass
-class FirstStage:
-    """The node `loss.first_stage`.
+@dataclass(frozen=True)
+class MethodFlags:
+    """What an objective needs and does, as its class declares it (see `Objective`); read once for a plan."""
 
-    loss     the objective of the first stage
-    epochs   its length in the recipe's reference epochs; a shortened recipe shortens it alike
-    network  whose network the first stage trains: the student's, which then starts from its weights, or the teacher's,
-             beside which it trains something that the second stage takes over (a paraphraser); a teacher's first stage
-             is shared by all students
+    needs_teacher: bool
+    logits_only: bool
+    two_views: bool
+    deploys: bool
+    relational: str
+
+    @classmethod
+    def of(cls, objective: Objective) -> "MethodFlags":
+        """The flags of a built objective."""
+        return cls(**{each.name: getattr(objective, each.name) for each in fields(cls)})
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A checked and identified run.
+
+    teacher      the plan of the teacher's own run, the record of a finished one, or None
+    first_stage  the plan of the run whose weights a method of two stages starts from
+    notes        lines to print when the run starts
+
+    A plan can be pickled for another process, which reads the data set when it first uses it.
     """
 
-    loss: Target
-    epochs: int
-    network: Literal["student", "teacher"]
+    config: Mapping[str, Any]
+    names: Mapping[str, str]
+    identity: Mapping[str, Any]
+    run_id: str
+    runs_dir: Path
+    dataset: ImageDataset
+    recipe: Recipe
+    device: torch.device
+    method: MethodFlags
+    teacher: "RunPlan | RunRecord | None"
+    first_stage: "RunPlan | None" = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def directory(self) -> Path:
+        """The run's folder, whether it exists yet or not."""
+        student, method = short_names(self.identity)
+        return run_path(self.runs_dir, student=student, objective=method, seed=self.seed, run_id=self.run_id)
+
+    @property
+    def seed(self) -> int:
+        """The run's own seed."""
+        return int(self.config["seed"])
+
+    @property
+    def precision(self) -> str:
+        """`fp32` or `bf16`, resolved."""
+        return str(self.config["precision"])
+
+    def network(self) -> nn.Module:
+        """The student with the initial weights of the run's seed, on the host."""
+        return build_network(self.config["student"], num_classes=self.dataset.num_classes, seed=self.seed)
+
+    def objective(self) -> Objective:
+        """A new objective, to train with; `method` has its flags."""
+        return build_objective(split_stages(self.config["loss"])[0], seed=self.seed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the arrays and the functions, which `__getattr__` builds again."""
+        return {key: value for key, value in vars(self).items() if key not in REBUILT}
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in REBUILT:
+            raise AttributeError(name)
+        vars(self)[name] = REBUILT[name](self.config[name])
+        return vars(self)[name]
+
+
+def plan_run(
+    config: Nodes,
+    names: Mapping[str, str],
+    *,
+    method: MethodFlags,
+    teacher: RunPlan | RunRecord | None,
+    first_stage: RunPlan | None = None,
+    runs_dir: Path,
+    dataset: ImageDataset,
+    device: torch.device,
+) -> RunPlan:
+    """Identify a checked configuration."""
+    identity = run_identity(
+        data=data_identity(dataset),
+        student=config["student"],
+        teacher=teacher_identity(teacher),
+        loss=split_stages(config["loss"])[0],
+        recipe=config["recipe"],
+        seed=config["seed"],
+        precision=config["precision"],
+    )
+    if first_stage is not None:
+        identity["objective"][FIRST_STAGE] = {"run": first_stage.run_id}
+    return RunPlan(
+        config=config,
+        names=names,
+        identity=identity,
+        run_id=run_id(identity),
+        runs_dir=runs_dir,
+        dataset=dataset,
+        recipe=build_recipe(config["recipe"]),
+        device=device,
+        method=method,
+        teacher=teacher,
+        first_stage=first_stage,
+    )
+
+
+def data_identity(dataset: ImageDataset) -> dict[str, Any]:
+    """Data by their content, whatever file they came from."""
+    return {
+        **dataset.digest,
+        "holdout": dataset.holdout,
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "pad": dataset.pad,
+        "flip": dataset.flip,
+    }
+
+
+def teacher_identity(teacher: RunPlan | RunRecord | None) -> dict[str, Any] | None:
+    """A teacher given by its configuration is identified by its run, one given as a finished run by its weights."""
+    if teacher is None:
+        return None
+    if isinstance(teacher, RunPlan):
+        return {"run": teacher.run_id}
+    assert teacher.result is not None  # only finished runs are taken
+    return {"weights": teacher.result["weights_sha256"]}
 
 
 def split_stages(loss: Any) -> tuple[Any, Any]:
-    """A loss node without its first stage, and that."""
+    """A loss node without its first stage, and the first stage's node or None."""
     if not isinstance(loss, Mapping) or FIRST_STAGE not in loss:
         return loss, None
     return {key: value for key, value in loss.items() if key != FIRST_STAGE}, loss[FIRST_STAGE]
-
-
-def join_stages(loss: Nodes, stage: Nodes) -> dict[str, Any]:
-    """A loss node with its first stage, where there is one."""
-    return {**loss, FIRST_STAGE: stage} if stage else dict(loss)
 
 
 def first_stage_config(config: Nodes, stage: Nodes, network: Nodes) -> dict[str, Any]:
@@ -74,149 +188,75 @@ def first_stage_config(config: Nodes, stage: Nodes, network: Nodes) -> dict[str,
     }
 
 
-@dataclass(frozen=True)
-class RunPlan:
-    """One run: what it is, where it goes, and what it is made of.
-
-    `teacher` is the plan of the teacher's own run, the record of a finished one, or None; `first_stage` the plan of
-    the run whose weights a method of two stages starts from. `notes` are said when the run starts.
-    """
-
-    config: Mapping[str, Any]
-    names: Mapping[str, str]
-    identity: Mapping[str, Any]
-    run_id: str
-    runs_dir: Path
-    dataset: ImageDataset
-    recipe: Recipe
-    device: torch.device
-    teacher: "RunPlan | RunRecord | None"
-    first_stage: "RunPlan | None" = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def directory(self) -> Path:
-        """Where the run lies or will lie."""
-        student, method = short_names(self.identity)
-        return run_path(self.runs_dir, student=student, objective=method, seed=self.seed, run_id=self.run_id)
-
-    @property
-    def seed(self) -> int:
-        """The run's own seed."""
-        return int(self.config["seed"])
-
-    @property
-    def precision(self) -> str:
-        """`fp32` or `bf16`, resolved."""
-        return str(self.config["precision"])
-
-    def network(self) -> nn.Module:
-        """The student with the initial weights of the run's seed, on the host."""
-        return build_network(self.config["student"], num_classes=self.dataset.num_classes, seed=self.seed)
-
-    def objective(self) -> Objective:
-        """A new objective."""
-        return build_objective(split_stages(self.config["loss"])[0], seed=self.seed)
-
-
-def plan_run(
-    config: Mapping[str, Any],
-    names: Mapping[str, str],
-    *,
-    runs_dir: Path,
-    dataset: ImageDataset,
-    recipe: Recipe,
-    device: torch.device,
-    teacher: RunPlan | RunRecord | None,
-    first_stage: RunPlan | None = None,
-) -> RunPlan:
-    """Identify a checked configuration."""
-    identity = run_identity(
-        data=data_identity(dataset),
-        student=config["student"],
-        teacher=teacher_identity(teacher),
-        loss=split_stages(config["loss"])[0],
-        recipe=config["recipe"],
-        seed=config["seed"],
-        precision=config["precision"],
-    )
-    if first_stage is not None:
-        identity["objective"][FIRST_STAGE] = {"run": first_stage.run_id}
-    return RunPlan(
-        config, names, identity, digest_of(identity), runs_dir, dataset, recipe, device, teacher, first_stage
-    )
-
-
-def data_identity(dataset: ImageDataset) -> dict[str, Any]:
-    """Data by their content, whatever file they came from."""
+def teacher_config(config: Nodes, device: torch.device) -> dict[str, Any]:
+    """The configuration of the teacher's own run: the same data; network, loss, recipe, seed of the `teacher` node."""
+    teacher = config["teacher"]
     return {
-        **dataset.digest,
-        "holdout": dataset.holdout,
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-        "pad": dataset.pad,
-        "flip": dataset.flip,
+        **config,
+        "student": teacher["network"],
+        "teacher": None,
+        "loss": teacher["loss"],
+        "recipe": teacher["recipe"],
+        "seed": teacher["seed"],
+        "precision": resolve_precision(teacher["precision"] or config["precision"], device),
     }
 
 
-def teacher_identity(teacher: RunPlan | RunRecord | None) -> dict[str, Any] | None:
-    """A teacher given by its configuration is its run; one given as a finished run is its weights."""
-    if teacher is None:
-        return None
-    if isinstance(teacher, RunPlan):
-        return {"run": teacher.run_id}
-    assert teacher.result is not None  # only finished runs are taken
-    return {"weights": teacher.result["weights_sha256"]}
+def not_from_a_table(method: MethodFlags) -> str | None:
+    """Why a table of the teacher's logits cannot serve a method; None where it can."""
+    if not method.needs_teacher:
+        return "only its first stage uses the teacher"
+    if method.two_views:
+        return "the strong view is random, so it is not in the table"
+    return None if method.logits_only else "it uses the teacher's features, and a table has its logits only"
 
 
-def not_from_a_table(objective: Objective) -> str | None:
-    """Why a table of the teacher's logits cannot serve an objective; None where it can."""
-    if not objective.needs_teacher:
-        return "it reads no teacher, whom its first stage alone needs"
-    if objective.two_views:
-        return "it shows the teacher a second view, which is not numbered"
-    return None if objective.logits_only else "it reads more of the teacher than its logits"
-
-
-def source_faults(teacher: Mapping[str, Any], objectives: Iterable[Objective | None], *, option: str) -> list[str]:
-    """A sentence where `teacher.source=table` is asked for by a method that it cannot serve."""
-    reasons = [not_from_a_table(each) for each in objectives if each is not None and each.needs_teacher]
-    if teacher.get("source") != "table" or not any(reasons):
+def source_faults(teacher: Nodes, methods: Iterable[MethodFlags | None], *, option: str) -> list[Fault]:
+    """A fault where `teacher.source=table` is set for a method that a table cannot serve."""
+    reasons = [not_from_a_table(each) for each in methods if each is not None and each.needs_teacher]
+    reason = next(filter(None, reasons), None)
+    if teacher.get("source") != "table" or reason is None:
         return []
-    reason = next(filter(None, reasons))
-    return [f"teacher.source=table cannot serve loss={option}: {reason}; set teacher.source=live or auto"]
+    text = f"teacher.source=table cannot serve loss={option}: {reason}; set teacher.source=live or auto"
+    return [Fault("teacher.source", "conflict", text)]
 
 
-def other_source(plan: RunPlan) -> str | None:
-    """A sentence where a finished run asked its teacher in another form than the one now pinned."""
+def store_conflict(plan: RunPlan) -> Fault | None:
+    """What in the store keeps a run from being trained: another `teacher.source`, or weights that are not there."""
+    return _other_source(plan) or _weights_gone(plan)
+
+
+def _other_source(plan: RunPlan) -> Fault | None:
+    """A fault where the finished run used its teacher in another form than `teacher.source` demands."""
     pinned = (plan.config.get("teacher") or {}).get("source")
     if pinned not in ("live", "table") or plan.teacher is None:
         return None
     try:
         facts = (read_json(plan.directory / RESULT) or {}).get("teacher")
     except StorageError:
-        return None  # told when the run is looked at
+        return None  # reported when the run is read
     used = facts.get("source") if isinstance(facts, Mapping) else None
     if used in (None, pinned):
         return None
-    return (
+    text = (
         f"teacher.source={pinned}, but the finished run {plan.directory} has source {used}: "
         "leave the source out to take that run, or repeat it under another runs_dir"
     )
+    return Fault("teacher.source", "conflict", text)
 
 
-def weights_gone(plan: RunPlan) -> str | None:
-    """A sentence where a run that is still to be trained starts from one that is here as a record without weights."""
+def _weights_gone(plan: RunPlan) -> Fault | None:
+    """A fault where a run that is still to be trained starts from a finished run whose weights are not here."""
     if (plan.directory / RESULT).is_file():
         return None
     for what, each in (("teacher", plan.teacher), ("first stage", plan.first_stage)):
         if isinstance(each, RunPlan) and (sentence := weightless(each.directory)):
-            return f"{what} {each.names['student']}: {sentence}"
+            return Fault("runs_dir", "absent", f"{what} {each.names['student']}: {sentence}")
     return None
 
 
 def teacher_use(plan: RunPlan) -> str:
-    """What plans have in common that would read one table: teacher, its precision, the data and the device."""
+    """Equal for plans that would read the same table: the same teacher, precision, data and device."""
     return run_id(
         {
             "teacher": plan.identity["teacher"],
@@ -235,18 +275,18 @@ def teacher_precision(plan: RunPlan) -> str:
 
 
 def epochs_asked(groups: Iterable[Sequence[RunPlan]]) -> dict[str, int]:
-    """For each `teacher_use` the epochs of teacher forwards that runs ask for if it is run live.
+    """For each `teacher_use` the epochs of teacher forwards that its runs need if it is run live.
 
-    Each group trains side by side: its runs with equal streams share a forward. Finished runs count too, so that a
-    command typed again decides as it did at first.
+    The runs of a group train side by side, and those with equal streams share a forward. Finished runs count too, so
+    that a command typed again decides as it did at first.
     """
-    asked: dict[str, int] = {}
+    needed: dict[str, int] = {}
     for group in groups:
         streams = {}
         for plan in group:
             for each in (plan, plan.first_stage):
-                if each is not None and each.teacher is not None and not_from_a_table(each.objective()) is None:
+                if each is not None and each.teacher is not None and not_from_a_table(each.method) is None:
                     streams[teacher_use(each), each.seed, each.recipe.batch_size] = each.recipe.epochs
         for (use, _, _), epochs in streams.items():
-            asked[use] = asked.get(use, 0) + epochs
-    return asked
+            needed[use] = needed.get(use, 0) + epochs
+    return needed

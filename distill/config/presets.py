@@ -1,4 +1,4 @@
-"""The presets and how Hydra composes them: group options, jobs of a sweep, one job's configuration."""
+"""The presets and how Hydra composes them: options of groups, jobs of a sweep, the configuration of one job."""
 
 import copy
 import re
@@ -26,49 +26,52 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 from yaml import YAMLError
 
 from distill.config import configs_dir
-from distill.config.check import MISSING, UNRESOLVED, nearest
+from distill.config.check import MISSING, UNRESOLVED, reduce_alpha
+from distill.config.faults import Fault, Refused, nearest
 
 
 @dataclass(frozen=True)
 class Composed:
-    """One job: its configuration as plain values, the chosen option of each group, the overrides that made it.
+    """One job as Hydra composed it.
 
-    `uncertain` are the nodes that are not what was asked for, because an option does not exist; `launching` is
-    what Hydra's own node says about launcher and sweeper.
+    config     the whole configuration as plain values, without Hydra's own node
+    choices    the chosen option of each group
+    overrides  what it was composed from
+    faults     what Hydra or an interpolation refused
+    uncertain  nodes that are not those of the command, because an option does not exist: they are not checked
+    launching  the nodes of Hydra's launcher and sweeper
     """
 
     config: dict[str, Any]
     choices: dict[str, str]
     overrides: tuple[str, ...]
-    faults: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     uncertain: frozenset[str] = frozenset()
     launching: Mapping[str, Any] = field(default_factory=dict)
 
 
-def from_hydra(
-    config: DictConfig, hydra: DictConfig, overrides: Sequence[str], faults: list[str] | None = None
-) -> Composed:
-    """A composition as plain values; interpolations are resolved, unfilled ones become faults."""
-    faults = [] if faults is None else faults
+def from_hydra(config: DictConfig, hydra: DictConfig, overrides: Sequence[str]) -> Composed:
+    """A composition as plain values; interpolations are resolved, and those that cannot be become faults."""
+    faults: list[Fault] = []
     choices = {str(k): str(v) for k, v in hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
-    with_values = {key: _plain(config, key, str(key), faults) for key in config if key != "hydra"}
+    plain = {str(key): _plain(config, key, str(key), faults) for key in config if key != "hydra"}
     launching = {key: OmegaConf.to_container(hydra[key], resolve=False) for key in ("launcher", "sweeper")}
-    plain = {str(k): v for k, v in with_values.items()}
     return Composed(plain, choices, tuple(overrides), faults, launching=launching)
 
 
-def _plain(node: Any, key: Any, path: str, faults: list[str]) -> Any:
+def _plain(node: Any, key: Any, path: str, faults: list[Fault]) -> Any:
     if OmegaConf.is_missing(node, key):
         return MISSING
     try:
         value = node[key]
     except InterpolationToMissingValueError:
         unresolved: Any = OmegaConf.to_container(node, resolve=False)
-        wanted = unresolved[key]
-        faults.append(f"{path} is {wanted}, which has no value here: choose an experiment that fills it, or set {path}")
+        remedy = f"add experiment=NAME, or set {path}"
+        text = f"{path} takes its value from {unresolved[key]}, which an experiment fills: {remedy}"
+        faults.append(Fault(path, "missing", text))
         return UNRESOLVED
     except OmegaConfBaseException as error:
-        faults.append(f"{path}: {first_line(error)}")
+        faults.append(Fault(path, "value", f"{path}: {first_line(error)}"))
         return UNRESOLVED
     if isinstance(value, DictConfig):
         return {str(k): _plain(value, k, f"{path}.{k!s}", faults) for k in value}
@@ -78,17 +81,18 @@ def _plain(node: Any, key: Any, path: str, faults: list[str]) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says."""
+    """The first line of an error's message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class ReadOnce(ConfigRepository):
-    """What was read is handed out as copies, since composing changes it; another search path is read anew."""
+    """Hydra's repository of presets with every file parsed once: Hydra parses them all again for every job, which makes
+    the plan of a table SPEED times as slow (measured). Files are handed out as copies, since composing changes them."""
 
     _read: dict[str, ConfigResult | None]
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        """Look where `config_search_path` says."""
+        """Read from another search path."""
         super().initialize_sources(config_search_path)
         self._read = {}
 
@@ -105,11 +109,12 @@ class ReadOnce(ConfigRepository):
 
 ROOT = "train"
 PUBLISHED = "table"  # configs/table: published numbers as plain data, no group
-# what presets fill: nothing can be said about these while an option is wrong
+# the nodes that presets fill: they cannot be checked while an option is wrong
 FILLED = frozenset({"dataset", "student", "teacher", "loss", "recipe", "pair"})
 
 Nodes = dict[str, dict[str, Any]]
-_NODES: dict[Path | None, dict[tuple[str, ...], Nodes]] = {}  # of the presets themselves, by the user's folder
+_NODES: dict[Path | None, dict[tuple[str, ...], Nodes]] = {}  # nodes of presets, by the user's own folder
+_REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, RecursionError)
 
 
 class Presets:
@@ -128,6 +133,9 @@ class Presets:
         self._loader = self.hydra.config_loader
         assert isinstance(self._loader, ConfigLoaderImpl)
         self._loader.repository = self._repository = ReadOnce(path)
+        self._parser = OverridesParser.create(config_loader=self._loader)
+        self._parsed: dict[str, tuple[Override | None, list[Fault]]] = {}
+        self._shared: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
         self._nodes = _NODES.setdefault(config_dir and config_dir.resolve(), {})
         self._group_names = frozenset(self._loader.list_groups("")) - {"hydra", PUBLISHED}
 
@@ -136,31 +144,36 @@ class Presets:
         """The options of every group, those of nested groups as `ablation/mean_only`."""
         return {group: self._options(group) for group in sorted(self._group_names)}
 
-    def parse(self, overrides: Sequence[str], wrong_groups: set[str] | None = None) -> tuple[list[Override], list[str]]:
+    def parse(self, overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
         """Overrides by Hydra's grammar, and every fault that needs no composition.
 
-        Of several overrides of one key the last counts. Groups whose option does not exist join `wrong_groups`.
+        Of several overrides of one key the last counts. An option that does not exist is a fault of kind `option` whose
+        key is the group.
         """
-        parser = OverridesParser.create(config_loader=self._loader)
         parsed: list[Override] = []
-        faults: list[str] = []
+        faults: list[Fault] = []
         for text in overrides:
-            try:
-                override = parser.parse_override(_as_text(text))
-            except HydraException as error:
-                faults.append(f"{text!r} is not KEY=VALUE: {first_line(error)}")
-                continue
-            override.config_loader = self._loader  # glob(...) asks it for the options
-            wrong = self._wrong_options(override)
+            override, wrong = self._parse_one(text)
             faults += wrong
-            if wrong and wrong_groups is not None:
-                wrong_groups.add(override.key_or_group)
+            if override is None:
+                continue
             if override.key_or_group in ("experiment", "sweep") and override.value() is None:
-                # Hydra has no word for it: drop what was chosen before
+                # Hydra's grammar cannot take a choice back: drop it here
                 parsed = [o for o in parsed if o.key_or_group != override.key_or_group]
             elif not wrong:
                 parsed = [o for o in parsed if _place(o) != _place(override)] + [override]  # the last one counts
         return parsed, faults
+
+    def _parse_one(self, text: str) -> tuple[Override | None, list[Fault]]:
+        if text not in self._parsed:
+            try:
+                override = self._parser.parse_override(_as_text(text))
+            except HydraException as error:
+                self._parsed[text] = None, [_not_an_override(text, error)]
+            else:
+                override.config_loader = self._loader  # glob(...) takes the options from it
+                self._parsed[text] = override, self._wrong_options(override)
+        return self._parsed[text]
 
     def jobs(self, overrides: Sequence[Override]) -> list[list[str]]:
         """The override lists of a sweep, in the order in which Hydra's basic sweeper runs them."""
@@ -177,7 +190,7 @@ class Presets:
         return jobs
 
     def with_sweep(self, overrides: Sequence[Override], base: Composed) -> list[Override]:
-        """`overrides` and what the `sweep` preset in `base` adds; a key given by the user is not added again."""
+        """`overrides` and those that the `sweep` preset in `base` adds, but for keys that the user has set."""
         sweep = base.config.get("sweep")
         params = sweep.get("params") if isinstance(sweep, Mapping) else None
         if not isinstance(params, Mapping):
@@ -187,7 +200,7 @@ class Presets:
         return [*overrides, *(o for o in added if _place(o) not in given)]
 
     def text(self, override: Override) -> str:
-        """An override as handed to Hydra: values are forced, since our own check says what is a key."""
+        """An override for Hydra: values are forced (`++`), since our own check finds the keys that do not exist."""
         if override.type == OverrideType.DEL:
             return str(override.input_line)
         value = override.input_line.split("=", 1)[1] if override.input_line else ""
@@ -199,17 +212,59 @@ class Presets:
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """Compose one job; whatever Hydra or an interpolation refuses is a fault."""
-        faults: list[str] = []
         try:
-            composed = self._loader.load_configuration(ROOT, list(overrides), run_mode=RunMode.MULTIRUN)
-        except (HydraException, OmegaConfBaseException, YAMLError, RecursionError) as error:
+            composed = self._load(overrides)
+        except _REFUSALS as error:
             return Composed({}, {}, tuple(overrides), [self._explained(error, overrides)])
-        return from_hydra(composed, composed.hydra, overrides, faults)
+        return from_hydra(composed, composed.hydra, overrides)
+
+    def _load(self, overrides: Sequence[str]) -> DictConfig:
+        return self._loader.load_configuration(ROOT, list(overrides), run_mode=RunMode.MULTIRUN)
+
+    def declared(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The configuration of `distill train OVERRIDES` with `alpha` reduced to weights; its values are not checked.
+
+        Made for the cells of a table, which combine a few experiments with a few losses: as long as an experiment sets
+        nothing of the loss, each experiment and each loss is composed once, and a loss is resolved in its experiment.
+
+        Raises:
+            Refused: it cannot be composed, or an interpolation has no value.
+        """
+        parsed, faults = self.parse(overrides)
+        if faults:
+            raise Refused(faults)
+        loss = [self.text(o) for o in parsed if o.key_or_group.partition(".")[0] == "loss"]
+        rest = [self.text(o) for o in parsed if o.key_or_group.partition(".")[0] != "loss"]
+        root, plain = self._composed_once(*rest, "loss=ce")
+        if loss and plain["loss"] == self._composed_once("loss=ce")[1]["loss"]:
+            root["loss"] = OmegaConf.to_container(self._composed_once(*loss)[0]["loss"], resolve=False)
+            config = {**plain, "loss": _plain(root, "loss", "loss", faults)}
+        else:
+            composed = self.compose([*rest, *loss])
+            config, faults = composed.config, composed.faults
+        if faults:
+            raise Refused(faults)
+        given = (override.partition("=")[0].lstrip("+").removeprefix("loss.") for override in loss)
+        config["loss"] = reduce_alpha(config["loss"], given, faults, option="?")
+        if faults:
+            raise Refused(faults)
+        return config
+
+    def _composed_once(self, *overrides: str) -> tuple[DictConfig, dict[str, Any]]:
+        """A composition as Hydra made it and as plain values. Raises Refused."""
+        if overrides not in self._shared:
+            try:
+                root = self._load(overrides)
+            except _REFUSALS as error:
+                raise Refused([self._explained(error, overrides)]) from error
+            OmegaConf.set_struct(root, False)
+            self._shared[overrides] = root, from_hydra(root, root.hydra, overrides).config
+        return self._shared[overrides]
 
     def salvaged(self, refused: Composed) -> Composed:
-        """What can still be checked of a job that could not be composed, with its faults.
+        """A job that could not be composed, made smaller until it can be, so that the rest of it is checked too.
 
-        The job without what it says to Hydra itself, else without its presets.
+        First it loses the overrides of Hydra's own node, then its presets.
         """
         ours = [o for o in refused.overrides if not o.startswith("hydra")]
         values = [o for o in refused.overrides if o.startswith("++")]
@@ -220,7 +275,10 @@ class Presets:
         return refused
 
     def nodes(self, options: Mapping[str, str], base: tuple[str, ...] = ()) -> Nodes:
-        """What choosing `options` alone gives, upon `base` overrides: of a teacher its network, no `loss.alpha`."""
+        """The nodes that `options` alone give on top of the `base` overrides, by group.
+
+        For a teacher it is the node of its network; `loss.alpha` is left out.
+        """
         overrides = [*base, *(f"{group}={option}" for group, option in options.items())]
         key = tuple(overrides)
         if key not in self._nodes:
@@ -234,7 +292,7 @@ class Presets:
         return self._nodes[key]
 
     def numbers(self, group: str, option: str) -> dict[str, float]:
-        """The numbers that a preset's own file states, without composing it; none where it builds on others."""
+        """The numbers in a preset's own file, without composing it; none where it builds on other presets."""
         found = self._repository.load_config(config_path=f"{group}/{option}")
         if found is None or found.defaults_list:
             return {}
@@ -252,8 +310,11 @@ class Presets:
             options += [f"{inner}/{option}" for option in self._options(f"{group}/{inner}")]
         return sorted(set(options))
 
-    def _explained(self, error: Exception, overrides: Sequence[str]) -> str:
-        """Hydra's sentence, with the nearest right name where a preset names an option or group that is not there."""
+    def _explained(self, error: Exception, overrides: Sequence[str]) -> Fault:
+        """Hydra's refusal, with the nearest right name where a preset names an option or group that does not exist.
+
+        Hydra raises one class of error for all of these, so its message has to be read.
+        """
         text = str(error)
         option = re.search(r"Could not (?:find|load) '([^']*)'", text)
         group = re.search(r"In '(.*)': Could not override '(.*)'\. No match", text)
@@ -262,47 +323,57 @@ class Presets:
             if top not in self.groups:  # hydra/launcher
                 top, _, name = option[1].rpartition("/")
             known = self.groups.get(top) or self._loader.get_group_options(top, ObjectType.CONFIG)
-            return f"{top}={name} does not exist{nearest(name, known)}"
+            return Fault(top, "option", f"{top}={name} does not exist{nearest(name, known)}")
         if group:
-            return f"{group[1]} overrides {group[2]}, which is not a group{nearest(group[2], self.groups)}"
+            near = nearest(group[2], self.groups)
+            return Fault("", "option", f"{group[1]} overrides {group[2]}, which is not a group{near}")
         key = re.match(r"Could not override '(hydra\..*)\.(.*)'", text)
         if key:
-            rest = [o for o in overrides if not o.startswith(f"{key[1]}.{key[2]}")]
-            node = OmegaConf.select(self._loader.load_configuration(ROOT, rest, run_mode=RunMode.MULTIRUN), key[1])
-            return f"{key[1]}.{key[2]} is not a key{nearest(key[2], list(node or ()))}"
+            path = f"{key[1]}.{key[2]}"
+            node = OmegaConf.select(self._load([o for o in overrides if not o.startswith(path)]), key[1])
+            return Fault(path, "key", f"{path} is not a key{nearest(key[2], list(node or ()))}")
         if isinstance(error, RecursionError):
-            return "a preset includes itself: build on another by `defaults: [/GROUP/NAME@_here_]`"
+            return Fault("", "option", "a preset includes itself: build on another by `defaults: [/GROUP/NAME@_here_]`")
         if isinstance(error, YAMLError):
-            return "a preset is not valid YAML: " + " ".join(text.split())
-        return first_line(error)
+            return Fault("", "syntax", "a preset is not valid YAML: " + " ".join(text.split()))
+        return Fault("", "value", first_line(error))
 
-    def _wrong_options(self, override: Override) -> list[str]:
+    def _wrong_options(self, override: Override) -> list[Fault]:
         group = override.key_or_group
         if not group:
-            return [f"{override.input_line!r} is not KEY=VALUE: the key is missing"]
+            return [Fault("", "syntax", f"{override.input_line!r} is not KEY=VALUE: the key is missing")]
         if group == PUBLISHED:
             value = override.input_line.partition("=")[2] if override.input_line else "NAME"
-            return [
-                f"table={value} is no part of a run: `distill table table={value}` shows that published table, "
+            text = (
+                f"table={value} is not part of a run: `distill table table={value}` shows that published table, "
                 f"`distill fill table={value}` trains its cells"
-            ]
+            )
+            return [Fault("table", "key", text)]
         if group not in self._group_names or override.type == OverrideType.DEL:
             return []
+        known = self.groups[group]
         if override.is_sweep_override():
             values = list(override.sweep_string_iterator())
             if not values:
-                return [f"{override.input_line} matches no option: there are {', '.join(self.groups[group])}"]
+                text = f"{override.input_line} matches no option: there are {', '.join(known)}"
+                return [Fault(group, "option", text)]
         else:
             values = [str(override.input_line).split("=", 1)[1]]
         return [
-            f"{group}={value} does not exist{nearest(value, self.groups[group])}"
+            Fault(group, "option", f"{group}={value} does not exist{nearest(value, known)}")
             for value in values
-            if value not in self.groups[group] and not (value == "null" and group in ("experiment", "sweep"))
+            if value not in known and not (value == "null" and group in ("experiment", "sweep"))
         ]
 
 
+def _not_an_override(text: str, error: Exception) -> Fault:
+    """`'seed=[1' is not KEY=VALUE`: Hydra's parser names its own tokens, which help only where there is a value."""
+    remedy = first_line(error) if "=" in text else "write KEY=VALUE, e.g. loss=kd"
+    return Fault("", "syntax", f"{text!r} is not KEY=VALUE: {remedy}")
+
+
 def _as_text(override: str) -> str:
-    """A run id is text, also where it looks like a number (`12e4567`): Hydra would read that as one."""
+    """Quote a run id: Hydra would read `12e4567` as a number."""
     key, _, value = override.partition("=")
     return f"{key}='{value}'" if key.lstrip("+") == "teacher.run" and value.isalnum() else override
 

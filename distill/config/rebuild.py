@@ -1,4 +1,4 @@
-"""Networks and data sets read back from a run directory, whose content is not trusted."""
+"""Networks and data sets rebuilt from a run directory, whose content is not trusted."""
 
 from collections.abc import Iterator, Mapping
 from types import ModuleType
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import distill.data
 import distill.losses
 import distill.models
-from distill.config.build import Refused, build_dataset, build_network, build_objective, sentences
+from distill.config.build import build_dataset, build_network, build_objective, sentences
 from distill.config.plan import split_stages
 from distill.data import ImageDataset
 from distill.losses import Task
@@ -21,7 +21,6 @@ from distill.runs.store import RunRecord, find
 from distill.runs.target_names import current_name
 
 
-# what these two packages export; timm's and torchvision's networks are reached through the adapters of distill.models
 def exported(*packages: ModuleType) -> frozenset[str]:
     """The dotted names of everything callable that packages export."""
     return frozenset(
@@ -32,6 +31,7 @@ def exported(*packages: ModuleType) -> frozenset[str]:
     )
 
 
+# timm's and torchvision's networks are built by the adapters of distill.models
 TRUSTED = exported(distill.models, distill.data)
 TRUSTED_METHODS = TRUSTED | exported(distill.losses)
 
@@ -40,15 +40,15 @@ WITHOUT_DOWNLOAD = {"pretrained": False, "weights": None}
 
 
 class Untrusted(StorageError):
-    """The run asks for something that nobody built because a folder said so."""
+    """The run's configuration names code that is not built just because a folder names it."""
 
 
 def rebuild_network(record: RunRecord, *, own: str | None = None) -> nn.Module:
-    """The trained network of a finished run; only shipped networks are built from what a folder says.
+    """The trained network of a finished run. Only networks of distill are built from a folder's configuration.
 
     Args:
         record: a finished run.
-        own: the target of a class of the user's, named on the command line and therefore trusted too.
+        own: the target of a class of the user's own, named on the command line and therefore trusted too.
 
     Raises:
         Untrusted: the run names another target.
@@ -59,7 +59,7 @@ def rebuild_network(record: RunRecord, *, own: str | None = None) -> nn.Module:
     try:
         network = _built(node, record)
         network = _deployed(network, record, own=own) or network
-    except (Refused, ValueError) as refused:
+    except ValueError as refused:
         raise StorageError(f"the network of {record.path} cannot be built: {sentences(refused)[0]}") from refused
     load_into(network, record)
     return network
@@ -72,10 +72,10 @@ def _built(node: Mapping[str, Any], record: RunRecord) -> nn.Module:
 
 
 def _deployed(student: nn.Module, record: RunRecord, *, own: str | None) -> nn.Module | None:
-    """What the run's objective deploys in the student's place; its weights come with the run's."""
+    """The network that the run's objective deploys in the student's place; its weights are among the run's."""
     loss, _ = split_stages(record.config.get("loss"))
     if not isinstance(loss, Mapping) or not all(_is_ours(target) for target in _targets(loss)):
-        return None  # a method of the user's; where it deploys a network, the weights will not fit, and that is said
+        return None  # a method of the user's own; if it deploys a network, loading the weights fails with a message
     objective = build_objective(loss, seed=0)
     if not objective.deploys:
         return None
@@ -85,20 +85,20 @@ def _deployed(student: nn.Module, record: RunRecord, *, own: str | None) -> nn.M
 
 
 def only_ours(loss: Any, record: RunRecord) -> Mapping[str, Any]:
-    """The node of a run's method, if everything in it is of this package. Raises Untrusted."""
+    """The node of a run's loss, if every target in it belongs to distill. Raises Untrusted."""
     strange = "${" in repr(loss) or not all(_is_ours(target) for target in _targets(loss))
     if strange or not isinstance(loss, Mapping):
-        raise Untrusted(f"{record.path} asks for a method that is not one of distill's")
+        raise Untrusted(f"the loss of {record.path} is not one of distill's")
     return loss
 
 
 def _is_ours(target: str) -> bool:
-    """Whether an objective, or a loss inside it, is one of this package."""
+    """Whether an objective, or a loss inside it, belongs to distill."""
     return current_name(target) in TRUSTED_METHODS
 
 
 def _guide(record: RunRecord, *, own: str | None) -> nn.Module | None:
-    """The teacher's network, of which a deployed one keeps a part; only its shapes matter here."""
+    """The teacher's network, a part of which is in the deployed one; only its shapes matter here."""
     teacher = record.config.get("teacher")
     if not isinstance(teacher, Mapping):
         return None
@@ -140,21 +140,21 @@ def located(node: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, Any
 
 
 def _trusted(node: Any, key: str, record: RunRecord, *, own: str | None = None) -> Mapping[str, Any]:
-    """The node that says what the run's `key` is, if nothing in it is built that we or the user did not name."""
+    """The node of the run's `key`, if all its targets belong to distill or are the user's `own`."""
     if not isinstance(node, Mapping) or "_target_" not in node:
-        raise StorageError(f"{record.path} does not say what its {key} is: its config is damaged")
+        raise StorageError(f"the config of {record.path} is damaged: it has no {key} with a _target_")
     for target in _targets(node):
         if target not in TRUSTED and target != own:
             raise Untrusted(
-                f"{record.path} asks for {target!r}, and a run is rebuilt only from networks and data sets of distill: "
-                "a class of your own is named on the command line (student._target_=..., or of a teacher "
+                f"{record.path} names {target!r}, and a run is rebuilt only from networks and data sets of distill: to "
+                "allow a class of your own, name it on the command line (student._target_=..., or for a teacher "
                 "teacher.network._target_=...)"
             )
-    # Hydra would resolve it, and what comes out may be a node with a target of its own.
+    # Hydra would resolve it, and the result may be a node with a target of its own
     if "${" in repr(node):
         raise Untrusted(
-            f"{record.path} holds an interpolation, ${{...}}: a run is rebuilt only from networks and data sets that "
-            "are written out"
+            f"the config of {record.path} holds an interpolation, ${{...}}: a run is rebuilt only from networks and "
+            "data sets that are written out"
         )
     return node
 

@@ -12,7 +12,7 @@ Target = NewType("Target", dict[str, Any])
 
 @dataclass
 class Engine:
-    """How a run is carried out; nothing here changes which run it is."""
+    """How a run is computed; nothing here enters its id."""
 
     device: str
     threads: int | None
@@ -24,7 +24,7 @@ class Engine:
 
 @dataclass
 class Pair:
-    """Per-pair values of papers; `???` where the experiment names none, and a fault only where a preset reads it."""
+    """Per-pair values of papers; `???` where the experiment gives none, which is a fault only if a preset reads it."""
 
     zscore_temperature: float = NAN
     zscore_weight: float = NAN
@@ -39,7 +39,7 @@ class Pair:
 
 @dataclass
 class TeacherNode:
-    """A teacher: a network, trained as a run of its own, or a finished run."""
+    """A teacher: a network that is trained as a run of its own, or a finished run."""
 
     seed: int
     precision: Precision | None
@@ -51,9 +51,25 @@ class TeacherNode:
 
 
 @dataclass
+class FirstStage:
+    """The node `loss.first_stage`: the run that a method of two stages starts from.
+
+    loss     the objective of the first stage
+    epochs   its length in the recipe's reference epochs; a shortened recipe shortens it by the same factor
+    network  whose network the first stage trains: the student's, which then starts from its weights, or the teacher's,
+             beside which it trains something that the second stage takes over (a paraphraser); a teacher's first stage
+             is shared by all students
+    """
+
+    loss: Target
+    epochs: int
+    network: Literal["student", "teacher"]
+
+
+@dataclass
 class SelectNode:
-    """How a sweep tunes: `holdout` is the share of the training images kept out while the grid is run, `seeds` how many
-    runs (seeds 1, 2, ...) the best cell of each method is then given on all images."""
+    """How a sweep tunes: `holdout` is the share of the training images held out while the grid is run; the best cell of
+    each method is then trained on all images with `seeds` seeds (1, 2, ...)."""
 
     holdout: float
     seeds: int
@@ -61,7 +77,8 @@ class SelectNode:
 
 @dataclass
 class SearchNode:
-    """What Optuna may propose, `trials` times a method: `space: {loss.temperature: {low: 1.0, high: 8.0}}`."""
+    """The values that Optuna may propose, in `trials` trials for each method:
+    `space: {loss.temperature: {low: 1.0, high: 8.0}}`."""
 
     trials: int
     space: dict[str, Any]
@@ -70,8 +87,8 @@ class SearchNode:
 
 @dataclass
 class SweepNode:
-    """The overrides a `sweep` preset adds: `params: {loss.temperature: "1,2,4"}`; with `select` it tunes them, by
-    `search` instead of a grid where there is one."""
+    """The overrides that a `sweep` preset adds: `params: {loss.temperature: "1,2,4"}`; with `select` the best of them
+    is chosen, and with `search` Optuna proposes the values instead of a grid."""
 
     params: dict[str, Any] = field(default_factory=dict)
     select: SelectNode | None = None
@@ -80,7 +97,7 @@ class SweepNode:
 
 @dataclass
 class Root:
-    """Everything `distill train` understands."""
+    """The root of a configuration: every key of `distill train`."""
 
     dataset: Target
     student: Target

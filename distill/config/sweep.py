@@ -6,25 +6,31 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from distill.config.faults import Fault, Refused
 from distill.config.plan import RunPlan
-from distill.config.preflight import DataAbsent, Faults, preflight
+from distill.config.preflight import preflight
 from distill.config.presets import FILLED, Composed, Presets
 from distill.config.tuning import Search, Selection, cells_of, checked_seeds, corners, held_out, read_space
 
 HOLDOUT = "dataset.holdout"
+Job = frozenset[str]  # the overrides of a job, without those of Hydra's own node
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """All jobs of one command, and the overrides with which Hydra's sweeper makes the same jobs again.
+    """All jobs of one command.
 
-    `cohort_size` is the number of runs side by side in this process: 1, or the size of the cohort launcher; None where
-    Hydra's sweeper and launcher have to start the jobs.
-    With a `selection` they are trained without its held-out images, and it says what follows; with a `search` they
-    are what its trials change, and are not trained as they are.
+    jobs         their plans, in the order in which Hydra's own sweeper runs them
+    planned      the same plans by their overrides, for a launcher to find the plan of the job that it is given
+    overrides    with these Hydra's sweeper makes the same jobs again
+    cohort_size  the number of runs side by side in this process: 1, or the size of the cohort launcher; None where
+                 Hydra's sweeper and launcher have to start the jobs
+    selection    the jobs are trained without its held-out images, and it chooses the best of them
+    search       the jobs are not trained as they are: its trials change their values
     """
 
     jobs: list[RunPlan]
+    planned: Mapping[Job, RunPlan]
     overrides: list[str]
     multirun: bool
     cohort_size: int | None
@@ -32,12 +38,17 @@ class Sweep:
     search: Search | None = None
 
 
+def job_of(overrides: Sequence[str]) -> Job:
+    """The key of a job in `Sweep.planned`."""
+    return frozenset(override for override in overrides if not override.startswith("hydra"))
+
+
 def prepare(
     overrides: Sequence[str],
     *,
     multirun: bool,
     config_dir: Path | None,
-    faults: Sequence[str],
+    faults: Sequence[Fault | str],
     may_download: bool,
 ) -> tuple[Presets, Sweep]:
     """Compose and check every job before the first starts.
@@ -46,111 +57,111 @@ def prepare(
         overrides: as typed.
         multirun: whether `-m` was given; a `sweep` preset implies it.
         config_dir: the user's own presets.
-        faults: what is wrong already.
-        may_download: whether an absent data set may be fetched.
+        faults: what is wrong with the command's options.
+        may_download: whether a data set that is not here may be downloaded.
 
     Raises:
-        Faults: everything wrong with any job.
+        Refused: everything wrong with any job.
     """
-    found = list(faults)
     presets = Presets(config_dir)
-    wrong_groups: set[str] = set()
-    parsed, wrong = presets.parse(overrides, wrong_groups)
-    found += wrong
+    parsed, wrong = presets.parse(overrides)
+    found = [*Refused(faults).faults, *wrong]
+    wrong_groups = frozenset(fault.key for fault in wrong if fault.kind == "option")
     multirun = multirun or any(o.key_or_group == "sweep" and o.value() is not None for o in parsed)
     for override in parsed:
         if override.is_sweep_override() and (not multirun or override.key_or_group == "sweep"):
             remedy = "choose one sweep preset" if override.key_or_group == "sweep" else "add -m to sweep over them"
-            found.append(f"{override.input_line} names several values: {remedy}")
+            text = f"{override.input_line} names several values: {remedy}"
+            found.append(Fault(override.key_or_group, "value", text))
     base = presets.compose([presets.text(o) for o in parsed if not o.is_sweep_override()])
     if multirun:
         parsed = presets.with_sweep(parsed, base)
-    jobs = presets.jobs(parsed)
+    jobs = presets.jobs(parsed) if multirun else [[presets.text(o) for o in parsed if not o.is_sweep_override()]]
     composed = [presets.compose(job) for job in jobs] if multirun else [base]
-    uncertain = FILLED if "experiment" in wrong_groups else frozenset(wrong_groups)
+    uncertain = FILLED if "experiment" in wrong_groups else wrong_groups
     plans: list[RunPlan] = []
     per_job = [_launcher_faults(job, base) for job in composed]
-    absent = False
-    for job, sentences in zip(composed, per_job, strict=True):
+    absent: list[Fault] = []
+    for job, own in zip(composed, per_job, strict=True):
         try:
             plans.append(preflight(job, presets, may_download=False, uncertain=uncertain))
-        except Faults as error:
-            sentences += error.sentences
-        except DataAbsent:
-            absent = True
+        except Refused as refused:
+            (absent if refused.faults and refused.needs_download else own).extend(refused.faults)
     found += _merged(per_job)
-    if absent and not (found or may_download):
-        found.append("the data set is not here yet, and now nothing is downloaded: run the command without --cfg")
-    if found:
-        raise Faults(found)
+    if found or (absent and not may_download):
+        raise Refused(found or absent)
     if absent:
         plans = [preflight(job, presets) for job in composed]
     texts = [presets.text(o) for o in parsed]
-    sweep = Sweep(plans, texts, multirun, _cohort_size(texts, base))
-    return presets, _as_asked(sweep, jobs, base, presets) if multirun else sweep
+    planned = dict(zip(map(job_of, jobs), plans, strict=True))
+    sweep = Sweep(plans, planned, texts, multirun, _cohort_size(texts, base))
+    return presets, _with_selection(sweep, jobs, base, presets) if multirun else sweep
 
 
-def _as_asked(sweep: Sweep, jobs: list[list[str]], base: Composed, presets: Presets) -> Sweep:
-    """The sweep as its preset wants it: run as it is, tuned over its grid, or searched."""
+def _with_selection(sweep: Sweep, jobs: list[list[str]], base: Composed, presets: Presets) -> Sweep:
+    """The sweep as its preset defines it: run as it is, tuned over its grid, or searched."""
     node = base.config.get("sweep") or {}
     if node.get("select"):
         tuned = _tuned(node["select"], sweep, jobs, presets)
         return _searched(node["search"], tuned, jobs, base, presets) if node.get("search") else tuned
     if node.get("search"):
-        raise Faults(["sweep.search has nothing to judge its trials by: set sweep.select={holdout: 0.1, seeds: 4}"])
+        text = "sweep.search needs held-out images to compare its trials: set sweep.select={holdout: 0.1, seeds: 4}"
+        raise Refused([Fault("sweep.select", "missing", text)])
     return sweep
 
 
 def _tuned(select: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], presets: Presets) -> Sweep:
-    """The same jobs without the images on which the best are chosen; all have passed with them already."""
+    """The same jobs without the images on which the best are chosen; all have passed with these images already."""
     plans, texts = sweep.jobs, sweep.overrides
     typed = any(text.lstrip("+").startswith(f"{HOLDOUT}=") for text in texts)
     holdouts = {plan.dataset.holdout for plan in plans}
-    try:
-        images = min(len(plan.dataset.train_labels) for plan in plans)
-        seeds = checked_seeds(int(select["seeds"]))
-        holdout = min(holdouts) if typed else held_out(float(select["holdout"]), images)
-    except ValueError as error:
-        raise Faults([str(error)]) from error
+    seeds = checked_seeds(int(select["seeds"]))
+    images = min(len(plan.dataset.train_labels) for plan in plans)
+    holdout = min(holdouts) if typed else held_out(float(select["holdout"]), images)
     if typed and (len(holdouts) > 1 or not holdout):
-        raise Faults(
-            [f"a sweep that tunes needs one {HOLDOUT} > 0: leave it out, or add sweep.select=null to tune on nothing"]
-        )
+        text = f"a sweep that tunes needs one {HOLDOUT} > 0: leave it out, or add sweep.select=null"
+        raise Refused([Fault(HOLDOUT, "conflict", text)])
+    planned = sweep.planned
     if not typed:
         texts = [*texts, f"++{HOLDOUT}={holdout}"]
-        plans = [preflight(presets.compose([*job, f"++{HOLDOUT}={holdout}"]), presets) for job in jobs]
+        jobs_held_out = [[*job, f"++{HOLDOUT}={holdout}"] for job in jobs]
+        plans = [preflight(presets.compose(job), presets) for job in jobs_held_out]
+        planned = dict(zip(map(job_of, jobs_held_out), plans, strict=True))
     fixed, cells = cells_of(jobs, presets)
     fixed = tuple(text for text in fixed if not text.lstrip("+").startswith(f"{HOLDOUT}="))
     final = (*fixed, f"++{HOLDOUT}=0", "++sweep.select=null", "++sweep.search=null")
-    return replace(sweep, jobs=plans, overrides=texts, selection=Selection(holdout, seeds, final, cells))
+    selection = Selection(holdout, seeds, final, cells)
+    return replace(sweep, jobs=plans, planned=planned, overrides=texts, selection=selection)
 
 
 def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base: Composed, presets: Presets) -> Sweep:
     """A sweep whose cells are searched; the ends of the space are composed and checked like any job."""
     assert sweep.selection is not None
-    faults = []
+    faults: list[Fault] = []
     if node["trials"] < 1:
-        faults.append(f"sweep.search.trials must be >= 1, got {node['trials']}: set sweep.search.trials=20")
+        text = f"sweep.search.trials must be >= 1, got {node['trials']}: set sweep.search.trials=20"
+        faults.append(Fault("sweep.search.trials", "value", text))
     if any(cell.values or len(cell.jobs) > 1 for cell in sweep.selection.cells):
-        faults.append(
-            "a search proposes values itself and takes one seed: sweep over groups only, e.g. loss=kd,zscore_kd"
-        )
+        text = "a search proposes values itself and takes one seed: sweep over groups only, e.g. loss=kd,zscore_kd"
+        faults.append(Fault("sweep.search", "conflict", text))
     if not _is_basic(base, "launcher"):
-        faults.append("a search runs its trials one after the other: leave hydra/launcher out")
+        text = "a search runs its trials one after the other: leave hydra/launcher out"
+        faults.append(Fault("hydra/launcher", "conflict", text))
     if find_spec("optuna") is None:
-        faults.append("sweep.search needs the package optuna: pip install 'distill[optuna]'")
+        text = "sweep.search needs the package optuna: pip install 'distill[optuna]'"
+        faults.append(Fault("sweep.search", "absent", text))
     try:
         space = read_space(node["space"])
-    except ValueError as error:
-        raise Faults([*faults, *str(error).splitlines()]) from error
+    except Refused as refused:
+        raise Refused([*faults, *refused.faults]) from refused
     bases = tuple((*job, f"++{HOLDOUT}={sweep.selection.holdout}") for job in jobs)
     for corner in (corner for job in bases for corner in corners(job, space)):
         try:
             preflight(presets.compose(corner), presets)
-        except Faults as error:
-            faults += error.sentences
+        except Refused as refused:
+            faults += refused.faults
     if faults:
-        raise Faults(faults)
+        raise Refused(faults)
     return replace(sweep, search=Search(node["trials"], node["seed"], space, bases))
 
 
@@ -170,26 +181,28 @@ def _is_basic(base: Composed, part: str) -> bool:
     return target.split(".")[-1].startswith("Basic")
 
 
-def _launcher_faults(job: Composed, base: Composed) -> list[str]:
-    """What is wrong with launcher and sweeper, which Hydra reads once, before the jobs are told apart."""
+def _launcher_faults(job: Composed, base: Composed) -> list[Fault]:
+    """What is wrong with launcher and sweeper, which Hydra reads once, from what all jobs share."""
     size = base.launching.get("launcher", {}).get("size")
     if isinstance(size, int) and size < 1:
-        return [f"hydra.launcher.size must be >= 1, got {size}: set hydra.launcher.size=8, say"]
+        text = f"hydra.launcher.size must be >= 1, got {size}: set hydra.launcher.size=8, for example"
+        return [Fault("hydra.launcher.size", "value", text)]
     if not (job.launching and base.launching) or job.launching == base.launching:
         return []
-    return [
+    text = (
         "a preset that is swept over sets hydra.launcher or hydra.sweeper, which Hydra would ignore: "
         "choose it on the command line, e.g. hydra/launcher=cohort"
-    ]
+    )
+    return [Fault("hydra/launcher", "conflict", text)]
 
 
-def _merged(per_job: Sequence[Sequence[str]]) -> list[str]:
+def _merged(per_job: Sequence[Sequence[Fault]]) -> list[Fault]:
     """Each fault once, with the number of jobs it concerns where that is not all of them."""
-    counts: dict[str, int] = {}
-    for sentences in per_job:
-        for sentence in sentences:
-            counts[sentence] = counts.get(sentence, 0) + 1
+    counts: dict[Fault, int] = {}
+    for faults in per_job:
+        for fault in dict.fromkeys(faults):
+            counts[fault] = counts.get(fault, 0) + 1
     return [
-        sentence if count == len(per_job) else f"{sentence} (in {count} of {len(per_job)} jobs)"
-        for sentence, count in counts.items()
+        fault if count == len(per_job) else replace(fault, text=f"{fault} (in {count} of {len(per_job)} jobs)")
+        for fault, count in counts.items()
     ]

@@ -1,10 +1,11 @@
-"""Tuning on held-out images: which cell of a grid is the best of its method, judged without the test set."""
+"""Tuning on held-out images: the best cell of a grid, and the space of a search; the test set is never read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from distill.config.faults import Fault, Refused
 from distill.config.presets import Presets
 
 SEEDS = ("seed", "teacher.seed")  # averaged over, not tuned
@@ -24,7 +25,7 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """`loss=kd loss.temperature=4`; a sweep of one method without values has no words."""
+        """`loss=kd loss.temperature=4`."""
         return " ".join(text.lstrip("+") for text in (*self.method, *self.values)) or "the search"
 
 
@@ -41,7 +42,7 @@ class Selection:
     cells: tuple[Cell, ...]
 
     def overrides(self, cell: Cell) -> list[str]:
-        """What trains a cell on all images."""
+        """The overrides that train a cell on all images."""
         return [*self.fixed, *cell.method, *cell.values, f"seed=range(1,{self.seeds + 1})"]
 
 
@@ -96,16 +97,18 @@ def _first_of_the_best(means: Mapping[Cell, float]) -> Chosen:
 
 
 def held_out(share: float, images: int) -> int:
-    """How many of `images` training images a share of them is; ValueError unless 0 < share < 1."""
+    """How many of `images` training images a share of them is. Raises Refused unless 0 < share < 1."""
     if not 0 < share < 1:
-        raise ValueError(f"sweep.select.holdout must be between 0 and 1, got {share:g}: set sweep.select.holdout=0.1")
+        text = f"sweep.select.holdout must be between 0 and 1, got {share:g}: set sweep.select.holdout=0.1"
+        raise Refused([Fault("sweep.select.holdout", "value", text)])
     return max(1, round(share * images))
 
 
 def checked_seeds(seeds: int) -> int:
-    """`seeds`; ValueError unless there is at least one."""
+    """`seeds`. Raises Refused unless there is at least one."""
     if seeds < 1:
-        raise ValueError(f"sweep.select.seeds must be >= 1, got {seeds}: set sweep.select.seeds=4")
+        text = f"sweep.select.seeds must be >= 1, got {seeds}: set sweep.select.seeds=4"
+        raise Refused([Fault("sweep.select.seeds", "value", text)])
     return seeds
 
 
@@ -160,20 +163,19 @@ def override(key: str, value: Any) -> str:
 
 
 def read_space(space: Mapping[str, Any]) -> tuple[Interval | Choice, ...]:
-    """The dimensions of a space: `{low, high, log}` or a list of values by key. ValueError with all that is wrong."""
-    faults: list[str] = []
+    """The dimensions of a space: `{low, high, log}` or a list of values by key. Raises Refused."""
+    faults: list[Fault] = []
     found = [_dimension(key, node, faults) for key, node in space.items()]
     if not found:
-        faults.append(
-            "sweep.search.space is empty: name at least one key, e.g. loss.temperature: {low: 1.0, high: 8.0}"
-        )
+        text = "sweep.search.space is empty: name at least one key, e.g. loss.temperature: {low: 1.0, high: 8.0}"
+        faults.append(Fault("sweep.search.space", "missing", text))
     if faults:
-        raise ValueError("\n".join(faults))
+        raise Refused(faults)
     return tuple(each for each in found if each is not None)
 
 
 def corners(base: Sequence[str], space: Sequence[Interval | Choice]) -> list[list[str]]:
-    """The overrides of jobs that together show every checked value of every dimension."""
+    """The overrides of jobs that together have every end of every dimension once."""
     longest = max(len(dimension.ends) for dimension in space)
     return [
         [*base, *(override(each.key, each.ends[min(step, len(each.ends) - 1)]) for each in space)]
@@ -181,19 +183,21 @@ def corners(base: Sequence[str], space: Sequence[Interval | Choice]) -> list[lis
     ]
 
 
-def _dimension(key: str, node: Any, faults: list[str]) -> Interval | Choice | None:
+def _dimension(key: str, node: Any, faults: list[Fault]) -> Interval | Choice | None:
     where = f"sweep.search.space.{key}"
     if isinstance(node, list | tuple):
         if node:
             return Choice(key, tuple(node))
-        faults.append(f"{where} lists no value: add some, or leave the key out")
+        faults.append(Fault(where, "missing", f"{where} lists no value: add some, or leave the key out"))
         return None
     if not isinstance(node, Mapping) or not {"low", "high"} <= set(node) <= set(KEYS):
-        faults.append(f"{where} must be {{low: 1.0, high: 8.0}}, with log: true if wanted, or a list, got {node!r}")
+        text = f"{where} must be {{low: 1.0, high: 8.0}}, with log: true if wanted, or a list, got {node!r}"
+        faults.append(Fault(where, "type", text))
         return None
     low, high, log = node["low"], node["high"], bool(node.get("log", False))
     if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high and (low > 0 or not log)):
         rule = "numbers with 0 < low < high" if log else "numbers with low < high"
-        faults.append(f"{where} must have {rule}, got low {low!r} and high {high!r}: change them")
+        text = f"{where} must have {rule}, got low {low!r} and high {high!r}: change them"
+        faults.append(Fault(where, "value", text))
         return None
     return Interval(key, low, high, log)

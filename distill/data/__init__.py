@@ -7,6 +7,7 @@ from distill.data.batch import Batch
 from distill.data.cifar import cifar10, cifar100
 from distill.data.dataset import ImageDataset
 from distill.data.digits import digits
+from distill.data.npz import DataNotFound
 from distill.data.resident import DeviceImages
 from distill.data.shapes import SHAPES
 from distill.data.stream import EvaluationStream, ImageStream, draw_generator
@@ -16,6 +17,7 @@ from distill.data.synthetic import synthetic
 __all__ = [
     "SHAPES",
     "Batch",
+    "DataNotFound",
     "DeviceImages",
     "EvaluationStream",
     "ImageDataset",

@@ -9,7 +9,7 @@ import numpy as np
 
 from distill.data.channels import Channels
 from distill.data.dataset import Arrays, ImageDataset, assemble
-from distill.data.npz import read_class_names, read_part
+from distill.data.npz import DataNotFound, read_class_names, read_part
 
 IMAGE_SIZE = 32
 
@@ -110,7 +110,7 @@ def _archive(name: str, root: str, *, train: bool, download: bool) -> tuple[tupl
                 f"{name} could not be downloaded to {root} ({error}): "
                 f"check the connection or set dataset.npz to a file with its arrays"
             ) from error
-        raise ValueError(
+        raise DataNotFound(
             f"{name} is not in {root}, or not intact: set dataset.download=true, dataset.root to the folder "
             f"that holds it, or dataset.npz to a file with its arrays"
         ) from error

@@ -15,6 +15,10 @@ from distill.data.dataset import Arrays
 KEYS = "x_train y_train x_test y_test"
 
 
+class DataNotFound(ValueError):
+    """The files of a data set are not where they were looked for."""
+
+
 def read_part(npz: str, part: str, *, num_classes: int | None = None, image_size: int | None = None) -> Arrays:
     """Images (N, H, H, 3) uint8 and labels (N,) int64 of `part`, "train" or "test".
 
@@ -60,7 +64,7 @@ def _check_range(labels: NDArray[Any], key: str, npz: str, num_classes: int | No
 
 def _member(npz: str, key: str, *, optional: bool = False) -> Any:
     if not Path(npz).is_file():
-        raise ValueError(f"there is no file {npz}: set dataset.npz to an .npz file with {KEYS}")
+        raise DataNotFound(f"there is no file {npz}: set dataset.npz to an .npz file with {KEYS}")
     try:
         with Path(npz).open("rb") as stream:  # opened here, because NumPy leaves a broken file open
             members = np.load(stream, allow_pickle=False)  # a pickle could execute code

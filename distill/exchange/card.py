@@ -6,8 +6,9 @@ from typing import Any
 
 import jinja2
 
-from distill.config.build import Refused, build_network
+from distill.config.build import build_network
 from distill.config.check import resolve, signature
+from distill.config.faults import Refused
 from distill.config.rebuild import TRUSTED, WITHOUT_DOWNLOAD
 from distill.exchange.forms import Source
 from distill.runs.files import StorageError, read_json

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import distill
-from distill.config.build import Refused
+from distill.config.faults import Refused
 from distill.data import SHAPES, ImageDataset
 from distill.exchange.card import card
 from distill.exchange.folder import CARD, FORMS, check_folder, publish, staged
@@ -207,7 +207,7 @@ def find_sample(record: RunRecord, places: Mapping[str, Any]) -> Sample:
     except Refused as refused:
         if places:
             raise
-        reason = refused.faults[0]
+        reason = refused.sentences[0]
     else:
         count = len(dataset.evaluation_labels)
         rows = torch.linspace(0, count - 1, min(count, IMAGES)).round().long()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from distill.config.build import Refused
+from distill.config.faults import Refused
 from distill.exchange.restore import changed_identity, finished_at, locked, target_of
 from distill.runs import files, layout
 from distill.runs.config_file import read_config, write_config

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill.config.build import Refused
+from distill.config.faults import Refused
 from distill.config.plan import data_identity
 from distill.config.rebuild import rebuild_dataset, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
@@ -23,7 +23,6 @@ from distill.training import Evaluation, evaluate
 
 Channels = tuple[float, float, float]
 BATCH = 256  # images at once when an accuracy is measured
-_ABSENT = ("set dataset.download=true", "there is no file")  # how a data set says that its files are not there
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def data_at_hand(construct: Callable[[], ImageDataset], *, needed: bool) -> Imag
     try:
         return construct()
     except Refused as refused:
-        if needed or not all(any(sign in fault for sign in _ABSENT) for fault in refused.faults):
+        if needed or any(fault.kind != "absent" for fault in refused.faults):
             raise
         return None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from distill.config.build import Refused
+from distill.config.faults import Refused
 from distill.config.identity import canonical_node, short_names
 from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
 from distill.exchange.load import data_at_hand, measure_accuracy, same_data

@@ -12,8 +12,9 @@ import yaml
 from torch import Size, Tensor, nn
 
 from distill.config import configs_dir
-from distill.config.build import Refused, build_dataset, build_network
+from distill.config.build import build_dataset, build_network
 from distill.config.check import check_target, resolve
+from distill.config.faults import Fault, Refused
 from distill.config.identity import canonical_node, short_names
 from distill.config.names import run_names
 from distill.config.plan import data_identity
@@ -57,39 +58,46 @@ class Parts:
 
 
 def compose_parts(
-    pairs: Mapping[str, str], places: Mapping[str, Any], *, config_dir: Path | None, faults: list[str]
-) -> Parts:
-    """Compose the groups that the command names.
+    pairs: Mapping[str, str], places: Mapping[str, Any], *, config_dir: Path | None
+) -> tuple[Parts, list[Fault]]:
+    """Compose the groups that the command names; returns them and everything that is wrong with them.
 
     Args:
         pairs: the command's words, `student=NAME`, `dataset=NAME` and dotted keys below them.
         places: where the data lie: of `npz`, `root` and `download` what the command gives. Paths need not follow
             Hydra's grammar, so they are not among the overrides.
         config_dir: the folder of the user's presets.
-        faults: everything wrong is added here.
     """
     presets = Presets(config_dir)
-    wrong: set[str] = set()
     aside = {f"dataset.{place}" for place in PLACES}
     words = [f"{group}={pairs[group]}" for group in GROUPS if group in pairs]
     words += [f"{k}={value}" for k, value in pairs.items() if k.startswith(("student.", "dataset.")) and k not in aside]
-    parsed, found = presets.parse(words, wrong)
+    parsed, faults = presets.parse(words)
+    wrong = {fault.key for fault in faults if fault.kind == "option"}
     several = [override for override in parsed if override.is_sweep_override()]
-    faults += [*found, *(f"{override.input_line} names several values: choose one" for override in several)]
+    faults += (
+        Fault(override.key_or_group, "value", f"{override.input_line} names several values: choose one")
+        for override in several
+    )
     job = presets.compose([presets.text(override) for override in parsed if override not in several])
     faults += [] if job.config else job.faults
     wrong |= {override.key_or_group.partition(".")[0] for override in several}
     chosen = [group for group in GROUPS if group in pairs and group not in wrong and job.config]
     nodes = {group: _node(job, group, places, faults) for group in chosen}
-    return Parts(nodes, run_names(job, job.config, presets) if job.config and not faults else {}, config_dir)
+    names = run_names(job, job.config, presets) if job.config and not faults else {}
+    return Parts(nodes, names, config_dir), faults
 
 
-def _node(job: Composed, group: str, places: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+def _node(job: Composed, group: str, places: Mapping[str, Any], faults: list[Fault]) -> dict[str, Any]:
     node = dict(job.config.get(group) or {})
-    faults += [fault for fault in job.faults if fault.startswith(group)]
+    faults += (fault for fault in job.faults if fault.within(group))
     if group == "dataset":
         unknown = [place for place in places if place not in node]
-        faults += [f"dataset.{place} is not a key of {job.choices['dataset']}: leave it out" for place in unknown]
+        option = job.choices["dataset"]
+        faults += (
+            Fault(f"dataset.{place}", "key", f"dataset.{place} is not a key of {option}: leave it out")
+            for place in unknown
+        )
         node = located(node, {place: value for place, value in places.items() if place in node})
     else:  # the file's weights replace whatever a network begins with
         node |= {key: value for key, value in WITHOUT_DOWNLOAD.items() if key in node}
@@ -220,7 +228,7 @@ def _imported(checkpoint: Checkpoint, parts: Parts, *, data_needed: bool, device
     dataset = data_at_hand(lambda: build_dataset(node), needed=data_needed or fixed is None)
     shape = fixed if dataset is None else (dataset.num_classes, dataset.image_size)
     assert shape is not None
-    faults: list[str] = []
+    faults: list[Fault] = []
     check_network(student, shape, "student", faults)
     if faults:
         raise Refused(faults)
@@ -303,7 +311,7 @@ def filled(
     try:
         network = build_network(node, num_classes=classes, seed=0)
     except Refused as refused:
-        raise Refused([f"student: {fault}" for fault in refused.faults]) from refused
+        raise Refused(refused.at("student")) from refused
     own = network.state_dict()
     tensors = aligned(checkpoint.tensors, own)
     if differences := _differences(tensors, own):
@@ -399,7 +407,7 @@ def _fitting(checkpoint: Checkpoint, *, classes: int, config_dir: Path | None) -
             if isinstance(node, Mapping) and "_target_" in node and "defaults" not in node:
                 presets[path.relative_to(folder / "student").with_suffix("").as_posix()] = node
     for name in sorted(presets, key=natural_key):
-        faults: list[str] = []
+        faults: list[Fault] = []
         checked = check_target(presets[name], "student", faults)
         if faults:
             continue  # a preset that needs further values, such as a name

@@ -342,12 +342,12 @@ def _teacher(plan: RunPlan, cohort: Cohort, loaded: Loaded | None) -> MeasuredTe
     record = _trained(plan.teacher, cohort, what="teacher") if isinstance(plan.teacher, RunPlan) else plan.teacher
     use = teacher_use(plan)
     kept = None if loaded is None else loaded.state.get("conditions", {}).get(SOURCE, "live")
-    choice = (use, not_from_a_table(plan.objective()), plan.config["teacher"]["source"], kept)
+    choice = (use, not_from_a_table(plan.method), plan.config["teacher"]["source"], kept)
     if choice not in cohort.sources:
         epochs = cohort.teacher_epochs.get(use, plan.recipe.epochs)
         cohort.sources[choice] = choose_source(plan, record, kept=kept, epochs=epochs, note=cohort.console.note)
     source = cohort.sources[choice]
-    key = (plan.teacher.run_id, plan.config["teacher"]["precision"], plan.objective().logits_only, source)
+    key = (plan.teacher.run_id, plan.config["teacher"]["precision"], plan.method.logits_only, source)
     if key not in cohort.teachers:
         cohort.teachers[key] = measured_teacher(plan, record, source=source, note=cohort.console.note)
     return cohort.teachers[key]

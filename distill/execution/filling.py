@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
-from distill.config.plan import RunPlan, epochs_asked, other_source, teacher_identity, weights_gone
-from distill.config.preflight import DataAbsent, Faults, preflight
+from distill.config.faults import Fault, Refused
+from distill.config.plan import RunPlan, epochs_asked, store_conflict, teacher_identity
+from distill.config.preflight import preflight
 from distill.config.presets import Composed, Presets
 from distill.execution.jobs import Outcome, cohorts, follow_plans, memory_warning
 from distill.execution.progress import Progress, duration
@@ -102,7 +103,7 @@ def fill(request: Request, words: Sequence[str], *, retry: bool, only_plan: bool
         begun: `time.monotonic()` when the command began; the time limit counts from it.
 
     Raises:
-        Faults: everything that is wrong; nothing has been trained.
+        Refused: everything that is wrong; nothing has been trained.
         Interrupted: a signal stopped training; every run is saved.
     """
     deadline = Deadline(request.budget, Progress(), begun=begun)
@@ -170,7 +171,7 @@ def plan_cells(request: Request, presets: Presets) -> Filling:
     in an override that the user gave for every run.
 
     Raises:
-        Faults: everything that is wrong.
+        Refused: everything that is wrong.
     """
     cells = _Cells(request, presets)
     plans, faults, absent = cells.planned(may_download=False)
@@ -179,20 +180,20 @@ def plan_cells(request: Request, presets: Presets) -> Filling:
         plans, faults, _ = cells.planned(may_download=True)
         _refuse(faults, request, everything=not plans)
     left_out = {key: cell.untrainable for key, cell in request.table.cells.items() if cell.untrainable}
-    left_out |= {key: sentences[0] for key, sentences in faults.items()}
+    left_out |= {key: found[0].text for key, found in faults.items()}
     if not plans:
-        raise Faults([f"table={request.table.name} cannot be trained here: {reason}" for reason in left_out.values()])
+        raise Refused(f"table={request.table.name} cannot be trained here: {reason}" for reason in left_out.values())
     ids = {key: tuple(plan.run_id for plan in runs.values()) for key, runs in plans.items()}
     return Filling(tuple(_in_order(plans)), ids, left_out)
 
 
-def _refuse(faults: Mapping[Key, Sequence[str]], request: Request, *, everything: bool) -> None:
-    """Raise the faults of overrides that the user gave for every run, or all faults if no cell is without one."""
-    given = [override.partition("=")[0] for override in request.overrides]
-    sentences = [sentence for found in faults.values() for sentence in found]
-    mine = [sentence for sentence in sentences if any(key in sentence for key in given)]
-    if mine or (everything and sentences):
-        raise Faults(sentences if everything else mine)
+def _refuse(faults: Mapping[Key, Sequence[Fault]], request: Request, *, everything: bool) -> None:
+    """Raise the faults of keys that the user set for every run, or all faults if no cell is without one."""
+    keys = [override.partition("=")[0].lstrip("+") for override in request.overrides]
+    found = [fault for of_cell in faults.values() for fault in of_cell]
+    of_user = [fault for fault in found if any(map(fault.touches, keys))]
+    if of_user or (everything and found):
+        raise Refused(found if everything else of_user)
 
 
 class _Cells:
@@ -201,19 +202,20 @@ class _Cells:
     def __init__(self, request: Request, presets: Presets) -> None:
         self._request, self._presets = request, presets
 
-    def planned(self, *, may_download: bool) -> tuple[dict[Key, dict[int, RunPlan]], dict[Key, list[str]], bool]:
+    def planned(self, *, may_download: bool) -> tuple[dict[Key, dict[int, RunPlan]], dict[Key, Sequence[Fault]], bool]:
         """The plans of every sound cell, the faults of the others, and whether data have to be downloaded first."""
         plans: dict[Key, dict[int, RunPlan]] = {}
-        faults: dict[Key, list[str]] = {}
+        faults: dict[Key, Sequence[Fault]] = {}
         absent = False
         for key, cell in self._request.table.cells.items():
             try:
                 if not cell.untrainable:
                     plans[key] = self._runs_of(cell, may_download=may_download)
-            except Faults as error:
-                faults[key] = error.sentences
-            except DataAbsent:
-                absent = True
+            except Refused as refused:
+                if refused.needs_download:
+                    absent = True
+                else:
+                    faults[key] = refused.faults
         return plans, faults, absent
 
     def _runs_of(self, cell: Cell, *, may_download: bool) -> dict[int, RunPlan]:
@@ -250,13 +252,13 @@ class _Cells:
 
 
 def _with_seed(plan: RunPlan, seed: int) -> RunPlan:
-    """The plan of the same run with that seed. Raises Faults where the store holds a conflicting run of it."""
+    """The plan of the same run with that seed. Raises Refused where the store holds a conflicting run of it."""
     if plan.seed == seed:
         return plan
     identity: dict[str, Any] = {**plan.identity, "seed": seed}
     found = replace(plan, config={**plan.config, "seed": seed}, identity=identity, run_id=run_id(identity))
-    if conflict := other_source(found) or weights_gone(found):
-        raise Faults([conflict])
+    if conflict := store_conflict(found):
+        raise Refused([conflict])
     return found
 
 

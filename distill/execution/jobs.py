@@ -4,7 +4,7 @@ import sys
 import traceback
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
+from distill.config.faults import Refused
 from distill.config.plan import RunPlan, epochs_asked
-from distill.config.preflight import Faults, preflight
+from distill.config.preflight import preflight
 from distill.config.presets import Presets, from_hydra
+from distill.config.sweep import Job, job_of
 from distill.execution.execute import Console, Result, execute
 from distill.execution.progress import Progress, discard_output, duration
 from distill.execution.stopping import Interrupted
@@ -45,41 +47,76 @@ class Outcome:
 
 
 def run_job(
-    config: DictConfig, *, config_dir: Path | None, retry: bool, teacher_epochs: Mapping[str, int] | None = None
+    config: DictConfig,
+    *,
+    planned: Mapping[Job, RunPlan],
+    config_dir: Path | None,
+    retry: bool,
+    teacher_epochs: Mapping[str, int] | None = None,
 ) -> Outcome:
-    """One job of a sweep, in the process in which its launcher starts it; a failure is in the outcome, not raised."""
-    spread(config, HydraConfig.get())
-    plan = plan_job(config, HydraConfig.get(), config_dir)
-    return plan if isinstance(plan, Outcome) else run_plans([plan], retry=retry, teacher_epochs=teacher_epochs)[0]
+    """One job of a sweep, in the process in which its launcher starts it; a failure is in the outcome, not raised.
+
+    Args:
+        config: the job as Hydra's launcher composed it.
+        planned: the checked plans of the sweep.
+        config_dir: the user's own presets.
+        retry: take up runs that failed before.
+        teacher_epochs: for each teacher the epochs that the whole command needs of it.
+    """
+    hydra = HydraConfig.get()
+    plan = plan_job(config, hydra, planned, config_dir)
+    if isinstance(plan, Outcome):
+        return plan
+    return run_plans([on_own_device(plan, hydra)], retry=retry, teacher_epochs=teacher_epochs)[0]
 
 
-def spread(config: DictConfig, hydra: Any) -> None:
-    """Set `engine.device=auto` of a job in a process of its own to the GPU of its number, where there are several.
+def plan_job(
+    config: DictConfig, hydra: Any, planned: Mapping[Job, RunPlan], config_dir: Path | None
+) -> RunPlan | Outcome:
+    """The plan of a job. One that is not in `planned`, from a sweeper that proposes values, is checked only now."""
+    overrides = list(hydra.overrides.task)
+    try:
+        return planned.get(job_of(overrides)) or preflight(from_hydra(config, hydra, overrides), Presets(config_dir))
+    except Refused as refused:
+        print(refused, file=sys.stderr, flush=True)
+        name = " ".join(overrides)
+        return Outcome(name, "", "failed", f"{name}: {refused.sentences[0]}")
+
+
+def on_own_device(plan: RunPlan, hydra: Any) -> RunPlan:
+    """The plan of a job in a process of its own with the GPU of its number, if `engine.device` is `auto`.
 
     By number and not by CUDA_VISIBLE_DEVICES: joblib reuses its processes, and a process that has opened its GPUs
     does not read the variable again. Where a scheduler gives each job its GPUs, the job sees these alone.
     """
-    if hydra.runtime.choices.get("hydra/launcher", "basic") in ONE_PROCESS or config.engine.device != "auto":
-        return
+    one_process = hydra.runtime.choices.get("hydra/launcher", "basic") in ONE_PROCESS
     gpus = torch.cuda.device_count()
-    if gpus > 1:
-        config.engine.device = f"cuda:{hydra.job.num % gpus}"
+    if one_process or plan.config["engine"]["device"] != "auto" or gpus < 2:
+        return plan
+    return _moved(plan, f"cuda:{hydra.job.num % gpus}")
 
 
-def plan_job(config: DictConfig, hydra: Any, config_dir: Path | None) -> RunPlan | Outcome:
-    """The checked plan of a job that Hydra has composed; or the failure, where files have changed since the check."""
-    overrides = list(hydra.overrides.task)
-    try:
-        return preflight(from_hydra(config, hydra, overrides), Presets(config_dir))
-    except Faults as faults:
-        print(faults, file=sys.stderr, flush=True)
-        name = " ".join(overrides)
-        return Outcome(name, "", "failed", f"{name}: {faults.sentences[0]}")
+def _moved(plan: RunPlan, device: str) -> RunPlan:
+    """The plan, and those it needs, on another device."""
+    return replace(
+        plan,
+        device=torch.device(device),
+        config={**plan.config, "engine": {**plan.config["engine"], "device": device}},
+        teacher=_moved(plan.teacher, device) if isinstance(plan.teacher, RunPlan) else plan.teacher,
+        first_stage=None if plan.first_stage is None else _moved(plan.first_stage, device),
+    )
 
 
-def launch(configs: Sequence[DictConfig], *, size: int, config_dir: Path | None, retry: bool) -> list[JobReturn]:
+def launch(
+    configs: Sequence[DictConfig],
+    *,
+    size: int,
+    planned: Mapping[Job, RunPlan],
+    config_dir: Path | None,
+    retry: bool,
+) -> list[JobReturn]:
     """Train the jobs that a sweeper has composed in cohorts; one return for each job, in their order."""
-    jobs = [plan_job(config, config.hydra, config_dir) for config in configs]
+    jobs = [plan_job(config, config.hydra, planned, config_dir) for config in configs]
     plans = [job for job in jobs if isinstance(job, RunPlan)]
     outcomes = iter(run_cohorts(plans, size=size, retry=retry))
     returns = []

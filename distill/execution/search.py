@@ -10,8 +10,9 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from distill.config.faults import Refused
 from distill.config.plan import RunPlan
-from distill.config.preflight import Faults, preflight
+from distill.config.preflight import preflight
 from distill.config.presets import Presets
 from distill.config.tuning import Cell, Choice, Chosen, Interval, Search, override
 from distill.execution.execute import Console, execute
@@ -102,8 +103,8 @@ def _one_trial(study: optuna.Study, search: Search, base: list[str], presets: Pr
             raise ending
         else:
             study.tell(trial, ending["last"]["accuracy"])
-    except Faults as faults:  # the limits of the space passed the check, this point does not
-        print(faults, flush=True)
+    except Refused as refused:  # the limits of the space passed the check, this point does not
+        print(refused, flush=True)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
     except optuna.TrialPruned:
         print(f"trial {trial.number} ended early: its accuracy is below the median of the trials before it", flush=True)

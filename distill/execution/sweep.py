@@ -43,7 +43,7 @@ def _run(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry: bool
     if sweep.cohort_size is not None:
         return list(summarise(run_cohorts(sweep.jobs, size=sweep.cohort_size, retry=retry)))
     teacher_epochs = epochs_asked([job] for job in sweep.jobs)
-    run = partial(run_job, config_dir=config_dir, retry=retry, teacher_epochs=teacher_epochs)
+    run = partial(run_job, planned=sweep.planned, config_dir=config_dir, retry=retry, teacher_epochs=teacher_epochs)
     try:
         returned = presets.hydra.multirun("train", run, sweep.overrides, with_log_configuration=False)
     except BrokenPipeError:

@@ -63,7 +63,7 @@ def measured_teacher(plan: RunPlan, record: RunRecord, *, source: str, note: Not
     network = network.to(plan.device)
     if plan.device.type == "cuda":  # the memory format of the batches: otherwise every convolution converts its weights
         network = network.to(memory_format=torch.channels_last)
-    taps = not plan.objective().logits_only
+    taps = not plan.method.logits_only
     used = network if taps else folded(network, image_size=plan.dataset.image_size)
     is_folded = used is not network
     accuracy = _accuracy(plan, record, used, precision, note, is_folded=is_folded)
@@ -148,7 +148,7 @@ def choose_source(plan: RunPlan, record: RunRecord, *, kept: str | None, epochs:
 
 def _cheaper(plan: RunPlan, record: RunRecord, epochs: int) -> tuple[str, str]:
     """The source that takes fewer forwards, and why."""
-    unfit = not_from_a_table(plan.objective())
+    unfit = not_from_a_table(plan.method)
     if unfit is not None:
         return "live", f"since no table can serve {plan.names['loss']}: {unfit}"
     file = table_file(plan, record)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from distill.config.build import Refused, usable_device
+from distill.config.build import usable_device
+from distill.config.faults import Refused
 from distill.config.gradients import term_gradients
 from distill.config.rebuild import rebuild_network
 from distill.data import EvaluationStream, ImageDataset

@@ -37,5 +37,5 @@ class CohortLauncher(Launcher):
 
         load = self._context.config_loader.load_sweep_config
         configs = [load(self._config, list(overrides)) for overrides in job_overrides]
-        options = self._task.keywords
-        return launch(configs, size=self._size, config_dir=options["config_dir"], retry=options["retry"])
+        options = {key: self._task.keywords[key] for key in ("planned", "config_dir", "retry")}
+        return launch(configs, size=self._size, **options)

@@ -187,10 +187,10 @@ def test_results_without_weights(store: Path, seen: list[Report], capsys: Captur
 def test_data_that_are_not_at_hand(
     store: Path, seen: list[Report], monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    from distill.config.build import Refused
+    from distill.config.faults import Fault, Refused
 
     def gone(*_: object) -> object:
-        raise Refused(["they are gone"])
+        raise Refused([Fault("dataset", "absent", "they are gone")])
 
     monkeypatch.setattr(measuring, "run_dataset", gone)
     assert command(["report", f"run={ids(store)['ce']}"]) == FINISHED

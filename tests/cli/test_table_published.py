@@ -158,7 +158,7 @@ def test_a_table_is_no_option_of_a_run(capsys: Capture, monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert command(["train", SAME, "seed=1"]) == REFUSED
     assert capsys.readouterr().err == (
-        f"{SAME} is no part of a run: `distill table {SAME}` shows that published table, "
+        f"{SAME} is not part of a run: `distill table {SAME}` shows that published table, "
         f"`distill fill {SAME}` trains its cells\n"
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import distill.config.sweep
-from distill.config.preflight import Faults
+from distill.config.faults import Refused
 from distill.config.presets import Presets
 from distill.config.sweep import prepare
 
@@ -47,7 +47,7 @@ def command(folder: Path, shipped: Presets, monkeypatch: pytest.MonkeyPatch) -> 
 
     def refused(*overrides: str, **options) -> list[str]:
         before = sorted(folder.rglob("*"))
-        with pytest.raises(Faults) as caught:
+        with pytest.raises(Refused) as caught:
             plans(*overrides, **options)
         assert sorted(folder.rglob("*")) == before, "a refused command left files behind"
         sentences = caught.value.sentences

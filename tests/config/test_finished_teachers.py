@@ -23,9 +23,7 @@ def test_a_finished_teacher_must_tell_the_same_classes_apart(command, tmp_path) 
 
     named = f"teacher.run={run.run_id[:6]}"
     (sentence,) = command.refused(*data, "dataset.classes=10", named)
-    assert sentence == (
-        f"{named} tells 100 classes apart where the data set has 10: choose a teacher trained on this data set"
-    )
+    assert sentence == (f"{named} has 100 classes, the data set has 10: choose a teacher trained on this data set")
     plan = command.plan(*data, named)
     assert plan.identity["teacher"] == {"weights": done["weights_sha256"]}
     assert plan.names["teacher"] == "resnet8"

@@ -40,8 +40,8 @@ def test_the_first_stage_is_a_run_with_the_student_and_its_teacher(command, own)
     assert first.teacher is not None
     assert first.teacher.run_id == plan.teacher.run_id
     assert first.seed == 3
-    assert first.objective().needs_teacher
-    assert not plan.objective().needs_teacher  # the labels alone; its teacher taught the first stage
+    assert first.method.needs_teacher
+    assert not plan.method.needs_teacher  # the labels alone; its teacher taught the first stage
     assert plan.identity["teacher"] == {"run": plan.teacher.run_id}
     assert plan.identity["objective"]["first_stage"] == {"run": first.run_id}
     assert (plan.names["loss"], plan.names["teacher"]) == ("two", "resnet14")

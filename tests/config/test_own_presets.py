@@ -92,10 +92,10 @@ def test_a_preset_that_includes_itself(command, presets_of) -> None:
 
 
 def test_a_wrong_folder_is_one_sentence(command, tmp_path) -> None:
-    from distill.config.preflight import Faults
+    from distill.config.faults import Refused
     from distill.config.sweep import prepare
 
     faults = ["--config-dir 'x' is not a folder"]
-    with pytest.raises(Faults) as caught:
+    with pytest.raises(Refused) as caught:
         prepare(["loss=mine"], multirun=False, config_dir=tmp_path / "x", faults=faults, may_download=False)
     assert caught.value.sentences == faults

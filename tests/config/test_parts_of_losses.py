@@ -26,7 +26,7 @@ def test_alpha_works_inside_a_part(command, presets_of) -> None:
         *command.tiny, "loss=parts", "loss.parts.soft.alpha=0.25", "loss.parts.soft.kd_weight=1", config_dir=own
     )
     assert told == [
-        "loss.parts.soft.alpha=0.25 replaces ce_weight and kd_weight, but loss.parts.soft.kd_weight is given too: "
+        "loss.parts.soft.alpha=0.25 sets ce_weight and kd_weight, but loss.parts.soft.kd_weight is given too: "
         "give either alpha or the weights"
     ]
 
@@ -59,4 +59,4 @@ def test_faults_of_a_part(command, presets_of) -> None:
 
 def test_what_the_objective_gives_to_its_loss_is_not_set_there(command) -> None:
     (told,) = command.refused(*command.tiny, "loss.divergence.temperature=3")
-    assert told == "loss.divergence.temperature is what loss.temperature says: set that one"
+    assert told == "loss.divergence.temperature is taken from loss.temperature: set that one"

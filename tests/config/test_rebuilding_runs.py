@@ -82,7 +82,7 @@ def test_a_class_named_by_the_user_is_trusted_and_nothing_beside_it(record) -> N
 
 @pytest.mark.parametrize("node", [None, 3, [], {}, {"name": "resnet8"}])
 def test_a_config_that_says_nothing_is_damaged(record, node: object) -> None:
-    with pytest.raises(StorageError, match="does not say what its student is: its config is damaged"):
+    with pytest.raises(StorageError, match="is damaged: it has no student with a _target_"):
         rebuild_network(record(student=node))
 
 

@@ -22,7 +22,7 @@ KEYS = {
     ("hydra.launcher.siz=3", "hydra/launcher=cohort"): ["hydra.launcher.siz is not a key: did you mean 'size'?"],
     ("sweep.parms.seed=1",): ["sweep.parms is not a key: did you mean 'params'?"],
     ("=3",): ["'=3' is not KEY=VALUE: the key is missing"],
-    ("temperature",): ["'temperature' is not KEY=VALUE"],
+    ("temperature",): ["'temperature' is not KEY=VALUE: write KEY=VALUE, e.g. loss=kd"],
     ("seed=[1",): [r"'seed=\[1' is not KEY=VALUE"],
 }
 OPTIONS = {
@@ -72,8 +72,8 @@ RANGES = {
     ("loss.alpha=1.1",): ["loss.alpha must be between 0 and 1, got 1.1"],
     ("loss.alpha=-0.1",): ["loss.alpha must be between 0 and 1, got -0.1"],
     ("loss.alpha=much",): ["loss.alpha must be a number, got 'much'"],
-    ("loss.alpha=0.5", "loss.ce_weight=0.1"): ["loss.alpha=0.5 replaces .* but loss.ce_weight is given too"],
-    ("loss.alpha=0.5", "+loss.kd_weight=1"): ["loss.alpha=0.5 replaces .* but loss.kd_weight is given too"],
+    ("loss.alpha=0.5", "loss.ce_weight=0.1"): ["loss.alpha=0.5 sets .* but loss.ce_weight is given too"],
+    ("loss.alpha=0.5", "+loss.kd_weight=1"): ["loss.alpha=0.5 sets .* but loss.kd_weight is given too"],
     ("loss=ce", "loss.alpha=0.5"): ["loss.alpha=0.5 needs a preset with ce_weight and kd_weight; loss=ce"],
     ("recipe.epochs=0",): ["epochs must be >= 1, got 0: set recipe.epochs"],
     ("recipe.epochs=0", "recipe.batch_size=-2"): ["epochs must be >= 1", "batch_size must be >= 1, got -2"],
@@ -102,7 +102,9 @@ TEACHERS = {
     ("teacher=none", "loss=zscore_kd"): ["loss=zscore_kd needs a teacher"],
     ("~teacher",): ["loss=kd needs a teacher"],
     ("teacher=none", "loss.temprature=3"): ["loss=kd needs a teacher", "loss.temprature is not a key"],
-    ("teacher=none", "teacher.network.width=3"): ["teacher.network names nothing to build: choose an option"],
+    ("teacher=none", "teacher.network.width=3"): [
+        "teacher.network has no _target_, so it names no class: choose an option"
+    ],
     ("teacher.run=0123abc",): ["teacher.run: no run matches '0123abc'"],
     ("teacher.run=12e4",): ["teacher.run: no run matches '12e4'"],  # text, not 120000
     ("loss@teacher.loss=kd",): ["teacher.loss.alpha is not a key"],
@@ -113,19 +115,19 @@ UNFILLED = {
     ("teacher=timm",): ["teacher.network.name has no value yet: set teacher.network.name=VALUE"],
     ("dataset=arrays",): ["dataset.npz has no value yet: set dataset.npz=VALUE"],
     ("loss=zscore_kd_paper",): [
-        r"loss.temperature is \$\{pair.zscore_temperature\}, which has no value here: choose an experiment",
-        r"loss.kd_weight is \$\{pair.zscore_weight\}, which has no value here: choose an experiment",
+        r"loss.temperature takes its value from \$\{pair.zscore_temperature\}, which an experiment fills: add",
+        r"loss.kd_weight takes its value from \$\{pair.zscore_weight\}, which an experiment fills: add",
     ],
     ("seed=???",): [r"seed has no value yet: set seed=VALUE"],
     ("~seed",): ["seed is missing"],
     ("~student",): ["student is missing"],
     ("~loss.temperature",): ["loss.temperature is missing: distill.losses.SoftTargets needs it"],
     ("~recipe.schedule",): ["recipe.schedule is missing"],
-    ("~student._target_",): ["student names nothing to build: choose an option of its group"],
+    ("~student._target_",): ["student has no _target_, so it names no class: choose an option of its group"],
 }
 OTHERS = {
-    ("teacher.recipe=3",): ["teacher.recipe must be a node"],
-    ("engine=cpu",): ["engine must be a node with keys of its own, got 'cpu'"],
+    ("teacher.recipe=3",): ["teacher.recipe is a group, got 3"],
+    ("engine=cpu",): ["engine is a group, got 'cpu': set engine.KEY=VALUE"],
     ("loss.temprature=3", "seed=many", "recipe.epoch=5"): [
         "loss.temprature is not a key .*did you mean 'temperature'?",
         "seed must be an integer, got 'many'",
@@ -192,11 +194,17 @@ def test_refused(command, overrides) -> None:
 
 
 def test_what_is_wrong_already_is_told_with_the_rest(command) -> None:
-    from distill.config.preflight import Faults
+    from distill.config.faults import Fault, Refused
     from distill.config.sweep import prepare
 
-    with pytest.raises(Faults) as caught:
-        prepare(["seed=x"], multirun=False, config_dir=None, faults=["unknown option --foo"], may_download=False)
+    with pytest.raises(Refused) as caught:
+        prepare(
+            ["seed=x"],
+            multirun=False,
+            config_dir=None,
+            faults=[Fault("--foo", "key", "unknown option --foo")],
+            may_download=False,
+        )
     assert [s.split()[0] for s in caught.value.sentences] == ["unknown", "seed"]
 
 

@@ -73,7 +73,7 @@ def test_the_papers_grid_of_tau_and_weight(command) -> None:
         ("sweep.select.holdout=1.5", "sweep.select.holdout must be between 0 and 1, got 1.5"),
         ("sweep.select.seeds=0", "sweep.select.seeds must be >= 1, got 0"),
         ("sweep.select.seed=1", "sweep.select.seed is not a key: did you mean 'seeds'?"),
-        ("sweep.select=yes", "sweep.select must be a node with keys of its own"),
+        ("sweep.select=yes", "sweep.select is a group, got"),
         ("dataset.holdout=0", "a sweep that tunes needs one dataset.holdout > 0"),
         ("dataset.holdout=20,40", "a sweep that tunes needs one dataset.holdout > 0"),
     ],

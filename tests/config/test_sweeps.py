@@ -1,9 +1,12 @@
 """All jobs of a sweep are composed and checked before the first starts."""
 
+import pickle
+
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 from distill.config.presets import Presets
+from distill.config.sweep import job_of, prepare
 
 
 def test_jobs_are_those_of_hydras_own_sweeper_in_its_order(shipped: Presets) -> None:
@@ -85,7 +88,7 @@ def test_a_swept_experiment_may_not_choose_the_launcher(command, presets_of) -> 
 def test_nothing_is_downloaded_while_any_job_is_wrong(command) -> None:
     data = ("dataset=cifar10", "dataset.download=true", "dataset.root=nowhere", "loss=ce")
     sentences = command.refused(*data, "seed=1,-1", multirun=True, may_download=True)
-    assert sentences == ["seed must be >= 0, got -1: set seed=1, say (in 1 of 2 jobs)"]
+    assert sentences == ["seed must be >= 0, got -1: set seed=1, for example (in 1 of 2 jobs)"]
     (sentence,) = command.refused(*data, "student=timm", "student.name=vit_tiny_patch16_224", may_download=True)
     assert (
         "height (32) doesn't match model (224)" in sentence
@@ -121,3 +124,22 @@ def test_a_pattern_stands_for_the_options_it_matches(command) -> None:
     assert [plan.names["loss"] for plan in plans] == ["kd", "kd_w09_t2", "kd_w9_t2"]
     (told,) = command.refused(*command.tiny, "loss=glob(zz*)", multirun=True)
     assert told.startswith("loss=glob(zz*) matches no option: there are ab, ")
+
+
+def test_a_plan_goes_to_another_process_without_its_arrays(command) -> None:
+    plan = command.plan(*command.tiny, "loss=kd", "teacher=resnet8")
+    sent = pickle.dumps(plan)
+    assert len(sent) < 20_000
+    found = pickle.loads(sent)
+    assert (found.run_id, found.directory, found.method) == (plan.run_id, plan.directory, plan.method)
+    assert found.teacher.run_id == plan.teacher.run_id
+    assert found.dataset.digest == plan.dataset.digest
+    assert found.recipe.epochs == plan.recipe.epochs
+
+
+def test_the_plans_of_a_sweep_are_found_by_the_overrides_of_their_jobs(shipped: Presets) -> None:
+    words = ["dataset=synthetic", "dataset.image_size=16", "loss=ce,kd", "seed=1,2", "hydra/launcher=cohort"]
+    _, sweep = prepare(words, multirun=True, config_dir=None, faults=[], may_download=False)
+    handed_on = shipped.parse([text for text in sweep.overrides if not text.startswith("hydra")])[0]
+    (batch,) = BasicSweeper.split_arguments(handed_on, None)
+    assert [sweep.planned[job_of(job)].run_id for job in batch] == [plan.run_id for plan in sweep.jobs]

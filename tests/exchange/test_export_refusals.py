@@ -115,7 +115,7 @@ def test_a_hostile_folder_executes_nothing(run: Path, capsys: Capture) -> None:
         text.replace("_target_: distill.models.resnet8", "_target_: os.mkdir\n    path: made")
     )
     assert export(run) == REFUSED
-    assert "asks for 'os.mkdir'" in capsys.readouterr().err
+    assert "names 'os.mkdir'" in capsys.readouterr().err
     assert not Path("made").exists()
 
 

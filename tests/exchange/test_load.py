@@ -110,7 +110,7 @@ def unfinished(run: Path) -> None:
         (
             lambda run: change_config(run, "config", student={"_target_": "os.mkdir", "path": "made"}),
             StorageError,
-            "asks for 'os.mkdir', and a run is rebuilt only from networks",
+            "names 'os.mkdir', and a run is rebuilt only from networks",
         ),
     ],
 )

@@ -58,7 +58,7 @@ def on_tapes(monkeypatch: pytest.MonkeyPatch) -> list:
         (("engine.compile=auto",), "engine.compile must be true or false, got 'auto'"),
         (("engine.deterministic=1",), "engine.deterministic must be true or false, got 1"),
         (("engine.captured=true",), "engine.captured is not a key: did you mean 'capture'?"),
-        (("engine.compile=true",), "engine.compile=true cannot be had here, there is no C++ compiler (g++"),
+        (("engine.compile=true",), "engine.compile=true cannot be used here, there is no C++ compiler (g++"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(tmp_path, capsys, monkeypatch, words, sentence) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
 from distill.cli import main
+from distill.config.plan import RunPlan
+from distill.config.sweep import job_of
 from distill.execution import jobs
-from distill.execution.jobs import outcomes_on_disk, run_job, spread
+from distill.execution.jobs import on_own_device, outcomes_on_disk, run_job
 
 LAUNCHERS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher"}
 TINY = (
@@ -48,12 +51,21 @@ class Linear(nn.Module):
 """
 
 
+def planned(device: str = "auto", **parts: Any) -> RunPlan:
+    """A plan with an engine and nothing else."""
+    facts = dict.fromkeys(("names", "identity", "runs_dir", "dataset", "recipe", "method", "teacher"))
+    config = {"engine": {"device": device}}
+    return RunPlan(config=config, run_id="", device=torch.device("cpu"), **{**facts, **parts})
+
+
 def job(launcher: str, number: int, *, device: str = "auto") -> str:
-    """The device that a job is given."""
-    config = OmegaConf.create({"engine": {"device": device}})
+    """The device that a job is given, and the teacher that it may train first."""
     hydra = OmegaConf.create({"runtime": {"choices": {"hydra/launcher": launcher}}, "job": {"num": number}})
-    spread(config, hydra)
-    return str(config.engine.device)
+    plan = on_own_device(planned(device, teacher=planned(device)), hydra)
+    assert isinstance(plan.teacher, RunPlan)
+    assert plan.config == plan.teacher.config
+    assert plan.device == plan.teacher.device
+    return str(plan.config["engine"]["device"])
 
 
 def test_jobs_in_processes_of_their_own_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,15 +84,18 @@ def test_without_a_choice_of_gpus_it_stays_auto(monkeypatch: pytest.MonkeyPatch,
     assert job("joblib", 1) == "auto"
 
 
-def test_a_job_is_planned_with_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_runs_the_checked_plan_on_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the launcher has composed again is neither checked again nor used."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    planned = []
-    monkeypatch.setattr(jobs, "plan_job", lambda config, *rest: planned.append(config.engine.device))
-    monkeypatch.setattr(jobs, "run_plans", lambda plans, **options: [None])
-    choices = {"runtime": {"choices": {"hydra/launcher": "joblib"}}, "job": {"num": 3}}
+    run = []
+    monkeypatch.setattr(jobs, "preflight", lambda *_: pytest.fail("checked again"))
+    monkeypatch.setattr(jobs, "run_plans", lambda plans, **options: [run.extend(plans)])
+    overrides = {"task": ["++seed=1", "loss=kd"]}
+    choices = {"runtime": {"choices": {"hydra/launcher": "joblib"}}, "job": {"num": 3}, "overrides": overrides}
     monkeypatch.setattr(jobs.HydraConfig, "get", lambda: OmegaConf.create(choices))
-    run_job(OmegaConf.create({"engine": {"device": "auto"}}), config_dir=None, retry=False)
-    assert planned == ["cuda:1"]
+    plans = {job_of(["loss=kd", "++seed=1", "hydra/launcher=joblib"]): planned()}
+    run_job(OmegaConf.create({}), planned=plans, config_dir=None, retry=False)
+    assert [str(plan.device) for plan in run] == ["cuda:1"]
 
 
 def test_after_a_launcher_gave_up_the_folders_say_what_finished(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from distill.cli import main
+from distill.config.faults import Fault, Refused
 from distill.config.tuning import Choice, Interval, corners, override, read_space
 from distill.execution.stopping import Interrupted
 from distill.runs.store import scan
@@ -118,7 +119,7 @@ def test_a_point_that_is_refused_between_sound_ends_fails_alone(
 
     def once(*words: Any) -> Any:
         if next(refused, False):
-            raise optimise.Faults(["temperature must not be so: change it"])
+            raise Refused([Fault("loss", "value", "temperature must not be so: change it")])
         return preflight(*words)
 
     monkeypatch.setattr(optimise, "preflight", once)

@@ -72,7 +72,7 @@ def test_auto_takes_what_costs_fewer_forwards_and_says_why(case: Case, epochs: i
 def test_no_table_is_built_for_what_reads_no_teacher(case: Case) -> None:
     """The second stage of a method whose first stage had the teacher."""
     assert case.source(epochs=99, objective=CrossEntropy()) == "live"
-    assert "it reads no teacher" in case.notes[0]
+    assert "only its first stage uses the teacher" in case.notes[0]
 
 
 def test_a_table_that_is_there_costs_nothing(case: Case) -> None:

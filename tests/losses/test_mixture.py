@@ -213,7 +213,7 @@ def presets():
 def composed(presets, *overrides):
     faults = []
     given = presets.compose(["loss=mixture", *overrides])
-    faults += [fault for fault in given.faults if not fault.startswith("pair.")]
+    faults += [fault for fault in given.faults if not fault.within("pair")]
     node = check_target(reduce_alpha(given.config["loss"], (), faults, option="mixture"), "loss", faults)
     assert faults == []
     return build_objective(node, seed=1)

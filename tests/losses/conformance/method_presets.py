@@ -23,8 +23,9 @@ from typing import Any
 from distill.config import configs_dir
 from distill.config.build import build_objective
 from distill.config.check import check_target, check_typed, reduce_alpha
-from distill.config.plan import FirstStage, split_stages
+from distill.config.plan import split_stages
 from distill.config.presets import Presets
+from distill.config.schema import FirstStage
 from distill.losses import Objective
 from distill.runs.layout import FIRST_STAGE
 
@@ -58,7 +59,7 @@ def composed(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
             first = check_typed(stage, FirstStage, FIRST_STAGE, faults) if stage else {}
         if not faults:
             return checked, first
-        told += [fault for fault in faults if fault not in told]
+        told += [fault.text for fault in faults if fault.text not in told]
     raise AssertionError(f"loss={name} cannot be composed:\n" + "\n".join(told))
 
 
