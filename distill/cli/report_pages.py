@@ -26,7 +26,7 @@ from distill.runs.layout import METRICS, PROVENANCE
 from distill.runs.lines import read_lines
 from distill.runs.store import RunRecord, finished_run, scan
 from distill.tables.cells import measure_table
-from distill.tables.rows import distinct, read_run
+from distill.tables.rows import distinct, read_finished
 
 
 def report_runs(line: CommandLine) -> Path | None:
@@ -119,7 +119,7 @@ def report_sweep(line: CommandLine) -> Path | None:
     if not selection.chosen:
         print(selection.nothing())
         return None
-    found = find_sweep_runs(preset, distinct(map(read_run, selection.chosen)))
+    found = find_sweep_runs(preset, distinct(map(read_finished, selection.chosen)))
     if not found.panels:
         needed = f"finished runs at two values of {' and '.join(preset.keys)}" if preset.keys else "a finished run"
         print(f"sweep={preset.name} needs {needed} of one method: `distill train sweep={preset.name}` trains them")

@@ -25,7 +25,7 @@ from distill.tables.comparison import compare_cells
 from distill.tables.declared import Presets
 from distill.tables.naming import qualifiers, teacher_names
 from distill.tables.published import Cell, Key, PublishedTable
-from distill.tables.rows import FinishedRun, Row, distinct, group, over_teachers, read_run
+from distill.tables.rows import FinishedRun, Row, distinct, group, over_teachers, read_finished
 from distill.tables.values import flatten, to_text
 
 PLACES = ("npz", "root", "download")
@@ -172,7 +172,7 @@ def measure_table(
     """Find the finished runs of every cell and compare them. Raises ValueError where a cell's overrides are wrong."""
     presets = Presets(config_dir)
     wanted = {key: _required(cell, presets) for key, cell in table.cells.items() if cell.overrides}
-    runs = tuple((run, Facts.of(run.config)) for run in distinct(map(read_run, records)))
+    runs = tuple((run, Facts.of(run.config)) for run in distinct(map(read_finished, records)))
     networks = {run.run_id: _values("teacher.network", run.config.get("student")) for run, _ in runs}
     by_method: dict[str, list[tuple[FinishedRun, Facts]]] = defaultdict(list)
     for run, facts in runs:

@@ -12,6 +12,7 @@ from typing import Any
 from distill.tables.published import Key, PublishedTable
 from distill.tables.rows import Difference, Row
 from distill.tables.statistics import holm, paired, welch
+from distill.tables.values import fields
 
 DEFAULT_BASELINE = "ce"
 
@@ -23,20 +24,25 @@ def compare_with(preset: str, rows: Sequence[Row], candidates: Sequence[Row]) ->
     teacher where both have one.
     """
     baselines = _by_context(preset, candidates)
-    is_own = {run: context for context, found in baselines.items() for row in found for run in row.run_ids}
-    chosen: dict[object, tuple[Row, ...]] = {}  # the rows of one context and teacher share their baselines
+    by_teacher: dict[tuple[str, str | None], list[Row]] = defaultdict(list)
+    for row in (row for found in baselines.values() for row in found):
+        by_teacher[row.context, row.teacher.weights if row.teacher else None].append(row)
+    own = {run for found in baselines.values() for row in found for run in row.run_ids}
+    chosen: dict[object, tuple[Row, ...]] = {}  # rows of one context and teacher share their baselines
     compared = []
     for row in rows:
-        found: tuple[Row, ...] = ()
-        if not any(run in is_own for run in row.run_ids):
-            key = row.context, row.teacher and (row.teacher.weights, row.teacher.source)
-            if key not in chosen:
-                chosen[key] = tuple(_of_same_teacher(row, baselines.get(row.context, [])))
-            found = chosen[key]
-        difference = _difference(row, found[0]) if len(found) == 1 else None
-        compared.append(replace(row, difference=difference, rivals=found if len(found) > 1 else ()))
+        teacher = row.teacher
+        same = by_teacher.get((row.context, teacher.weights)) if teacher else baselines.get(row.context)
+        key = row.context, (teacher.weights, teacher.source) if teacher and same else teacher is None
+        if key not in chosen:
+            chosen[key] = tuple(_of_same_teacher(row, same or by_teacher.get((row.context, None), [])))
+        found = chosen[key] if own.isdisjoint(row.run_ids) else ()
+        if len(found) == 1:
+            compared.append(replace(row, difference=_difference(row, found[0])))
+        else:
+            compared.append(replace(row, rivals=found) if found else row)
     used = {run for row in compared if row.difference for run in row.difference.baseline.run_ids}
-    return [replace(row, is_baseline=not used.isdisjoint(row.run_ids)) for row in compared]
+    return [row if used.isdisjoint(row.run_ids) else replace(row, is_baseline=True) for row in compared]
 
 
 def unseen_baselines(rows: Sequence[Row]) -> list[Row]:
@@ -74,19 +80,12 @@ def compare_cells(table: PublishedTable, rows: Mapping[Key, Sequence[Row]]) -> t
 
 def interval_records(found: Difference | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """A difference with full precision, for CSV and JSON: with Welch's interval, and paired."""
-    interval, pairs = (found.welch, found.paired) if found else (None, None)
-    unpaired = {
-        "points": found.points if found else None,
-        "welch_low": interval.low if interval else None,
-        "welch_high": interval.high if interval else None,
-        "welch_degrees": interval.degrees if interval else None,
-    }
+    pairs = found.paired if found else None
+    unpaired = fields(found, "points") | fields(found and found.welch, "low", "high", "degrees", prefix="welch_")
     return unpaired, {
         "paired_points": pairs.interval.difference if pairs else None,
-        "paired_low": pairs.interval.low if pairs else None,
-        "paired_high": pairs.interval.high if pairs else None,
-        "pairs": pairs.pairs if pairs else None,
-        "correlation": pairs.correlation if pairs else None,
+        **fields(pairs and pairs.interval, "low", "high", prefix="paired_"),
+        **fields(pairs, "pairs", "correlation"),
     }
 
 

@@ -15,7 +15,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Filter:
-    """One `key=A,B`: a run passes when its value is any of them."""
+    """One `key=A,B`: a run passes when it has any of the values."""
 
     key: str
     wanted: tuple[str, ...]
@@ -34,7 +34,7 @@ class Filter:
         return node
 
     def passes(self, record: RunRecord) -> bool:
-        """True when the run's value is one of those wanted; `kd` is also passed by `kd temperature=8`."""
+        """Whether the run has one of the wanted values; `kd temperature=8` passes `kd` too."""
         value = self.value(record)
         if value is _ABSENT:
             return False
@@ -55,15 +55,15 @@ def read_filters(pairs: Mapping[str, str]) -> list[Filter]:
 
 
 def unknown(filters: Iterable[Filter], records: Sequence[RunRecord]) -> list[tuple[Filter, list[str]]]:
-    """The filters whose key no run has, each with the keys there are beside it; an empty store knows none."""
+    """The filters whose key no run has, each with the existing keys nearest to it; none for an empty store."""
     dotted = [each for each in filters if each.key not in FILTERS]
     if not dotted or not records:
         return []
     known = sorted({path for record in records for path in flatten(record.config)})
-    return [(each, _beside(each.key, known)) for each in dotted if known and each.key not in known]
+    return [(each, _nearest(each.key, known)) for each in dotted if known and each.key not in known]
 
 
-def _beside(key: str, known: Sequence[str]) -> list[str]:
+def _nearest(key: str, known: Sequence[str]) -> list[str]:
     root, _, tail = key.partition(".")
     inside = [path for path in known if path.startswith(f"{key}.")]
     near = [path for path in known if path.partition(".")[0] == root]
@@ -73,8 +73,8 @@ def _beside(key: str, known: Sequence[str]) -> list[str]:
 
 def passing(records: Iterable[RunRecord], filters: Iterable[Filter]) -> list[RunRecord]:
     """The runs that pass every filter."""
-    asked = list(filters)
-    return [record for record in records if all(each.passes(record) for each in asked)]
+    every = list(filters)
+    return [record for record in records if all(each.passes(record) for each in every)]
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,17 @@ class Selection:
         return passing(self.records, self.filters)
 
     def without(self, *sections: str) -> list[RunRecord]:
-        """The runs that pass every filter but those on these sections (`loss`, `loss.temperature`)."""
+        """The runs that pass every filter except those on these sections (`loss`, `loss.temperature`)."""
         return passing(self.records, [each for each in self.filters if each.key.split(".")[0] not in sections])
 
     def nothing(self) -> str:
-        """Why no run is chosen, in one line; and what there is, where one filter alone matches nothing."""
+        """Why no run is chosen, in one line, with the existing values where one filter alone matches nothing."""
         if not self.records:
             return f"no runs in {self.runs_dir}: `distill train` makes one"
-        asked = " ".join(str(each) for each in self.filters)
+        wanted = " ".join(map(str, self.filters))
         for each in self.filters:
             if not passing(self.records, [each]):
                 values = {to_text(value) for value in map(each.value, self.records) if value is not _ABSENT}
-                there = sorted(values, key=natural_key)
-                return f"no run matches {asked}: {each.key} is {' or '.join(there)} in {self.runs_dir}"
-        return f"no run matches {asked}: some run matches each, but no run all of them"
+                existing = " or ".join(sorted(values, key=natural_key))
+                return f"no run matches {wanted}: the runs in {self.runs_dir} have {each.key} {existing}"
+        return f"no run matches {wanted}: each filter alone matches some runs"

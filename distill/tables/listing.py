@@ -41,7 +41,7 @@ class Entry:
 
 
 def content(records: Iterable[RunRecord], *, size: bool = False) -> Content:
-    """The listing in every format; with `size`, the bytes that each run takes, the tables of its teacher included."""
+    """The listing in every format; with `size`, the bytes that each run takes, with the tables of its logits."""
     listed = entries(records)
     if size:
         listed = [replace(entry, bytes=occupied(Path(entry.path))) for entry in listed]

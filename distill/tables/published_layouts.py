@@ -14,8 +14,8 @@ from distill.tables.published import Cell, TableColumn, TableRow
 from distill.tables.rendering import Column, Content, TextTable, text_table
 from distill.tables.rows import Difference, Row
 from distill.tables.statistics import points, span, summarize
-from distill.tables.values import flatten
-from distill.tables.verdict import MARGIN, Verdict
+from distill.tables.values import fields, flatten
+from distill.tables.verdict import MARGIN
 
 NOTHING = "-"
 BEST_EPOCH = "best epoch (chosen on the test set)"
@@ -313,7 +313,7 @@ def _last_and_count(row: Row) -> str:
 
 
 def notes(measured: MeasuredTable) -> list[str]:
-    """The lines under the table: how to read it, what its source says of the cells shown, and what is missing."""
+    """The lines under the table: how to read it, what its source states about the cells shown, and what is missing."""
     shown = measured.shown
     rows = [row for cell in shown.cells.values() for row in measured.of(cell)]
     of_rows = [f"{row.label}: {note}" for row in shown.rows for note in row.notes]
@@ -379,9 +379,7 @@ def document(measured: MeasuredTable) -> dict[str, Any]:
     shown = measured.shown
     return {
         "table": shown.name,
-        "title": shown.title,
-        "source": shown.source,
-        "dataset": shown.dataset,
+        **fields(shown, "title", "source", "dataset"),
         "baseline": {"row": shown.baseline_row, "column": shown.baseline_column},
         "family": measured.tests,
         "columns": [asdict(column) for column in shown.columns],
@@ -411,9 +409,7 @@ def _cell_record(measured: MeasuredTable, cell: Cell) -> dict[str, Any]:
             "accuracy": cell.value,
             "top5": cell.top5,
             "epochs": cell.epochs if cell.value is not None else None,
-            "runs": cell.runs,
-            "deviation": cell.deviation,
-            "temperature": cell.temperature,
+            **fields(cell, "runs", "deviation", "temperature"),
             "weights": dict(cell.weights),
             "teacher_accuracy": column.teacher_accuracy,
             "source": row.source,
@@ -429,15 +425,15 @@ def _cell_record(measured: MeasuredTable, cell: Cell) -> dict[str, Any]:
 
 
 def _row_record(row: Row | None) -> dict[str, Any]:
-    teacher = row.teacher if row else None
+    teacher, verdict = (row.teacher, row.verdict) if row else (None, None)
     return {
-        "unit": row.unit if row else None,
+        **fields(row, "unit"),
         "qualifiers": " ".join(row.qualifiers) if row else None,
         "teacher": row.teacher_name if row else None,
-        "teacher_accuracy": teacher.accuracy if teacher else None,
+        **fields(teacher, "accuracy", prefix="teacher_"),
         "teacher_weights_sha256": teacher.weights if teacher else None,
-        "source": teacher.source if teacher else None,
-        "precision": row.precision if row else None,
+        **fields(teacher, "source"),
+        **fields(row, "precision"),
         "student_seeds": len(row.runs) if row else 0,
         "teachers": len(row.members) or int(row.teacher is not None) if row else 0,
         "seeds": [run.seed for run in row.runs] if row else [],
@@ -446,29 +442,18 @@ def _row_record(row: Row | None) -> dict[str, Any]:
         "best": _values_record(row.best_by_unit if row else None),
         "within_deviation": row.within if row and row.members else None,
         "half_interval": row.half if row and row.members else None,
-        "verdict": _verdict_record(row.verdict if row else None),
+        "verdict": {
+            **fields(verdict, "word", "difference", "low", "high"),
+            "runs_needed": verdict.runs if verdict else None,
+            "why": (verdict.why or None) if verdict else None,
+        },
         "difference": _difference_record(row.difference if row else None),
     }
 
 
 def _values_record(values: Mapping[Any, float] | None) -> dict[str, Any]:
     summary = summarize(list(values.values())) if values else None
-    return {
-        "mean": summary.mean if summary else None,
-        "deviation": summary.deviation if summary else None,
-        "values": list(values.values()) if values else [],
-    }
-
-
-def _verdict_record(found: Verdict | None) -> dict[str, Any]:
-    return {
-        "word": found.word if found else None,
-        "difference": found.difference if found else None,
-        "low": found.low if found else None,
-        "high": found.high if found else None,
-        "runs_needed": found.runs if found else None,
-        "why": (found.why or None) if found else None,
-    }
+    return fields(summary, "mean", "deviation") | {"values": list(values.values()) if values else []}
 
 
 def _difference_record(found: Difference | None) -> dict[str, Any]:
@@ -478,7 +463,7 @@ def _difference_record(found: Difference | None) -> dict[str, Any]:
         "baseline": f"{cell.row}, {cell.column}" if cell else None,
         "baseline_qualifiers": distinction(found.baseline, 2) if found else None,
         **against_welch,
-        "welch_p": found.welch.p if found and found.welch else None,
+        **fields(found and found.welch, "p", prefix="welch_"),
         "holm_p": found.holm if found else None,
         **by_pairs,
     }

@@ -51,7 +51,7 @@ class FinishedRun:
     teacher: Teacher | None
 
 
-def read_run(record: RunRecord) -> FinishedRun | None:
+def read_finished(record: RunRecord) -> FinishedRun | None:
     """A run's values; None where it is not finished, or its files lack something that every table shows.
 
     None for a first stage too: its classifier is not trained yet, so its accuracy means nothing.
@@ -59,7 +59,7 @@ def read_run(record: RunRecord) -> FinishedRun | None:
     if record.status != "finished" or record.result is None or is_first_stage(record):
         return None
     try:
-        return _finished(record, record.result)
+        return _values_of(record, record.result)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None  # edited or half-copied by hand: one such run must not hide the others
 
@@ -74,7 +74,7 @@ def distinct(runs: Iterable[FinishedRun | None]) -> list[FinishedRun]:
     return list({run.run_id: run for run in runs if run is not None}.values())
 
 
-def _finished(record: RunRecord, result: Mapping[str, Any]) -> FinishedRun:
+def _values_of(record: RunRecord, result: Mapping[str, Any]) -> FinishedRun:
     identity: dict[str, Any] = canonical(record.identity)  # type: ignore[assignment]  # a mapping stays one
     best, teacher = result.get("best"), result.get("teacher")
     return FinishedRun(

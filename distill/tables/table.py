@@ -10,9 +10,8 @@ from distill.runs.store import RunRecord
 from distill.tables.comparison import DEFAULT_BASELINE, compare_with, interval_records, unseen_baselines
 from distill.tables.naming import name_rows
 from distill.tables.rendering import Column, Content, TextTable, text_table
-from distill.tables.rows import FinishedRun, Row, distinct, group, is_first_stage, over_teachers, read_run
-from distill.tables.statistics import Summary
-from distill.tables.values import flatten, natural_key, preset_name
+from distill.tables.rows import FinishedRun, Row, distinct, group, is_first_stage, over_teachers, read_finished
+from distill.tables.values import fields, flatten, natural_key, preset_name
 
 HIDDEN = ("failed", "unfinished", "running", "damaged")
 LEGEND = (
@@ -78,7 +77,7 @@ def build(records: Sequence[RunRecord], *, candidates: Sequence[RunRecord], base
     Baselines are found among `candidates`: `records`, and the runs that only a filter on loss or teacher left out.
     Without `baseline`, rows are compared with `ce` where they can be. Raises `UnknownBaseline`.
     """
-    runs = {record.path: read_run(record) for record in candidates}
+    runs = {record.path: read_finished(record) for record in candidates}
     rows, tunings = _without_tunings(group(distinct(runs[record.path] for record in records)))
     possible = name_rows(group(distinct(runs.values())))
     if baseline and possible and not any(baseline in row.names for row in possible):
@@ -167,7 +166,7 @@ def _images(table: Table) -> str:
         return "the test set"
     if len(sizes) == 1:
         return f"{sizes.pop()} held-out training images"
-    return "the test set, or on held-out training images where a row says so"
+    return "the test set, or on held-out training images where a row states it"
 
 
 def notes(table: Table) -> list[str]:
@@ -312,44 +311,29 @@ def _record(row: Row) -> dict[str, Any]:
     """A row with full precision; flattened, it is a line of the CSV."""
     replicate, teacher = row.replicate, row.teacher
     against_welch, by_pairs = interval_records(row.difference)
+    baseline = row.difference.baseline.method if row.difference else None
     return {
         "method": row.method,
         "loss": row.loss,
         "replicate_of": replicate.of if replicate else None,
-        "dataset": row.dataset,
-        "student": row.student,
+        **fields(row, "dataset", "student"),
         "teacher": {
             "name": teacher.name if teacher else "none",
             "run_id": teacher.run_id if teacher else None,
             "weights_sha256": teacher.weights if teacher else None,
-            "source": teacher.source if teacher else None,
-            "accuracy": teacher.accuracy if teacher else None,
+            **fields(teacher, "source", "accuracy"),
         },
-        "recipe": row.recipe,
-        "precision": row.precision,
+        **fields(row, "recipe", "precision"),
         "split": row.first.split,
         "holdout": row.holdout,
         "n": row.last.n,
         "seeds": [run.seed for run in row.runs],
         "runs": [run.run_id for run in row.runs],
-        "last": _summary_record(row.last, [run.last for run in row.runs]),
-        "best": _summary_record(row.best, [run.best for run in row.runs]),
+        "last": fields(row.last, "mean", "deviation") | {"values": [run.last for run in row.runs]},
+        "best": fields(row.best, "mean", "deviation") | {"values": [run.best for run in row.runs]},
         "is_baseline": row.is_baseline,
-        "difference": {
-            "baseline": row.difference.baseline.method if row.difference else None,
-            **against_welch,
-            **by_pairs,
-        },
+        "difference": {"baseline": baseline, **against_welch, **by_pairs},
         "parameters": row.first.parameters,
-        "seconds": row.seconds,
-        "seconds_per_epoch": row.seconds_per_epoch,
+        **fields(row, "seconds", "seconds_per_epoch"),
         "peak_memory_bytes": row.peak_memory,
-    }
-
-
-def _summary_record(summary: Summary | None, values: Sequence[float | None]) -> dict[str, Any]:
-    return {
-        "mean": summary.mean if summary else None,
-        "deviation": summary.deviation if summary else None,
-        "values": list(values),
     }

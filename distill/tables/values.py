@@ -23,6 +23,11 @@ def flatten(node: Any, *, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def fields(item: object, *names: str, prefix: str = "") -> dict[str, Any]:
+    """The attributes of that name as a record, with `prefix` before each key; all None where the item is None."""
+    return {f"{prefix}{name}": getattr(item, name) if item is not None else None for name in names}
+
+
 def to_text(value: Any) -> str:
     """A leaf as a person writes it on the command line: null, true, 4, [5,7]."""
     if value is None:

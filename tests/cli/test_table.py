@@ -5,7 +5,6 @@ import os
 import runpy
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -156,7 +155,7 @@ def test_nothing_to_show_is_one_line_and_no_failure(tmp_path: Path, store: Path,
     assert capsys.readouterr().out == f"no runs in {missing}: `distill train` makes one\n"
     assert not missing.exists()
     assert main(["student=resnet18", "--out", str(tmp_path / "t.md")]) == FINISHED
-    assert capsys.readouterr().out == f"no run matches student=resnet18: student is resnet8 in {store}\n"
+    assert capsys.readouterr().out == f"no run matches student=resnet18: the runs in {store} have student resnet8\n"
     assert not (tmp_path / "t.md").exists()
 
 
@@ -176,15 +175,3 @@ def test_it_imports_nothing_heavy(store: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "kd\tdigits" in done.stdout
-
-
-def test_many_rows_take_no_time(runs_dir: Path, capsys: Capture) -> None:
-    for temperature in range(1, 81):
-        for seed in (1, 2):
-            add_run(runs_dir, seed=seed, accuracy=90.0 + seed, overrides={"temperature": float(temperature)})
-    add_seeds(runs_dir, [90.0, 91.0, 91.5], loss="ce")
-    main([f"runs_dir={runs_dir}"])  # scipy.special is imported once
-    start = time.process_time()
-    assert main([f"runs_dir={runs_dir}"]) == FINISHED
-    assert time.process_time() - start < 1.5  # about 0.3 s; naming that is quadratic in the rows took 10 s
-    assert capsys.readouterr().out.count("kd (temperature=") == 160

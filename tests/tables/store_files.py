@@ -98,7 +98,7 @@ def add_run(
     path = runs_dir / f"{student}-{loss.replace('/', '_')}-s{seed}{weights}-{run_id}"
     path.mkdir(parents=True)
     content = {"run_id": run_id, "names": names, "config": config, "identity": identity}
-    content = json.loads(json.dumps(content))  # no list is shared: a run directory knows no aliases
+    content = json.loads(json.dumps(content))  # no list is shared, since a run's file has no YAML aliases
     (path / "config.yaml").write_text(yaml.dump(content, Dumper=Dumper))
     split = "holdout" if holdout else "test"
     if failure is not None:

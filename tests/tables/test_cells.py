@@ -43,7 +43,7 @@ def test_a_run_fills_the_cell_that_its_values_say_whatever_it_was_called(runs_di
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "difference"),
     [
         ({"epochs": 10}, "recipe.epochs=10, teacher.recipe.epochs=10"),
         ({"teacher_epochs": 10}, "teacher.recipe.epochs=10"),
@@ -52,11 +52,13 @@ def test_a_run_fills_the_cell_that_its_values_say_whatever_it_was_called(runs_di
         ({"given_as": "deadbeef"}, "teacher.run"),
     ],
 )
-def test_a_run_that_differs_fills_no_cell_and_is_told(runs_dir: Path, change: dict[str, Any], told: str) -> None:
+def test_a_run_that_differs_fills_no_cell_and_is_counted(
+    runs_dir: Path, change: dict[str, Any], difference: str
+) -> None:
     add(runs_dir, 70.0, loss="kd", **change)
     found = measured(runs_dir)
     assert filled(found) == {}
-    assert found.elsewhere == {told: 1}
+    assert found.elsewhere == {difference: 1}
 
 
 @pytest.mark.parametrize("change", [{"temperature": 3.0}, {"kd_weight": 1.0}, {"student": "resnet32"}])
@@ -82,7 +84,7 @@ def test_a_teacher_given_as_a_run_must_be_the_network_and_has_a_line_of_its_own(
     add(runs_dir, 69.5, loss="kd", given_as=wrong, weights="e5f6")
     rows = measured(runs_dir).rows["kd", "resnet56_resnet20"]
     assert [row.teacher_name for row in rows] == ["resnet56 a1b2", "resnet56 c3d4"]
-    assert all(not row.members for row in rows)  # nothing says that the two were trained alike
+    assert all(not row.members for row in rows)  # they may have been trained differently
 
 
 def test_seeds_of_a_teacher_have_one_more_line_together(runs_dir: Path) -> None:

@@ -1,5 +1,6 @@
 """A cell's overrides are those of `distill train`: Hydra makes of them what the tables compare runs with."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,37 @@ def test_presets_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "loss" / "mine.yaml").write_text("defaults:\n  - /loss/kd@_here_\n  - _self_\ntemperature: 9.0\n")
     found = Presets(tmp_path).declared(("experiment=cifar100/resnet20_resnet8", "loss=mine")).loss
     assert (found["temperature"], found["kd_weight"]) == (9.0, 0.9)
+
+
+def test_numbers_with_an_exponent_are_numbers_as_in_hydra(tmp_path: Path) -> None:
+    (tmp_path / "recipe").mkdir()
+    own = "defaults: [/recipe/cifar@_here_]\noptimizer: {lr: 5e-3, weight_decay: 1.5E-4}\n"
+    (tmp_path / "recipe" / "mine.yaml").write_text(own)
+    words = ("experiment=cifar100/resnet56_resnet20", "loss=kd", "recipe=mine", "recipe.optimizer.momentum=8e-1")
+    optimizer = Presets(tmp_path).declared(words).recipe["optimizer"]
+    assert (optimizer["lr"], optimizer["weight_decay"], optimizer["momentum"]) == (0.005, 0.00015, 0.8)
+
+
+def test_alpha_stands_for_the_two_weights_that_runs_record() -> None:
+    pair = ("experiment=cifar100/resnet56_resnet20", "loss=kd")
+    presets = Presets()
+    loss = presets.declared((*pair, "loss.alpha=0.7")).loss
+    assert loss == presets.declared((*pair, "loss.ce_weight=0.3", "loss.kd_weight=0.7")).loss
+    assert "alpha" not in loss
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("loss.temperature.high=2", "loss.temperature.high=2 sets a key inside of temperature, which is a value"),
+        ("recipe.schedule.milestones=[1,", "recipe.schedule.milestones=[1, cannot be read: "),
+        ("loss=broken", "broken.yaml cannot be read: "),
+        ("loss=listed", "listed.yaml must hold a mapping, got list"),
+    ],
+)
+def test_what_cannot_be_read_of_a_preset_is_a_sentence(tmp_path: Path, override: str, sentence: str) -> None:
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "broken.yaml").write_text("temperature: [1\n")
+    (tmp_path / "loss" / "listed.yaml").write_text("- 1\n")
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        Presets(tmp_path).declared(("experiment=cifar100/resnet56_resnet20", "loss=kd", override))

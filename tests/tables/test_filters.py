@@ -106,7 +106,9 @@ def test_why_nothing_matches(store: Path) -> None:
     def why(**pairs: str) -> str:
         return Selection(store, tuple(scan(store)), tuple(read_filters(pairs))).nothing()
 
-    assert why(student="resnet18") == f"no run matches student=resnet18: student is resnet8 or resnet20 in {store}"
+    assert why(student="resnet18") == (
+        f"no run matches student=resnet18: the runs in {store} have student resnet8 or resnet20"
+    )
     assert why(student="resnet20", loss="ce") == (
-        "no run matches student=resnet20 loss=ce: some run matches each, but no run all of them"
+        "no run matches student=resnet20 loss=ce: each filter alone matches some runs"
     )

@@ -3,7 +3,7 @@
 import pytest
 from scipy import stats
 
-from distill.tables.statistics import correlation, paired, summarize, welch
+from distill.tables.statistics import correlation, holm, paired, summarize, welch
 
 OURS = {1: 71.2, 2: 72.5, 3: 71.9, 4: 73.3}
 THEIRS = {1: 70.4, 2: 71.6, 3: 71.3, 4: 71.1, 5: 69.0}
@@ -65,3 +65,23 @@ def test_two_pairs_always_lie_on_a_line() -> None:
     assert correlation([1.0, 2.0], [5.0, 3.0]) is None
     assert correlation([1.0, 2.0, 3.0], [5.0, 3.0, 1.0]) == pytest.approx(-1.0)
     assert correlation([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]) is None
+
+
+def test_holm_is_the_step_down_of_bonferroni() -> None:
+    p = [0.01, 0.04, 0.03, 0.005]
+    # by hand, in order of size: 4 x .005, 3 x .01, 2 x .03, then .04, which may not fall below .06
+    assert holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+    rng = np.random.default_rng(1)
+    many = rng.uniform(size=30)
+    order = np.argsort(many)
+    steps = np.minimum(np.maximum.accumulate(many[order] * (30 - np.arange(30))), 1.0)
+    assert np.asarray(holm(list(many)))[order] == pytest.approx(steps)
+
+
+def test_the_p_value_is_that_of_welchs_test() -> None:
+    ours, theirs = [71.1, 70.9, 71.2, 71.0], [70.2, 70.8, 70.4]
+    found = welch(ours, theirs)
+    assert found is not None
+    assert found.p == pytest.approx(stats.ttest_ind(ours, theirs, equal_var=False).pvalue)

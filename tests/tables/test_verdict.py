@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 
 from distill.tables.published import Cell
-from distill.tables.statistics import holm, welch
 from distill.tables.verdict import Verdict, judge
 
 CELL = Cell(
@@ -146,23 +145,3 @@ def test_one_run_equal_scores_and_no_best_epoch_leave_it_undecided() -> None:
     assert judged([75.0, 75.0]).why == "all seeds scored identically, variance unknown"
     assert judged(OURS, epochs="best on test").why == "no best epoch was recorded"
     assert judge([71.0], None, replace(CELL, value=None), published_runs=None) is None
-
-
-def test_holm_is_the_step_down_of_bonferroni() -> None:
-    p = [0.01, 0.04, 0.03, 0.005]
-    # by hand, in order of size: 4 x .005, 3 x .01, 2 x .03, then .04, which may not fall below .06
-    assert holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-    assert holm([]) == []
-    rng = np.random.default_rng(1)
-    many = rng.uniform(size=30)
-    order = np.argsort(many)
-    steps = np.minimum(np.maximum.accumulate(many[order] * (30 - np.arange(30))), 1.0)
-    assert np.asarray(holm(list(many)))[order] == pytest.approx(steps)
-
-
-def test_the_p_value_is_that_of_welchs_test() -> None:
-    theirs = [70.2, 70.8, 70.4]
-    found = welch(OURS, theirs)
-    assert found is not None
-    assert found.p == pytest.approx(stats.ttest_ind(OURS, theirs, equal_var=False).pvalue)

@@ -1,10 +1,14 @@
-"""The shipped tables against a second transcription, made column by column where the files hold rows."""
+"""Published tables: the shipped ones against a second transcription, and what is refused in a table's file.
+
+The transcription was made column by column, where the files hold rows.
+"""
 
 from itertools import chain
+from pathlib import Path
 
 import pytest
 
-from distill.tables.published import PublishedTable, load, table_names
+from distill.tables.published import DamagedTable, PublishedTable, load, table_names
 
 LINES = "teacher ce fitnet at rkd crd ofd review_kd simkd cat_kd kd zscore_kd delta ctkd zscore_ctkd dkd zscore_dkd mlkd zscore_mlkd"  # noqa: E501
 # one line a pair, downwards through the printed table
@@ -188,20 +192,20 @@ def test_epoch_rules_and_numbers_of_runs() -> None:
     assert (kd.temperature, dict(kd.weights)) == (4.0, {"ce_weight": 0.1, "kd_weight": 0.9})
 
 
-def test_where_code_and_paper_disagree_it_is_said() -> None:
-    def said(name: str, row: str, column: str) -> str:
+def test_notes_state_where_code_and_paper_disagree() -> None:
+    def stated(name: str, row: str, column: str) -> str:
         table = load(name)
         return " ".join([*table.row(row).notes, *table.cells[row, column].notes])
 
-    assert "copied" in said("cifar100_same", "kd", "vgg13_vgg8")
-    assert "70.22" in said("cifar100_same", "at", "resnet110_resnet20")
-    assert "76.23" in said("cifar100_same", "dkd", "wrn_40_2_wrn_16_2")
-    assert "weight 1 " in said("cifar100_cross", "zscore_kd", "resnet50_mobilenet_v2")
-    assert "64.14" in said("cifar100_cross", "fitnet", "vgg13_mobilenet_v2")
-    assert "contradicts" in said("vit", "zscore_kd", "resnet56_t2t_vit_7")
-    assert "Table 2" in said("ablation", "weight_9", "plain")
+    assert "copied" in stated("cifar100_same", "kd", "vgg13_vgg8")
+    assert "70.22" in stated("cifar100_same", "at", "resnet110_resnet20")
+    assert "76.23" in stated("cifar100_same", "dkd", "wrn_40_2_wrn_16_2")
+    assert "weight 1 " in stated("cifar100_cross", "zscore_kd", "resnet50_mobilenet_v2")
+    assert "64.14" in stated("cifar100_cross", "fitnet", "vgg13_mobilenet_v2")
+    assert "contradicts" in stated("vit", "zscore_kd", "resnet56_t2t_vit_7")
+    assert "Table 2" in stated("ablation", "weight_9", "plain")
     for column, yaml_beta in {"vgg13_vgg8": 6, "wrn_40_2_wrn_40_1": 6, "wrn_40_2_wrn_16_2": 6}.items():
-        assert f"beta 2 in the log, {yaml_beta}" in said("cifar100_same", "zscore_dkd", column)
+        assert f"beta 2 in the log, {yaml_beta}" in stated("cifar100_same", "zscore_dkd", column)
 
 
 def test_every_table_has_sources_and_a_way_to_train_or_a_reason_not_to() -> None:
@@ -215,3 +219,70 @@ def test_every_table_has_sources_and_a_way_to_train_or_a_reason_not_to() -> None
     assert sum(cell.value is not None for cell in cells) == 17 * 7 * 2 + 16 * 2 + 28 + 24 + 20 + 2
     teachers = [column for table in tables for column in table.columns if column.teacher and column.student]
     assert all(f"student={column.teacher}" in column.teacher_overrides for column in teachers)
+
+
+SOUND = """
+title: Mine
+source: me
+dataset: cifar100
+recipe: cifar
+baseline: {row: kd}
+columns:
+  pair: {experiment: cifar100/resnet56_resnet20, teacher: resnet56, student: resnet20, teacher_accuracy: 72.0}
+rows:
+  kd: {label: KD, preset: kd, published: [70.6], epochs: last, runs: 5, temperature: 4, weights: {kd_weight: 0.9}}
+  ours: {label: Ours, preset: zscore_kd, published: [71.4], overrides: [loss.temperature=3]}
+"""
+DAMAGED = [
+    ("[70.6]", "[.nan]", "published of row kd must be a number from 0 to 100, got nan"),
+    ("[70.6]", "[706]", "published of row kd must be a number from 0 to 100, got 706"),
+    ("[70.6]", "[best]", "published of row kd must be a number from 0 to 100, got 'best'"),
+    ("[70.6]", "70.6", "published of row kd must be a list with a value (or null) for each column, got 70.6"),
+    (
+        "runs: 5",
+        "runs: five",
+        "runs of row kd must be a whole number from 1 on, got 'five': leave it out if",
+    ),
+    ("runs: 5", "runs: 0", "runs of row kd must be a whole number from 1 on, got 0"),
+    ("runs: 5", "cells: {pair: {runs: -3}}", "runs of cell kd, pair must be a whole number from 1 on, got -3"),
+    ("runs: 5", "cells: [pair]", "cells of row kd must be a mapping by column, got ['pair']"),
+    ("runs: 5", "deviation: -0.2", "deviation of row kd must be a number from 0 to 100, got -0.2"),
+    ("temperature: 4", "temperature: hot", "temperature of row kd must be a number from 0 on, got 'hot'"),
+    ("{kd_weight: 0.9}", "0.9", "weights of row kd must be a mapping of names to numbers, got 0.9"),
+    ("kd_weight: 0.9", "kd_weight: much", "weights of row kd, kd_weight, must be a number from 0 on, got 'much'"),
+    ("accuracy: 72.0", "accuracy: yes", "teacher_accuracy of column pair must be a number from 0 to 100, got True"),
+    ("label: KD", "label: 9", "label of row kd must be text, got 9: put it in quotes"),
+    ("  ours:", "  0.9:", "row 0.9 is not a name: put it in quotes"),
+    ("  pair:", "  1:", "column 1 is not a name: put it in quotes"),
+    ("[loss.temperature=3]", "loss.temperature=3", "overrides of row ours must be a list of KEY=VALUE, got 'loss.temp"),
+    ("[loss.temperature=3]", "[loss.temperature]", "overrides of row ours must be a list of KEY=VALUE, got ['loss.t"),
+    ("preset: kd,", "preset: kd, note: {a: b},", "note of row kd must be a sentence or a list of them, got {'a': 'b'}"),
+    ("{row: kd}", "{row: kdd}", "baseline names the row 'kdd', which the table does not have"),
+    ("{row: kd}", "{column: pare}", "baseline names the column 'pare', which the table does not have"),
+    (SOUND[SOUND.index("rows:") :], "rows: [kd]\n", "rows must be a mapping with at least one row, got ['kd']"),
+    (SOUND[SOUND.index("rows:") :], "rows: {}\n", "rows must be a mapping with at least one row, got {}"),
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """`table/mine.yaml` in a folder of the user's."""
+    (tmp_path / "table").mkdir()
+    path = tmp_path / "table" / "mine.yaml"
+    path.write_text(SOUND)
+    return path
+
+
+@pytest.mark.parametrize(("there", "instead", "sentence"), DAMAGED)
+def test_a_value_of_another_kind_is_one_sentence(file: Path, there: str, instead: str, sentence: str) -> None:
+    assert load("mine", config_dir=file.parents[1]).cells["kd", "pair"].runs == 5
+    assert there in SOUND
+    file.write_text(SOUND.replace(there, instead))
+    with pytest.raises(DamagedTable) as caught:
+        load("mine", config_dir=file.parents[1])
+    assert str(caught.value).startswith(f"{file}: {sentence}")
+
+
+def test_numbers_with_an_exponent_are_numbers_as_in_hydra(file: Path) -> None:
+    file.write_text(SOUND.replace("temperature: 4", "temperature: 4e0"))
+    assert load("mine", config_dir=file.parents[1]).cells["kd", "pair"].temperature == 4.0
