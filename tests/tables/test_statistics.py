@@ -1,5 +1,6 @@
 """Intervals against scipy.stats, which the package itself never imports."""
 
+import numpy as np
 import pytest
 from scipy import stats
 
