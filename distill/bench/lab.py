@@ -18,7 +18,7 @@ from distill.config.check import resolve
 from distill.config.plan import RunPlan, teacher_precision
 from distill.data import Batch, EvaluationStream, ImageDataset, ImageStream
 from distill.models import folded
-from distill.runs.schedule import CheckpointSchedule
+from distill.runs.checkpoint import CheckpointSchedule
 from distill.teachers import LiveTeacher, TableTeacher, Teacher
 from distill.teachers.row_code import encode
 from distill.teachers.table_build import answers

@@ -7,7 +7,7 @@ from distill.bench.course import Bench
 from distill.bench.figure import Figure
 from distill.bench.report import document, judged, targets_for
 from distill.bench.rounds import NOISY
-from distill.runs.occupied import size_of
+from distill.runs.store import size_of
 from distill.tables.rendering import Content, TextTable
 
 PRECISIONS = ("fp32", "bf16")

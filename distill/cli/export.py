@@ -23,7 +23,7 @@ from distill.cli.arguments import (
 from distill.cli.lookup import data_places, find_finished, no_runs, select
 from distill.exchange.folder import FORMS, INSTALL, check_folder
 from distill.exchange.results import export_results, with_teachers
-from distill.runs.occupied import size_of
+from distill.runs.store import size_of
 
 ALL = "all"
 WEIGHTS = "safetensors"

@@ -17,8 +17,7 @@ from distill.cli.arguments import (
 )
 from distill.cli.lookup import select, show
 from distill.runs.files import StorageError
-from distill.runs.occupied import remove_table, size_of, tables
-from distill.runs.store import RunRecord
+from distill.runs.store import RunRecord, remove_table, size_of, tables
 from distill.tables.listing import content
 
 SIZE = Argument("--size", help="also the space that each run takes on disk, with its tables of teacher logits")

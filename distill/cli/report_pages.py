@@ -21,9 +21,8 @@ from distill.cli.lookup import data_places, may_hold, no_runs, read_table, selec
 from distill.report.page import check_folder, write_report
 from distill.report.runs import teacher_of, unlike_images
 from distill.report.sweep_runs import SweepPreset, find_sweep_runs, load_sweep, sweep_names
-from distill.runs.files import StorageError, read_json
+from distill.runs.files import StorageError, read_json, read_lines
 from distill.runs.layout import METRICS, PROVENANCE
-from distill.runs.lines import read_lines
 from distill.runs.store import RunRecord, finished_run, scan
 from distill.tables.cells import measure_table
 from distill.tables.rows import distinct, read_finished

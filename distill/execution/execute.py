@@ -14,12 +14,11 @@ from distill.config.rebuild import weights_of
 from distill.data import EvaluationStream, ImageStream
 from distill.execution.stopping import Interrupted, RunFailed, stop_signals
 from distill.execution.teachers import EVALUATION_BATCH, MeasuredTeacher, choose_source, measured_teacher
-from distill.runs.checkpoint import Loaded
+from distill.runs.checkpoint import CheckpointSchedule, Loaded
 from distill.runs.directory import RunDirectory
 from distill.runs.files import StorageError
 from distill.runs.lock import Busy, RunLock
 from distill.runs.provenance import byte_conditions, collect, why_bytes_differ
-from distill.runs.schedule import CheckpointSchedule
 from distill.runs.store import RunRecord, finished_run
 from distill.training import (
     WARM_UP,

@@ -23,10 +23,9 @@ from distill.config.presets import Composed, Presets
 from distill.execution.jobs import Outcome, cohorts, follow_plans, memory_warning
 from distill.execution.progress import Progress, duration
 from distill.execution.stopping import Deadline, Interrupted, stop_when
-from distill.runs.files import StorageError, read_json
+from distill.runs.files import StorageError, read_json, read_lines
 from distill.runs.identity import run_id
 from distill.runs.layout import FAILED, LAST, METRICS, PREVIOUS, PROVENANCE, RESULT
-from distill.runs.lines import read_lines
 from distill.runs.provenance import device_name
 from distill.runs.store import RunRecord, damage, read_run, scan
 from distill.tables.published import Cell, PublishedTable

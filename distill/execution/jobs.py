@@ -25,7 +25,7 @@ from distill.execution.stopping import Interrupted
 from distill.models.meta import meta_images
 from distill.runs.layout import RESULT
 from distill.runs.lock import Busy
-from distill.runs.occupied import size_of
+from distill.runs.store import size_of
 from distill.training import Watch
 
 Status = Literal["finished", "failed", "busy"]  # busy: another process is training it

@@ -20,8 +20,7 @@ from distill.models import folded
 from distill.runs.files import StorageError, read_json, write_json
 from distill.runs.layout import TABLES
 from distill.runs.lock import RunLock
-from distill.runs.occupied import size_of
-from distill.runs.store import RunRecord
+from distill.runs.store import RunRecord, size_of
 from distill.teachers import LiveTeacher, TableTeacher, Teacher
 from distill.teachers.table_build import NonFiniteLogits, Progress, answers, build, missing_room
 from distill.teachers.table_file import TableFile

@@ -10,11 +10,10 @@ from distill.models.from_torchvision import torchvision_network as torchvision_n
 from distill.models.imagenet_resnet import resnet18 as resnet18
 from distill.models.imagenet_resnet import resnet34 as resnet34
 from distill.models.imagenet_resnet import resnet50 as resnet50
+from distill.models.meta import Profile as Profile
 from distill.models.meta import outline as outline
+from distill.models.meta import profile as profile
 from distill.models.mobilenet import mobilenet_v2 as mobilenet_v2
-from distill.models.plain import plain_cnn as plain_cnn
-from distill.models.profiling import Profile as Profile
-from distill.models.profiling import profile as profile
 from distill.models.resnet import resnet8 as resnet8
 from distill.models.resnet import resnet8x4 as resnet8x4
 from distill.models.resnet import resnet14 as resnet14
@@ -25,8 +24,9 @@ from distill.models.resnet import resnet44 as resnet44
 from distill.models.resnet import resnet56 as resnet56
 from distill.models.resnet import resnet110 as resnet110
 from distill.models.resnet import resnet_1m as resnet_1m
-from distill.models.shufflenet_v1 import shufflenet_v1 as shufflenet_v1
-from distill.models.shufflenet_v2 import shufflenet_v2 as shufflenet_v2
+from distill.models.shufflenet import shufflenet_v1 as shufflenet_v1
+from distill.models.shufflenet import shufflenet_v2 as shufflenet_v2
+from distill.models.vgg import plain_cnn as plain_cnn
 from distill.models.vgg import vgg8 as vgg8
 from distill.models.vgg import vgg11 as vgg11
 from distill.models.vgg import vgg13 as vgg13

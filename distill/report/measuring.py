@@ -19,9 +19,8 @@ from distill.report.page import report_files, write_report
 from distill.report.runs import Images, Outputs, Report, ReportedRun, make_report
 from distill.report.sections import sections
 from distill.report.sections.embedding import shown_images
-from distill.runs.files import StorageError, read_json
+from distill.runs.files import StorageError, read_json, read_lines
 from distill.runs.layout import METRICS, PROVENANCE, STUDENT
-from distill.runs.lines import read_lines
 from distill.runs.store import RunRecord
 
 BATCH = 256

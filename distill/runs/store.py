@@ -1,8 +1,10 @@
-"""The runs of a folder, read from their files; a damaged run never hides the others."""
+"""The runs of a folder, read from their files, and the disk space they take; a damaged run never hides the others."""
 
+import contextlib
 import difflib
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +12,8 @@ from typing import Any, Literal
 
 from distill.runs.config_file import read_config
 from distill.runs.files import StorageError, read_json, storage_errors
-from distill.runs.layout import CONFIG, EXPORT, FAILED, RESULT, STUDENT
-from distill.runs.lock import is_held
+from distill.runs.layout import CONFIG, EXPORT, FAILED, RESULT, STUDENT, TABLES
+from distill.runs.lock import RunLock, is_held
 from distill.runs.target_names import with_current_names
 
 Status = Literal["finished", "failed", "running", "unfinished", "damaged"]
@@ -172,3 +174,41 @@ def _nothing_matches(runs_dir: Path, text: str, records: list[RunRecord]) -> str
 
 def _label(record: RunRecord) -> str:
     return f"{record.run_id} ({record.path})"
+
+
+def occupied(folder: Path) -> int:
+    """Bytes of the files below a folder; what vanishes meanwhile counts nothing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total
+
+
+def tables(run: Path) -> list[Path]:
+    """The folders of the tables of a teacher's logits that lie with its run."""
+    folder = run / TABLES
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def remove_table(folder: Path) -> int | None:
+    """Removes a table and returns the bytes that it took; None, nothing done, while somebody builds it.
+
+    A process that reads it keeps what it has mapped. Raises StorageError.
+    """
+    with RunLock(folder) as lock, storage_errors(folder):
+        if not lock.acquire():
+            return None
+        freed = occupied(folder)
+        shutil.rmtree(folder)
+    with contextlib.suppress(OSError):  # others may lie beside it
+        folder.parent.rmdir()
+    return freed
+
+
+def size_of(count: int) -> str:
+    """`1.69 GB`, `3.3 MB` or `14 kB`."""
+    if count >= 1e9:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"

@@ -5,12 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distill.runs.files import StorageError
+from distill.runs.files import StorageError, read_lines
 from distill.runs.layout import METRICS
-from distill.runs.lines import read_lines
 from distill.runs.lock import RunLock
-from distill.runs.occupied import occupied, size_of
-from distill.runs.store import RunRecord
+from distill.runs.store import RunRecord, occupied, size_of
 from distill.tables.rendering import Content, TextTable
 from distill.tables.values import dataset_name, natural_key
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from distill.data import ImageDataset
 from distill.runs.files import StorageError, storage_errors
-from distill.runs.occupied import size_of
+from distill.runs.store import size_of
 from distill.teachers.row_code import encode
 from distill.teachers.table_file import TableFile
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill import models
-from distill.models.shufflenet_v1 import shuffle
+from distill.models.shufflenet import shuffle
 
 Hand = Callable[[nn.Module], Any]
 

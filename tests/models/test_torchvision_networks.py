@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torchvision import models as library
 
 from distill.models import torchvision_network
-from distill.models.from_torchvision import TorchvisionNetwork
-from distill.models.trunk import Tap, Trunk, find_trunk
+from distill.models.from_torchvision import Tap, TorchvisionNetwork, Trunk, find_trunk
 
 
 def images(size: int) -> Tensor:

@@ -12,8 +12,8 @@ from typing import Any
 
 from distill.execution import teachers
 from distill.runs import files
+from distill.runs.checkpoint import CheckpointSchedule
 from distill.runs.directory import RunDirectory
-from distill.runs.schedule import CheckpointSchedule
 from distill.teachers import table_build
 from distill.teachers.table_file import TableFile
 from distill.training import Member

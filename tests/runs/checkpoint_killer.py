@@ -16,11 +16,10 @@ from typing import Any
 
 import torch
 
-from distill.runs.board import Board
 from distill.runs.checkpoint import load_checkpoint, save_checkpoint
-from distill.runs.files import StorageError, remove_leftovers
+from distill.runs.directory import Board
+from distill.runs.files import StorageError, append_line, remove_leftovers
 from distill.runs.layout import LAST
-from distill.runs.lines import append_line
 
 KILLS = 25
 

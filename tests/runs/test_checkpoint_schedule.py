@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from distill.runs.schedule import CheckpointSchedule
+from distill.runs.checkpoint import CheckpointSchedule
 
 
 class Clock:

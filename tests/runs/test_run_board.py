@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from distill.runs.board import Board, flatten
-from distill.runs.directory import RunDirectory
+from distill.runs.directory import Board, RunDirectory, flatten
 
 
 def events(path: Path) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from distill.runs import directory, files, lines
+from distill.runs import directory, files
 from distill.runs.directory import RunDirectory
 from distill.runs.files import StorageError
 from distill.runs.store import scan
@@ -151,7 +151,7 @@ def test_the_lines_are_on_the_disk_before_the_checkpoint_that_counts_on_them(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    monkeypatch.setattr(lines, "sync", lambda target: order.append(target.name))
+    monkeypatch.setattr(files, "sync", lambda target: order.append(target.name))
     monkeypatch.setattr(directory, "save_checkpoint", lambda *arguments: order.append("checkpoint"))
     begin(path).save(WEIGHTS, {})
     assert order == ["metrics.jsonl", "checkpoint"]

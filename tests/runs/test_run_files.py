@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distill.runs import files, lines
+from distill.runs import files
 from distill.runs.files import StorageError
 
 
@@ -87,7 +87,7 @@ def test_trouble_is_one_sentence_with_the_file_the_cause_and_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
     fail_with(monkeypatch, number)
-    for write in (files.write_bytes, lambda path, data: lines.append_line(path, {"epoch": 1})):
+    for write in (files.write_bytes, lambda path, data: files.append_line(path, {"epoch": 1})):
         with pytest.raises(StorageError, match=words) as caught:
             write(tmp_path / "some.file", b"data")
         assert str(caught.value).startswith(f"could not write {tmp_path / 'some.file'}: ")
@@ -118,10 +118,10 @@ def test_leftovers_of_killed_writers_go_and_nothing_else(tmp_path: Path) -> None
 
 def test_lines_are_appended_in_order_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    assert lines.read_lines(path) == []
+    assert files.read_lines(path) == []
     for epoch in (1, 2):
-        lines.append_line(path, {"epoch": epoch, "loss": 1 / 3, "bad": math.inf})
-    assert lines.read_lines(path) == [{"epoch": epoch, "loss": 1 / 3, "bad": None} for epoch in (1, 2)]
+        files.append_line(path, {"epoch": epoch, "loss": 1 / 3, "bad": math.inf})
+    assert files.read_lines(path) == [{"epoch": epoch, "loss": 1 / 3, "bad": None} for epoch in (1, 2)]
     assert path.read_text().count("\n") == 2
 
 
@@ -129,15 +129,15 @@ def test_lines_are_appended_in_order_and_read_back(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_not_read_and_goes_with_the_next_append(tmp_path: Path, torn: bytes) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"epoch": 1}\n' + torn)
-    assert lines.read_lines(path) == [{"epoch": 1}]
-    lines.append_line(path, {"epoch": 2})
+    assert files.read_lines(path) == [{"epoch": 1}]
+    files.append_line(path, {"epoch": 2})
     assert path.read_bytes() == b'{"epoch": 1}\n{"epoch": 2}\n'
 
 
 def test_a_line_that_is_the_only_one_and_torn_goes_too(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"epo')
-    lines.append_line(path, {"epoch": 1})
+    files.append_line(path, {"epoch": 1})
     assert path.read_bytes() == b'{"epoch": 1}\n'
 
 
@@ -145,7 +145,7 @@ def test_an_append_that_fails_half_way_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "metrics.jsonl"
-    lines.append_line(path, {"epoch": 1})
+    files.append_line(path, {"epoch": 1})
     real_write, calls = os.write, []
 
     def half_then_full(descriptor: int, data: bytes) -> int:
@@ -156,7 +156,7 @@ def test_an_append_that_fails_half_way_leaves_the_file_as_it_was(
 
     monkeypatch.setattr(os, "write", half_then_full)
     with pytest.raises(StorageError, match="no space left"):
-        lines.append_line(path, {"epoch": 2})
+        files.append_line(path, {"epoch": 2})
     assert path.read_bytes() == b'{"epoch": 1}\n'
 
 
@@ -165,35 +165,35 @@ def test_keep_epochs_keeps_the_bytes_of_what_it_keeps(tmp_path: Path) -> None:
     # spacing and digits that a parse and a dump would change
     kept = b'{"epoch":1,  "loss": 1.50}\n{ "epoch": 2, "name": "\xc3\xbc"}\n'
     path.write_bytes(kept + b'{"epoch": 3}\n{"epoch": true}\n{"loss": 1}\nrubbish\n{"epoch": 4, "lo')
-    assert lines.keep_epochs(path, 2) == [1, 2]
+    assert files.keep_epochs(path, 2) == [1, 2]
     assert path.read_bytes() == kept
     before = path.stat()
-    assert lines.keep_epochs(path, 7) == [1, 2]
+    assert files.keep_epochs(path, 7) == [1, 2]
     assert path.stat().st_ino == before.st_ino  # nothing to cut: not rewritten
-    assert lines.keep_epochs(path, 0) == []
+    assert files.keep_epochs(path, 0) == []
     assert path.read_bytes() == b""
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
 
 
 def test_keep_epochs_of_a_missing_file_makes_none(tmp_path: Path) -> None:
-    assert lines.keep_epochs(tmp_path / "metrics.jsonl", 3) == []
+    assert files.keep_epochs(tmp_path / "metrics.jsonl", 3) == []
     assert os.listdir(tmp_path) == []
 
 
 def test_keep_epochs_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metrics.jsonl"
     for epoch in (1, 2, 3):
-        lines.append_line(path, {"epoch": epoch})
+        files.append_line(path, {"epoch": epoch})
     before = path.read_bytes()
     fail_with(monkeypatch, errno.EROFS)
     with pytest.raises(StorageError, match="read-only"):
-        lines.keep_epochs(path, 1)
+        files.keep_epochs(path, 1)
     assert path.read_bytes() == before
 
 
 def test_lines_are_plain_json(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    lines.append_line(path, {"epoch": 1, "train": {"loss": math.nan, "terms": (1, 2)}})
+    files.append_line(path, {"epoch": 1, "train": {"loss": math.nan, "terms": (1, 2)}})
     assert json.loads(path.read_text(), parse_constant=pytest.fail) == {
         "epoch": 1,
         "train": {"loss": None, "terms": [1, 2]},
