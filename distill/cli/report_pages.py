@@ -1,9 +1,7 @@
 """The work of `distill report`: find the runs that the page is about, check them, and write the page."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from distill.cli import import_from_here
 from distill.cli.arguments import (
@@ -19,10 +17,10 @@ from distill.cli.arguments import (
 )
 from distill.cli.lookup import data_places, may_hold, no_runs, read_table, select
 from distill.report.page import check_folder, write_report
-from distill.report.runs import teacher_of, unlike_images
-from distill.report.sweep_runs import SweepPreset, find_sweep_runs, load_sweep, sweep_names
-from distill.runs.files import StorageError, read_json, read_lines
-from distill.runs.layout import METRICS, PROVENANCE
+from distill.report.runs import read_provenance, teacher_of, unlike_images
+from distill.report.sweep_runs import SweepPreset, load_sweep, sweep_names, sweep_panels
+from distill.runs.files import StorageError, read_lines
+from distill.runs.layout import METRICS
 from distill.runs.store import RunRecord, finished_run, scan
 from distill.tables.cells import measure_table
 from distill.tables.rows import distinct, read_finished
@@ -102,7 +100,7 @@ def report_table(line: CommandLine) -> Path:
 
     kept = [record for record in records if record.run_id in used]
     histories = {record.run_id: read_lines(record.path / METRICS) for record in kept}
-    provenance = {record.run_id: _provenance(record) for record in kept}
+    provenance = {record.run_id: read_provenance(record) for record in kept}
     write_report(folder, table_files(measured, histories, provenance), record=table_record(measured))
     return folder
 
@@ -118,15 +116,15 @@ def report_sweep(line: CommandLine) -> Path | None:
     if not selection.chosen:
         print(selection.nothing())
         return None
-    found = find_sweep_runs(preset, distinct(map(read_finished, selection.chosen)))
-    if not found.panels:
+    panels = sweep_panels(preset, distinct(map(read_finished, selection.chosen)))
+    if not panels:
         needed = f"finished runs at two values of {' and '.join(preset.keys)}" if preset.keys else "a finished run"
         print(f"sweep={preset.name} needs {needed} of one method: `distill train sweep={preset.name}` trains them")
         return None
 
     from distill.report.sweep_page import sweep_files, sweep_record
 
-    write_report(folder, sweep_files(found), record=sweep_record(found))
+    write_report(folder, sweep_files(preset, panels), record=sweep_record(preset, panels))
     return folder
 
 
@@ -170,13 +168,6 @@ def _runs(line: CommandLine) -> list[RunRecord]:
             )
         found.append(record)
     return found
-
-
-def _provenance(record: RunRecord) -> Mapping[str, Any]:
-    try:
-        return read_json(record.path / PROVENANCE) or {}
-    except StorageError:
-        return {}  # the page is worth writing without it
 
 
 def _targets(line: CommandLine) -> tuple[float, ...]:

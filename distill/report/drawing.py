@@ -1,6 +1,6 @@
 """How figures are drawn: one style for all of them, the style of each method, and figures as SVG.
 
-Colours are those of Okabe and Ito ("Color Universal Design", 2008), which people with any colour vision can tell apart.
+Colours are those of Okabe and Ito ("Color Universal Design", 2008), which any colour vision can distinguish.
 Black is the ink of the page, and their yellow, too pale for a line, is replaced by a grey.
 """
 
@@ -52,36 +52,24 @@ _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "distill",
     "font.family": "DejaVu Sans",
-    "font.size": 10.5,
-    "axes.titlesize": 10.5,
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 10.5),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), SMALL),
+    **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), FAINT),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
     "axes.titlelocation": "left",
-    "axes.labelsize": 10.5,
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
-    "legend.fontsize": SMALL,
-    "legend.frameon": False,
-    "legend.handlelength": 2.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
+    "axes.unicode_minus": True,
     "grid.color": GRID,
     "grid.linewidth": 0.7,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
     "lines.linewidth": 1.9,
     "lines.markersize": 5,
-    "hatch.linewidth": 0.6,
-    "axes.unicode_minus": True,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
 }
 # Fonts as wide as DejaVu Sans: the layout still fits where DejaVu Sans is not installed.
 _FONTS = "'DejaVu Sans', Verdana, sans-serif"

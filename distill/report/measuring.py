@@ -16,11 +16,11 @@ from distill.config.rebuild import rebuild_network
 from distill.data import EvaluationStream, ImageDataset
 from distill.exchange.load import run_dataset
 from distill.report.page import report_files, write_report
-from distill.report.runs import Images, Outputs, Report, ReportedRun, make_report
+from distill.report.runs import Images, Outputs, Report, ReportedRun, make_report, read_provenance
 from distill.report.sections import sections
 from distill.report.sections.embedding import shown_images
-from distill.runs.files import StorageError, read_json, read_lines
-from distill.runs.layout import METRICS, PROVENANCE, STUDENT
+from distill.runs.files import read_lines
+from distill.runs.layout import METRICS, STUDENT
 from distill.runs.store import RunRecord
 
 BATCH = 256
@@ -153,11 +153,3 @@ def _outputs(network: nn.Module, dataset: ImageDataset, images: Images, device: 
             return Outputs(logits)
         embeddings.append(found.float().cpu())
     return Outputs(logits, torch.cat(embeddings).numpy() if embeddings else None)
-
-
-def read_provenance(record: RunRecord) -> Mapping[str, Any]:
-    """The run's provenance.json, empty where it is missing or damaged: the report goes on without it."""
-    try:
-        return read_json(record.path / PROVENANCE) or {}
-    except StorageError:
-        return {}

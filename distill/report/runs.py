@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.report.softmax import Labels, Logits
+from distill.runs.files import StorageError, read_json
+from distill.runs.layout import PROVENANCE
 from distill.runs.store import RunRecord, finished_run
 from distill.tables.values import dataset_name, preset_name
 
@@ -207,6 +209,14 @@ def teacher_of(record: RunRecord, runs_dir: Path) -> tuple[RunRecord | None, str
         return found, ""
     searched = " or ".join(map(str, folders))
     return None, f"the run of the teacher, {teacher}, is not in {searched}: bring it by distill import"
+
+
+def read_provenance(record: RunRecord) -> Mapping[str, Any]:
+    """The run's provenance.json, empty where it is missing or damaged: the report does not need it."""
+    try:
+        return read_json(record.path / PROVENANCE) or {}
+    except StorageError:
+        return {}
 
 
 def unlike_images(record: RunRecord, other: RunRecord) -> bool:

@@ -1,6 +1,6 @@
 """The page of a sweep: accuracy over the values, what held-out images chose, and what that reaches on the test set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from distill.report.drawing import HEAT, band, dots, dots_legend, drawing, label_dots, line, styles_of
 from distill.report.page import INK, Block, Figure, Section, Table, Text, number, report_files
-from distill.report.sweep_runs import Choice, SweepRuns, is_number
+from distill.report.sweep_runs import Curve, Panel, SweepPreset, is_number
 from distill.tables.rows import Row
 from distill.tables.values import to_text
 
@@ -27,41 +27,51 @@ _TEST = (
 _METHODS = "Accuracy after the last epoch of every method: each seed, the mean and one deviation to either side."
 
 
-def sweep_files(found: SweepRuns) -> dict[str, str]:
-    """The page and its figures by their names; `found` holds at least one panel."""
-    sections = [Section("pictures", "Results", _figures(found)), Section("tried", "All configurations", [_all(found)])]
-    if found.preset.keys:
-        sections.insert(1, Section("chosen", "Chosen configurations", _chosen(found)))
-    keys = " and ".join(found.preset.keys) or "methods and seeds"
-    return report_files(
-        f"Sweep {found.preset.name}", f"Accuracy over {keys}: {len(found.runs)} finished runs.", sections
-    )
+def sweep_files(preset: SweepPreset, panels: Sequence[Panel]) -> dict[str, str]:
+    """The page and its figures by their names; there is at least one panel."""
+    sections = [Section("pictures", "Results", _figures(preset, panels))]
+    sections += [Section("chosen", "Chosen configurations", _chosen(preset, panels))] if preset.keys else []
+    sections.append(Section("tried", "All configurations", [_all(preset, panels)]))
+    about = f"Accuracy over {' and '.join(preset.keys) or 'methods and seeds'}: {len(_runs(panels))} finished runs."
+    return report_files(f"Sweep {preset.name}", about, sections)
 
 
-def sweep_record(found: SweepRuns) -> dict[str, Any]:
+def sweep_record(preset: SweepPreset, panels: Sequence[Panel]) -> dict[str, Any]:
     """What report.json holds: the subject, the runs, and of each tuning what it chose, of how many, and its tests."""
     chosen = [
         {
-            "method": choice.curve.label,
-            "student": choice.panel.student,
-            "dataset": choice.panel.dataset,
-            "holdout": choice.panel.holdout,
-            "values": list(choice.cell.values),
-            "tried": len(choice.curve.cells),
-            "held_out": _summary(choice.cell.row),
-            "test": [_summary(row) for row in choice.tested],
+            "method": curve.label,
+            "student": panel.student,
+            "dataset": panel.dataset,
+            "holdout": panel.holdout,
+            "values": list(curve.best[0].values),
+            "tried": len(curve.cells),
+            "held_out": _summary(curve.best[0].row),
+            "test": [_summary(row) for row in curve.tested],
         }
-        for choice in found.choices
+        for panel, curve in _tunings(panels)
     ]
-    return {"subject": f"sweep {found.preset.name}", "runs": found.runs, "chosen": chosen}
+    return {"subject": f"sweep {preset.name}", "runs": _runs(panels), "chosen": chosen}
 
 
-def sweep_numbers(found: SweepRuns, *, holdout: bool) -> dict[str, Any]:
-    """The panels on held-out images, or those on the test set: each configuration with its accuracies in percent."""
+def _tunings(panels: Sequence[Panel]) -> list[tuple[Panel, Curve]]:
+    """The curves on held-out images, which have chosen values."""
+    return [(panel, curve) for panel in panels for curve in panel.curves if curve.best]
+
+
+def _runs(panels: Sequence[Panel]) -> list[str]:
+    """The ids of all runs shown."""
+    rows = [cell.row for panel in panels for curve in panel.curves for cell in curve.cells]
+    rows += [row for _, curve in _tunings(panels) for row in curve.tested]
+    return list(dict.fromkeys(run.run_id for row in rows for run in row.runs))
+
+
+def sweep_numbers(preset: SweepPreset, panels: Sequence[Panel]) -> dict[str, Any]:
+    """Of the panels each configuration with its accuracies in percent."""
     return {
-        "sweep": found.preset.name,
-        "keys": list(found.preset.keys),
-        "logarithmic": sorted(found.preset.logarithmic),
+        "sweep": preset.name,
+        "keys": list(preset.keys),
+        "logarithmic": sorted(preset.logarithmic),
         "panels": [
             {
                 "dataset": panel.dataset,
@@ -73,19 +83,14 @@ def sweep_numbers(found: SweepRuns, *, holdout: bool) -> dict[str, Any]:
                         "label": curve.label,
                         "preset": curve.preset,
                         "cells": [
-                            {
-                                "values": list(cell.values),
-                                **_summary(cell.row),
-                                "chosen": cell.values in curve.chosen,
-                            }
+                            {"values": list(cell.values), **_summary(cell.row), "chosen": cell.values in curve.chosen}
                             for cell in curve.cells
                         ],
                     }
                     for curve in panel.curves
                 ],
             }
-            for panel in found.panels
-            if bool(panel.holdout) == holdout
+            for panel in panels
         ],
     }
 
@@ -222,13 +227,14 @@ def _title(panel: Numbers) -> str:
     return f"{panel['student']}, {panel['dataset']}"
 
 
-def _figures(found: SweepRuns) -> list[Block]:
+def _figures(preset: SweepPreset, panels: Sequence[Panel]) -> list[Block]:
     made: list[Block] = []
-    keys = len(found.preset.keys)
+    keys = len(preset.keys)
     for name, caption, holdout in (("tuning", _HELD_OUT, True), ("test", _TEST, False)):
-        numbers = sweep_numbers(found, holdout=holdout)
-        if not numbers["panels"]:
+        shown = [panel for panel in panels if bool(panel.holdout) == holdout]
+        if not shown:
             continue
+        numbers = sweep_numbers(preset, shown)
         curves = [(panel, curve) for panel in numbers["panels"] for curve in panel["curves"]]
         means = "; ".join(
             f"{curve['label']} on {panel['measured_on']}: "
@@ -249,53 +255,46 @@ def _figures(found: SweepRuns) -> list[Block]:
     return made
 
 
-def _swept(found: SweepRuns) -> dict[str, bool]:
+def _key_columns(preset: SweepPreset, panels: Sequence[Panel]) -> dict[str, bool]:
     """The swept keys, and whether all values of each are numbers."""
-    cells = [cell for panel in found.panels for curve in panel.curves for cell in curve.cells]
-    return {key: all(is_number(cell.values[n]) for cell in cells) for n, key in enumerate(found.preset.keys)}
+    cells = [cell for panel in panels for curve in panel.curves for cell in curve.cells]
+    return {key: all(is_number(cell.values[n]) for cell in cells) for n, key in enumerate(preset.keys)}
 
 
-def _chosen(found: SweepRuns) -> list[Block]:
-    if not found.choices:
+def _chosen(preset: SweepPreset, panels: Sequence[Panel]) -> list[Block]:
+    tunings = _tunings(panels)
+    if not tunings:
         text = "Nothing was chosen: no configuration of this sweep was measured on held-out images."
         return [Text(text, missing=True)]
-    rows = []
-    for choice in found.choices:
-        names = (choice.curve.label, choice.panel.student, choice.panel.dataset, *map(to_text, choice.cell.values))
-        held_out = (str(len(choice.curve.cells)), str(choice.cell.row.last))
-        tests = [(str(row.last), str(row.last.n)) for row in choice.tested]
-        rows += [(*names, *held_out, *test) for test in tests or [("-", "0")]]
-    columns = {"method": False, "student": False, "dataset": False, **_swept(found)}
+    rows, ties = [], []
+    for panel, curve in tunings:
+        cell, *others = curve.best
+        names = (curve.label, panel.student, panel.dataset, *map(to_text, cell.values))
+        tests = [(str(row.last), str(row.last.n)) for row in curve.tested]
+        rows += [(*names, str(len(curve.cells)), str(cell.row.last), *test) for test in tests or [("-", "0")]]
+        if others:
+            chosen, *equal = (" ".join(map("{}={}".format, preset.keys, map(to_text, c.values))) for c in curve.best)
+            why = "the first that was trained on all images" if tests else "the first of them"
+            ties.append(
+                f"{curve.label} on {panel.student}: {len(curve.best)} configurations tie on the held-out images. "
+                f"{chosen} counts as chosen, {why}; equally good: {', '.join(equal)}."
+            )
+    columns = {"method": False, "student": False, "dataset": False, **_key_columns(preset, panels)}
+    columns |= {"tried": True, "held out (%)": True, "test set (%)": True, "n": True}
     caption = (
         "Of each method the configuration with the highest mean on the held-out images, and its accuracy on the test "
         "set after training on all images; - where that has not been done."
     )
-    columns |= {"tried": True, "held out (%)": True, "test set (%)": True, "n": True}
-    made: list[Block] = [Table(caption, columns, rows, sortable=True)]
-    made += [Text(_tie(found, choice)) for choice in found.choices if choice.ties]
-    if len({len(choice.curve.cells) for choice in found.choices}) > 1:
+    made: list[Block] = [Table(caption, columns, rows, sortable=True), *map(Text, ties)]
+    if len({len(curve.cells) for _, curve in tunings}) > 1:
         text = "The methods did not have equal budgets: the column 'tried' is the number of configurations of each."
         made.append(Text(text, warning=True))
     return made
 
 
-def _tie(found: SweepRuns, choice: Choice) -> str:
-    chosen, *others = (
-        " ".join(f"{key}={to_text(value)}" for key, value in zip(found.preset.keys, cell.values, strict=True))
-        for cell in (choice.cell, *choice.ties)
-    )
-    why = "the first that was trained on all images" if choice.tested else "the first of them"
-    student = choice.curve.cells[0].row.first.names["student"]
-    return (
-        f"{choice.curve.label} on {student}: {len(others) + 1} configurations tie on the held-out images. {chosen} "
-        f"counts as chosen, {why}; equally good: {', '.join(others)}."
-    )
-
-
-def _all(found: SweepRuns) -> Table:
-    keys = found.preset.keys
-    columns = {"method": False, "student": False, "dataset": False, **_swept(found)}
-    columns |= {"measured on": False, "n": True, "last epoch (%)": True, **({"chosen": False} if keys else {})}
+def _all(preset: SweepPreset, panels: Sequence[Panel]) -> Table:
+    columns = {"method": False, "student": False, "dataset": False, **_key_columns(preset, panels)}
+    columns |= {"measured on": False, "n": True, "last epoch (%)": True, **({"chosen": False} if preset.keys else {})}
     rows = [
         (
             curve.label,
@@ -305,13 +304,13 @@ def _all(found: SweepRuns) -> Table:
             panel.measured_on,
             str(cell.row.last.n),
             number(cell.row.last.mean) if cell.row.last.deviation is None else str(cell.row.last),
-            *(["chosen" if cell.values in curve.chosen and panel.holdout else ""] if keys else []),
+            *(["chosen" if cell.values in curve.chosen and panel.holdout else ""] if preset.keys else []),
         )
-        for panel in found.panels
+        for panel in panels
         for curve in panel.curves
         for cell in sorted(curve.cells, key=lambda cell: -cell.row.last.mean)
     ]
-    caption = "All finished configurations, the best of each method first. Click the head of a column to sort by it."
-    if found.preset.searched:
+    caption = "All finished configurations, the best of each method first. Click a column header to sort by it."
+    if preset.searched:
         caption += " Proposals that the search stopped early have no last epoch and are not listed."
     return Table(caption, columns, rows, sortable=True)

@@ -14,10 +14,10 @@ import yaml
 
 from distill.config import configs_dir
 from distill.tables.naming import short_digests
+from distill.tables.published import parse_yaml
 from distill.tables.rows import FinishedRun, Row, group
 from distill.tables.values import flatten, natural_key, preset_name, split_list, to_text
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SEEDS = ("seed", "teacher.seed")  # averaged over, so never a swept value
 _SECTIONS = {"loss": "objective", "dataset": "data"}  # sections of a configuration with another name in an identity
 _ALPHA = ("ce_weight", "kd_weight")  # what loss.alpha becomes
@@ -47,7 +47,7 @@ def load_sweep(name: str, *, config_dir: Path | None = None) -> SweepPreset:
     """The sweep of that name, one of `sweep_names`. Raises ValueError, naming the file, where it is no sweep."""
     path = next(path for folder in _folders(config_dir) if (path := folder / f"{name}.yaml").is_file())
     try:
-        content = yaml.load(path.read_bytes(), Loader=_Loader) or {}
+        content = parse_yaml(path.read_bytes()) or {}
         node = content.get("sweep", content)
         params, search = node.get("params") or {}, node.get("search") or {}
         space = search.get("space") or {}
@@ -95,7 +95,9 @@ class Curve:
     """Configurations of one method that differ in the swept keys alone, measured on the same images.
 
     `label` is unique in its panel. `chosen` are the values best on held-out images: of this curve, or, where it is
-    measured on the test set, of each tuning of the same method.
+    measured on the test set, of each tuning of the same method. Of a curve on held-out images, `best` is the
+    configuration it chose, then those with the same accuracy, and `tested` the runs trained with the choice on all
+    images.
     """
 
     label: str
@@ -103,9 +105,11 @@ class Curve:
     method: Method
     cells: tuple[Configuration, ...]
     chosen: frozenset[tuple[Any, ...]]
+    best: tuple[Configuration, ...] = ()
+    tested: tuple[Row, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Panel:
     """Curves that may be compared: one data set, one student, one set of images (`holdout` is 0 for the test set)."""
 
@@ -120,38 +124,8 @@ class Panel:
         return f"{self.holdout:,} held-out images" if self.holdout else "the test set"
 
 
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """The configuration that a tuning chose, and the runs trained with it on all images.
-
-    `ties` are the other configurations with the same accuracy on the held-out images.
-    """
-
-    panel: Panel
-    curve: Curve
-    cell: Configuration
-    tested: tuple[Row, ...]
-    ties: tuple[Configuration, ...]
-
-
-@dataclass(frozen=True)
-class SweepRuns:
-    """All finished runs of a sweep: `panels` to draw, those on held-out images first, and what was chosen."""
-
-    preset: SweepPreset
-    panels: tuple[Panel, ...]
-    choices: tuple[Choice, ...]
-
-    @property
-    def runs(self) -> list[str]:
-        """The ids of all runs shown."""
-        rows = [cell.row for panel in self.panels for curve in panel.curves for cell in curve.cells]
-        rows += [row for choice in self.choices for row in choice.tested]
-        return list(dict.fromkeys(run.run_id for row in rows for run in row.runs))
-
-
-def find_sweep_runs(preset: SweepPreset, runs: Iterable[FinishedRun]) -> SweepRuns:
-    """The runs of a sweep: two or more configurations of a method that differ in its keys.
+def sweep_panels(preset: SweepPreset, runs: Iterable[FinishedRun]) -> list[Panel]:
+    """The runs of a sweep: two or more configurations of a method that differ in its keys; held-out panels first.
 
     Where a method was tuned on held-out images, its runs on the test set are a curve of their own only if all values
     were also run there; otherwise they are tests of the chosen values. Of a sweep without keys (methods, seeds) every
@@ -169,32 +143,34 @@ def find_sweep_runs(preset: SweepPreset, runs: Iterable[FinishedRun]) -> SweepRu
             tested[method, values].append(row)
     least = 2 if preset.keys else 1
     grids = [(method, _ordered(cells)) for (method, _), cells in pools.items() if len(cells) >= least]
+
+    def best(method: Method, cells: Sequence[Configuration]) -> tuple[Configuration, ...]:
+        """The highest mean; of ties first the one trained on all images, which is the one that the sweep chose."""
+        means = [fmean(run.last for run in cell.row.runs) for cell in cells]
+        highest = [cell for cell, mean in zip(cells, means, strict=True) if mean == max(means)]
+        return tuple(sorted(highest, key=lambda cell: (method, cell.values) not in tested))
+
     tunings: dict[Method, list[tuple[Configuration, ...]]] = defaultdict(list)
     for method, cells in grids:
         if preset.keys and cells[0].row.holdout:
             tunings[method].append(cells)
-
-    def best(curve: Curve) -> list[Configuration]:
-        return _best(curve.method, curve.cells, tested)
-
-    curves = []
+    panels: dict[tuple[str, str, int], list[Curve]] = defaultdict(list)
     for method, cells in grids:
-        held_out = bool(cells[0].row.holdout)
-        judges = [cells] if held_out and preset.keys else tunings[method]
-        if held_out or all({each.values for each in judge} <= {each.values for each in cells} for judge in judges):
-            chosen = frozenset(_best(method, judge, tested)[0].values for judge in judges)
-            # values can give a preset the name of another one: the most frequent name counts
-            name = Counter(cell.row.preset for cell in cells).most_common(1)[0][0]
-            curves.append(Curve(name, name, method, cells, chosen))
-    panels = _panels(curves)
-    choices = tuple(
-        Choice(panel, curve, first, tuple(tested[curve.method, first.values]), tuple(ties))
-        for panel in panels
-        for curve in panel.curves
-        if panel.holdout and preset.keys
-        for first, *ties in [best(curve)]
-    )
-    return SweepRuns(preset, panels, choices)
+        row = cells[0].row
+        # values can give a preset the name of another one: the most frequent name counts
+        name = Counter(cell.row.preset for cell in cells).most_common(1)[0][0]
+        curve = Curve(name, name, method, cells, frozenset())
+        if row.holdout and preset.keys:
+            found = best(method, cells)
+            rows = tuple(tested.get((method, found[0].values), ()))
+            curve = replace(curve, chosen=frozenset([found[0].values]), best=found, tested=rows)
+        elif not row.holdout:
+            if any({each.values for each in tuned} - {each.values for each in cells} for tuned in tunings[method]):
+                continue
+            curve = replace(curve, chosen=frozenset(best(method, tuned)[0].values for tuned in tunings[method]))
+        panels[row.dataset, row.student, row.holdout].append(curve)
+    order = sorted(panels.items(), key=lambda item: (not item[0][2], item[0]))
+    return [Panel(*key, tuple(_labelled(curves))) for key, curves in order]
 
 
 def _values(row: Row, preset: SweepPreset) -> tuple[Any, ...] | None:
@@ -240,15 +216,6 @@ def _measured_with(row: Row) -> Hashable:
     return images, (row.teacher.weights, row.teacher.source) if row.teacher else None
 
 
-def _best(
-    method: Method, cells: Sequence[Configuration], tested: Mapping[tuple[Method, Any], Sequence[Row]]
-) -> list[Configuration]:
-    """The configurations with the highest mean; of ties first the one trained on all images, as a sweep does."""
-    means = [fmean(run.last for run in cell.row.runs) for cell in cells]
-    best = [cell for cell, mean in zip(cells, means, strict=True) if mean == max(means)]
-    return sorted(best, key=lambda cell: not tested.get((method, cell.values)))
-
-
 def _ordered(cells: Iterable[Configuration]) -> tuple[Configuration, ...]:
     """By their values: numbers by size, before words."""
 
@@ -263,49 +230,29 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _panels(curves: Sequence[Curve]) -> tuple[Panel, ...]:
-    """The panels, those on held-out images first; the curves of a panel get unique labels."""
-    pools: dict[tuple[str, str, int], list[Curve]] = defaultdict(list)
-    for curve in curves:
-        row = curve.cells[0].row
-        pools[row.dataset, row.student, row.holdout].append(curve)
+def _labelled(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves of a panel by preset, with unique labels."""
     found = []
-    for place, members in sorted(pools.items(), key=lambda item: (not item[0][2], item[0])):
-        members.sort(key=lambda curve: natural_key(curve.preset))
-        labelled = [replace(each, label=label) for each, label in zip(members, _labels(members), strict=True)]
-        found.append(Panel(*place, tuple(labelled)))
-    return tuple(found)
+    for preset in sorted({curve.preset for curve in curves}, key=natural_key):
+        alike = [curve for curve in curves if curve.preset == preset]
+        found += [replace(curve, label=label) for curve, label in zip(alike, _labels(alike), strict=True)]
+    return found
 
 
-def _labels(curves: Sequence[Curve]) -> list[str]:
-    """The preset, then what distinguishes curves of one preset: teacher, settings, teacher weights, or a run's id."""
-    parts = [[curve.preset] for curve in curves]
-    for fact in (_teacher, _differing_settings, _weights, _run):
-        shared = [parts.count(each) > 1 for each in parts]
-        for n, curve in enumerate(curves):
-            alike = [other for other in curves if other.preset == curve.preset]
-            if shared[n] and len({fact(other, alike) for other in alike}) > 1:
-                parts[n] = [*parts[n], fact(curve, alike)]
+def _labels(alike: Sequence[Curve]) -> list[str]:
+    """The preset, then what distinguishes these curves of it: teacher, settings, teacher weights, or a run's id."""
+    rows = [curve.cells[0].row for curve in alike]
+    settings = [dict(curve.method.settings) for curve in alike]
+    varying = {path for each in settings for path in each if len({other.get(path) for other in settings}) > 1}
+    digests = short_digests(str(row.teacher.weights) for row in rows if row.teacher)
+    facts = [
+        [f"teacher {row.teacher.name}" if row.teacher else "" for row in rows],
+        [", ".join(f"{k.rpartition('.')[2]}={v}" for k, v in each.items() if k in varying) for each in settings],
+        [digests[str(row.teacher.weights)] if row.teacher else "" for row in rows],
+        [f"run {row.first.run_id}" for row in rows],
+    ]
+    parts = [[curve.preset] for curve in alike]
+    for values in facts:
+        shared = [len(set(values)) > 1 and parts.count(each) > 1 for each in parts]
+        parts = [[*each, value] if add else each for each, value, add in zip(parts, values, shared, strict=True)]
     return [", ".join(filter(None, each)) for each in parts]
-
-
-def _teacher(curve: Curve, _: Sequence[Curve]) -> str:
-    teacher = curve.cells[0].row.teacher
-    return f"teacher {teacher.name}" if teacher else ""
-
-
-def _differing_settings(curve: Curve, alike: Sequence[Curve]) -> str:
-    every = [dict(other.method.settings) for other in alike]
-    mine = dict(curve.method.settings)
-    paths = [path for path in mine if len({each.get(path) for each in every}) > 1]
-    return ", ".join(f"{path.rpartition('.')[2]}={mine[path]}" for path in paths)
-
-
-def _weights(curve: Curve, alike: Sequence[Curve]) -> str:
-    every = [str(each.cells[0].row.teacher.weights) for each in alike if each.cells[0].row.teacher]
-    teacher = curve.cells[0].row.teacher
-    return short_digests(every)[str(teacher.weights)] if teacher else ""
-
-
-def _run(curve: Curve, _: Sequence[Curve]) -> str:
-    return f"run {curve.cells[0].row.first.run_id}"

@@ -22,12 +22,12 @@ def table_files(measured: MeasuredTable, histories: Histories, provenance: Prove
     tables = [_table(each) for each in (paper_layout(measured), details(measured)) if each is not None]
     remarks = [Text(f"{note[:1].upper()}{note[1:]}.") for note in notes(measured)]
     listed = commands(measured)
-    missing = Text("Nothing: every cell that can be trained has its seeds.") if listed is None else _table(listed)
+    filled = Text("Nothing is missing: every cell that can be trained has its seeds.")
     sections = [
         Section("table", "Published and ours", [*tables, *remarks]),
         Section("pictures", "Cells and curves", _figures(measured, histories)),
         Section("runs", "Runs and provenance", [_runs(measured, provenance)]),
-        Section("missing", "What would fill the rest", [missing]),
+        Section("missing", "Missing runs", [_table(listed) if listed else filled]),
     ]
     return report_files(
         f"Table {measured.shown.name}: {measured.shown.title}", f"Source: {measured.shown.source}.", sections
@@ -217,4 +217,4 @@ def _runs(measured: MeasuredTable, provenance: Provenance) -> Block:
     columns = {"run": False, "row": False, "column": False}
     columns |= {"seed": True, "last epoch (%)": True, "best epoch (%)": True}
     columns |= {"teacher": False, "precision": False, "device": False, "commit": False, "training (s)": True}
-    return Table("The runs in the cells. Click the head of a column to sort by it.", columns, rows, sortable=True)
+    return Table("The runs in the cells. Click a column header to sort by it.", columns, rows, sortable=True)

@@ -80,7 +80,7 @@ def folder(store: Path, run_id: str) -> Path:
 
 
 def logits(run: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What a network says of the test images by way of `distill.load`, and their labels."""
+    """The logits of `distill.load` for the test images, and their labels."""
     network, data = distill.load(run), digits()
     with torch.no_grad():
         return network(network.normalise(data.evaluation_images)).logits.numpy(), data.evaluation_labels
@@ -172,9 +172,9 @@ def test_results_without_weights(store: Path, seen: list[Report], capsys: Captur
     runs = ids(store)
     (folder(store, runs["kd"]) / "student.safetensors").unlink()
     assert command(["report", f"run={runs['kd'][:8]}", f"against={runs['ce']}"]) == FINISHED
-    told = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
     where = Path("report", folder(store, runs["kd"]).name)
-    assert told == [
+    assert printed == [
         "left out: kd: its weights are not here, so its network could not be evaluated",
         f"wrote {where / PAGE}",
     ]
@@ -219,9 +219,9 @@ def test_a_teacher_that_is_not_here(
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     metrics.write_text("".join(json.dumps({**line, "gradient_norms": {}}) + "\n" for line in lines))
     assert command(["report", f"run={runs['kd']}"]) == FINISHED
-    told = capsys.readouterr().out
-    assert sentence in told
-    assert "no gradients of its loss terms: its teacher is not at hand" in told
+    printed = capsys.readouterr().out
+    assert sentence in printed
+    assert "no gradients of its loss terms: its teacher is not at hand" in printed
     assert seen[0].teacher is None
     assert set(seen[0].logits) == {"kd"}
 
@@ -268,10 +268,11 @@ def test_damaged_weights_fail(store: Path, capsys: Capture) -> None:
 )
 def test_refusals(store: Path, capsys: Capture, words: list[str], sentences: list[str]) -> None:
     assert command(["report", *(word.replace("KD", ids(store)["kd"]) for word in words)]) == REFUSED
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert len(told.err.splitlines()) == len(sentences)
-    assert all(sentence in line for sentence, line in zip(sentences, told.err.splitlines(), strict=True)), told.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = printed.err.splitlines()
+    assert len(lines) == len(sentences)
+    assert all(sentence in line for sentence, line in zip(sentences, lines, strict=True)), lines
     assert not Path("report").exists()
 
 

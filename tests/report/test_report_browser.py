@@ -1,7 +1,7 @@
-"""The page in a real browser: no error on its console; sorting, links and themes work; pictures are taken.
+"""The page in a real browser: no error on its console; sorting, links and themes work; screenshots are taken.
 
-A copy of the page gets a script that does what a reader would and writes down what came of it; the browser prints the
-resulting page. `DISTILL_TEST_SCREENSHOTS=DIR` keeps the pictures.
+A copy of the page gets a script that acts as a reader would and writes the results into the page, which the browser
+prints. `DISTILL_TEST_SCREENSHOTS=DIR` keeps the screenshots.
 """
 
 import json
@@ -29,42 +29,42 @@ Browse = Callable[..., str]
 
 READER = """<script>
 window.addEventListener("load", () => {
-  const told = {};
+  const result = {};
   const table = document.querySelector("table.sortable");
   const column = (n) => [...table.tBodies[0].rows].map((row) => row.cells[n].textContent);
   const heads = [...table.tHead.rows[0].cells];
   const place = heads.findIndex((head) => head.textContent.startsWith("measured"));
-  const told_sort = () => [column(0), heads[place].getAttribute("aria-sort")];
-  told.before = column(0);
-  told.buttons = heads.map((head) => head.querySelector("button") !== null);
+  const sort_state = () => [column(0), heads[place].getAttribute("aria-sort")];
+  result.before = column(0);
+  result.buttons = heads.map((head) => head.querySelector("button") !== null);
   heads[place].querySelector("button").click();
-  told.up = [...told_sort(), column(place)];
+  result.up = [...sort_state(), column(place)];
   heads[place].querySelector("button").click();
-  told.down = [...told_sort(), column(place)];
+  result.down = [...sort_state(), column(place)];
   heads[0].querySelector("button").click();
-  told.words = [column(0), heads[0].getAttribute("aria-sort"), heads[place].getAttribute("aria-sort")];
+  result.words = [column(0), heads[0].getAttribute("aria-sort"), heads[place].getAttribute("aria-sort")];
   const theme = document.getElementById("theme");
   const look = () => [theme.textContent, getComputedStyle(document.body).backgroundColor,
     getComputedStyle(document.querySelector("#figure-curves text")).fill];
-  told.themes = [look()];
-  for (let n = 0; n < 3; n += 1) { theme.click(); told.themes.push(look()); }
+  result.themes = [look()];
+  for (let n = 0; n < 3; n += 1) { theme.click(); result.themes.push(look()); }
   const links = [...document.querySelectorAll('a[href^="#"]')];
-  told.dead = links.filter((link) => document.querySelector(link.getAttribute("href")) === null).length;
+  result.dead = links.filter((link) => document.querySelector(link.getAttribute("href")) === null).length;
   document.documentElement.style.scrollBehavior = "auto";
   document.querySelector('nav a[href="#calibration"]').click();
-  told.hash = location.hash;
-  told.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  result.hash = location.hash;
+  result.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   const captions = [...document.querySelectorAll("caption")];
-  told.cut = captions.filter((each) => each.getBoundingClientRect().width > window.innerWidth).length;
-  told.drawings = [...document.querySelectorAll("svg.drawing")].filter((each) => {
+  result.cut = captions.filter((each) => each.getBoundingClientRect().width > window.innerWidth).length;
+  result.drawings = [...document.querySelectorAll("svg.drawing")].filter((each) => {
     const box = each.getBoundingClientRect();
     return box.width > 200 && box.height > 100;
   }).length;
   const focusable = [...document.querySelectorAll("a, button, [tabindex='0']")];
-  told.unreachable = focusable.filter((each) => { each.focus(); return document.activeElement !== each; }).length;
+  result.unreachable = focusable.filter((each) => { each.focus(); return document.activeElement !== each; }).length;
   const out = document.createElement("pre");
-  out.id = "told";
-  out.textContent = JSON.stringify(told);
+  out.id = "result";
+  out.textContent = JSON.stringify(result);
   document.body.append(out);
 });
 </script>"""
@@ -81,7 +81,7 @@ def site(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def browse(site: Path, tmp_path: Path) -> Browse:
-    """Open a page of the site and give what the browser prints; anything on its console is an error."""
+    """Open a page of the site and return what the browser prints; any message on its console is an error."""
 
     def run(page: str, *words: str) -> str:
         assert CHROMIUM is not None
@@ -90,30 +90,28 @@ def browse(site: Path, tmp_path: Path) -> Browse:
         command += ["--enable-logging=stderr", "--v=0", *words, (site / page).as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
         assert done.returncode == 0, done.stderr
-        said = [line for line in done.stderr.splitlines() if "CONSOLE" in line or "Uncaught" in line]
-        assert said == []
+        assert [line for line in done.stderr.splitlines() if "CONSOLE" in line or "Uncaught" in line] == []
         return done.stdout
 
     return run
 
 
-def test_the_console_is_heard(site: Path, browse: Browse) -> None:
-    """Silence means something only where noise is noticed."""
+def test_a_message_on_the_console_is_an_error(site: Path, browse: Browse) -> None:
     (site / "loud.html").write_text("<script>undefinedFunction()</script>")
     with pytest.raises(AssertionError, match="undefinedFunction is not defined"):
         browse("loud.html", "--dump-dom")
 
 
-def told(page: str) -> dict[str, Any]:
-    """What the script wrote down."""
-    found = re.search(r'<pre id="told">(.*?)</pre>', page, re.DOTALL)
+def result(page: str) -> dict[str, Any]:
+    """What the script wrote into the page."""
+    found = re.search(r'<pre id="result">(.*?)</pre>', page, re.DOTALL)
     assert found is not None
-    answers: dict[str, Any] = json.loads(unescape(found[1]))
-    return answers
+    values: dict[str, Any] = json.loads(unescape(found[1]))
+    return values
 
 
 def test_a_reader_sorts_follows_links_and_changes_the_theme(browse: Browse) -> None:
-    found = told(browse("read.html", "--dump-dom", "--window-size=1200,900", LIGHT))
+    found = result(browse("read.html", "--dump-dom", "--window-size=1200,900", LIGHT))
     names = ["teacher resnet8", "ce", "kd temperature=4", "zscore_kd"]
     assert found["before"] == names
     assert all(found["buttons"])
@@ -136,12 +134,12 @@ def test_a_reader_sorts_follows_links_and_changes_the_theme(browse: Browse) -> N
 
 
 def test_the_system_decides_the_theme_until_a_reader_does(browse: Browse) -> None:
-    system, light, dark, _ = told(browse("read.html", "--dump-dom", DARK))["themes"]
+    system, light, dark, _ = result(browse("read.html", "--dump-dom", DARK))["themes"]
     assert system[1:] == dark[1:] != light[1:]
 
 
 def test_a_narrow_window_does_not_scroll_sideways(browse: Browse) -> None:
-    found = told(browse("read.html", "--dump-dom", "--window-size=500,900"))
+    found = result(browse("read.html", "--dump-dom", "--window-size=500,900"))
     assert (found["wide"], found["cut"]) == (0, 0)
 
 

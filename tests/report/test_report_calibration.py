@@ -82,7 +82,7 @@ def test_no_half_helps_to_choose_its_own_temperature(noisy: tuple[np.ndarray, np
     assert first == pytest.approx(fitted_temperature(logits[folds == 1], labels[folds == 1]))
     assert second == pytest.approx(fitted_temperature(logits[folds == 0], labels[folds == 0]))
     spoilt = logits.copy()
-    spoilt[folds == 0] *= 7  # what the first half says
+    spoilt[folds == 0] *= 7  # the logits of the first half
     again, (same, other) = cross_fitted(spoilt, labels)
     assert same == first
     assert other == pytest.approx(7 * second, rel=1e-2)

@@ -260,9 +260,9 @@ def test_sweep_refusals(store: Path, capsys: Capture, words: list[str], sentence
     Path("taken").mkdir()
     Path("taken/notes.txt").write_text("mine")
     assert command(["report", *words]) == REFUSED
-    told = capsys.readouterr()
-    assert sentence in told.err
-    assert told.out == ""
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert printed.out == ""
     assert not Path("report").exists()
 
 

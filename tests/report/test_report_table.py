@@ -79,7 +79,7 @@ def test_an_empty_store_still_shows_what_was_published(runs_dir: Path, tmp_path:
 )
 def test_table_refusals(store: Path, capsys: Capture, words: list[str], sentence: str) -> None:
     assert command(["report", *words]) == REFUSED
-    told = capsys.readouterr()
-    assert sentence in told.err
-    assert told.out == ""
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert printed.out == ""
     assert not Path("report").exists()

@@ -56,10 +56,11 @@ def scores(log_shares: Reals, labels: Labels) -> dict[str, Any]:
     right = log_shares.argmax(axis=1) == labels
     truth = np.eye(shares.shape[1])[labels]
     bins = reliability(confidence, right)
+    gaps = [each["count"] * abs(each["accuracy"] - each["confidence"]) for each in bins if each["count"]]
     return {
         "accuracy": 100.0 * float(right.mean()),
         "confidence": 100.0 * float(confidence.mean()),
-        "ece": expected_calibration_error(bins),
+        "ece": float(sum(gaps) / len(labels)),
         "nll": float(-log_shares[np.arange(len(labels)), labels].mean()),
         "brier": float(((shares - truth) ** 2).sum(axis=1).mean()),
         "reliability": bins,
@@ -84,13 +85,6 @@ def reliability(confidence: Reals, right: Flags) -> list[dict[str, Any]]:
         }
         for each in range(BINS)
     ]
-
-
-def expected_calibration_error(bins: list[dict[str, Any]]) -> float:
-    """Mean distance between accuracy and confidence over the bins, weighted by their images, in percent."""
-    filled = [each for each in bins if each["count"]]
-    total = sum(each["count"] for each in filled)
-    return float(sum(each["count"] * abs(each["accuracy"] - each["confidence"]) for each in filled) / total)
 
 
 def cross_fitted(logits: Logits, labels: Labels) -> tuple[Reals, list[float]]:

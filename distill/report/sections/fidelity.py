@@ -148,11 +148,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
         for t in ("1", "4")
     }
     rows = [
-        (
-            name,
-            *(number(each[key]) for key in shares),
-            *(number(each[kind][t], 4) for kind, t in divergences),
-        )
+        (name, *(number(each[key]) for key in shares), *(number(each[kind][t], 4) for kind, t in divergences))
         for name, each in numbers["students"].items()
     ]
     columns = {"student": False} | dict.fromkeys([*shares.values(), *divergences.values()], True)

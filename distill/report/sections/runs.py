@@ -31,7 +31,7 @@ def summary(report: Report) -> list[Block]:
     columns = {"run": False, "role": False, "id": False, "network": False, "parameters": True, "seed": True}
     columns |= {"epochs": True, "last epoch (%)": True, f"selected on {split} (%)": True, "measured again (%)": True}
     rows = [_row(each, report) for each in report.everyone]
-    caption = f"Accuracy on the {split} images. Click the head of a column to sort by it."
+    caption = f"Accuracy on the {split} images. Click a column header to sort by it."
     return [
         Table(caption, columns | {"training (s)": True}, rows, sortable=True),
         Text(_ONE_SEED),

@@ -1,5 +1,6 @@
 """Softmax under temperature: real images at several temperatures, and the entropy over all images."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,7 +89,7 @@ def draw_samples(numbers: Mapping[str, Any], styles: Styles, pixels: NDArray[np.
         for row, image, picture in zip(drawn.rows, images, pixels, strict=True):
             row[0].imshow(picture, interpolation="none")
             row[0].set_axis_off()
-            row[0].set_title(_wrapped(image["kind"]), fontsize=SMALL)
+            row[0].set_title(textwrap.fill(image["kind"], 18), fontsize=SMALL)
             names = [f"● {name}" if name == image["true"] else name for name in image["classes"]]
             for n, (axes, temperature) in enumerate(zip(row[1:], temperatures, strict=True)):
                 _bars(axes, image, f"{temperature:g}", styles)
@@ -98,15 +99,6 @@ def draw_samples(numbers: Mapping[str, Any], styles: Styles, pixels: NDArray[np.
             axes.set_xlabel("probability (%)")
         drawn.legend(axes=drawn.panels[1])
         return drawn.svg()
-
-
-def _wrapped(text: str) -> str:
-    """The text in two lines of about equal length."""
-    words = text.split()
-    if len(text) <= 14 or len(words) < 2:
-        return text
-    broken = [" ".join(words[:n]) + "\n" + " ".join(words[n:]) for n in range(1, len(words))]
-    return min(broken, key=lambda lines: max(map(len, lines.split("\n"))))
 
 
 def _bars(axes: Axes, image: Mapping[str, Any], temperature: str, styles: Styles) -> None:
