@@ -285,7 +285,7 @@ def test_runs_of_unlike_images_are_not_compared(store: Path, capsys: Capture) ->
     content["identity"]["data"]["test"] = "0" * 64
     path.write_text(yaml.safe_dump(content))
     assert command(["report", f"run={runs['kd']}", f"against={runs['ce']}"]) == REFUSED
-    assert "was measured on other images than run=" in capsys.readouterr().err
+    assert "was evaluated on other images than run=" in capsys.readouterr().err
 
 
 def test_without_matplotlib_one_sentence_names_the_extra(
