@@ -135,7 +135,6 @@ class Presets:
         self._loader.repository = self._repository = ReadOnce(path)
         self._parser = OverridesParser.create(config_loader=self._loader)
         self._parsed: dict[str, tuple[Override | None, list[Fault]]] = {}
-        self._shared: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
         self._nodes = _NODES.setdefault(config_dir and config_dir.resolve(), {})
         self._group_names = frozenset(self._loader.list_groups("")) - {"hydra", PUBLISHED}
 
@@ -221,45 +220,73 @@ class Presets:
     def _load(self, overrides: Sequence[str]) -> DictConfig:
         return self._loader.load_configuration(ROOT, list(overrides), run_mode=RunMode.MULTIRUN)
 
-    def declared(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """The configuration of `distill train OVERRIDES` with `alpha` reduced to weights; its values are not checked.
+    def declared(self, commands: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+        """The configurations of `distill train OVERRIDES`, with `alpha` reduced to weights and values not checked.
 
-        Made for the cells of a table, which combine a few experiments with a few losses: as long as an experiment sets
-        nothing of the loss, each experiment and each loss is composed once, and a loss is resolved in its experiment.
+        Made for the cells of a table, which combine a few experiments with a few losses: each experiment is composed
+        once, all losses together once, and a loss is then resolved in its experiment. Where an experiment sets a value
+        of the loss, the whole command is composed.
 
         Raises:
-            Refused: it cannot be composed, or an interpolation has no value.
+            Refused: a command cannot be composed, or an interpolation has no value.
         """
-        parsed, faults = self.parse(overrides)
-        if faults:
-            raise Refused(faults)
-        loss = [self.text(o) for o in parsed if o.key_or_group.partition(".")[0] == "loss"]
-        rest = [self.text(o) for o in parsed if o.key_or_group.partition(".")[0] != "loss"]
-        root, plain = self._composed_once(*rest, "loss=ce")
-        if loss and plain["loss"] == self._composed_once("loss=ce")[1]["loss"]:
-            root["loss"] = OmegaConf.to_container(self._composed_once(*loss)[0]["loss"], resolve=False)
-            config = {**plain, "loss": _plain(root, "loss", "loss", faults)}
+        parsed = []
+        for overrides in commands:
+            found, faults = self.parse(overrides)
+            if faults:
+                raise Refused(faults)
+            texts = [(override.key_or_group.partition(".")[0] == "loss", self.text(override)) for override in found]
+            parsed.append(
+                tuple(tuple(text for is_loss, text in texts if is_loss is wanted) for wanted in (True, False))
+            )
+        distinct = dict.fromkeys(loss for loss, _ in parsed if _moved(loss, "loss"))
+        losses = {loss: f"loss_{i}" for i, loss in enumerate(distinct)}
+        try:
+            together = self._load(["loss=ce", *(text for loss, at in losses.items() for text in _moved(loss, at))])
+        except _REFUSALS:
+            losses, together = {}, self._load(["loss=ce"])  # a preset is broken: the command that uses it raises
+        shared: dict[tuple[str, ...], tuple[DictConfig, Composed]] = {}
+        return [self._declared(loss, rest, together, losses, shared) for loss, rest in parsed]
+
+    def _declared(
+        self,
+        loss: tuple[str, ...],
+        rest: tuple[str, ...],
+        together: DictConfig,
+        losses: Mapping[tuple[str, ...], str],
+        shared: dict[tuple[str, ...], tuple[DictConfig, Composed]],
+    ) -> dict[str, Any]:
+        if rest not in shared:
+            root = self._composed([*rest, "loss=ce"])
+            OmegaConf.set_struct(root, False)
+            shared[rest] = root, from_hydra(root, root.hydra, rest)
+        root, composed = shared[rest]
+        config, faults = dict(composed.config), list(composed.faults)
+        if loss in losses and config["loss"] == OmegaConf.to_container(together["loss"]):
+            root["loss"] = OmegaConf.to_container(together[losses[loss]], resolve=False)
+            config["loss"] = _plain(root, "loss", "loss", faults)
+            root["loss"] = together["loss"]
         else:
-            composed = self.compose([*rest, *loss])
+            whole = self._composed([*rest, *loss])
+            composed = from_hydra(whole, whole.hydra, rest)
             config, faults = composed.config, composed.faults
-        if faults:
-            raise Refused(faults)
-        given = (override.partition("=")[0].lstrip("+").removeprefix("loss.") for override in loss)
-        config["loss"] = reduce_alpha(config["loss"], given, faults, option="?")
+        if not isinstance(config["loss"], Mapping):
+            faults.append(
+                Fault("loss", "type", f"the loss must be a mapping, got {config['loss']!r}: {' '.join(loss)}")
+            )
+        if not faults:
+            given = (override.partition("=")[0].lstrip("+").removeprefix("loss.") for override in loss)
+            config["loss"] = reduce_alpha(config["loss"], given, faults, option=composed.choices.get("loss", "?"))
         if faults:
             raise Refused(faults)
         return config
 
-    def _composed_once(self, *overrides: str) -> tuple[DictConfig, dict[str, Any]]:
-        """A composition as Hydra made it and as plain values. Raises Refused."""
-        if overrides not in self._shared:
-            try:
-                root = self._load(overrides)
-            except _REFUSALS as error:
-                raise Refused([self._explained(error, overrides)]) from error
-            OmegaConf.set_struct(root, False)
-            self._shared[overrides] = root, from_hydra(root, root.hydra, overrides).config
-        return self._shared[overrides]
+    def _composed(self, overrides: Sequence[str]) -> DictConfig:
+        """A composition as Hydra made it. Raises Refused."""
+        try:
+            return self._load(overrides)
+        except _REFUSALS as error:
+            raise Refused([self._explained(error, overrides)]) from error
 
     def salvaged(self, refused: Composed) -> Composed:
         """A job that could not be composed, made smaller until it can be, so that the rest of it is checked too.
@@ -380,6 +407,13 @@ def _as_text(override: str) -> str:
 
 def _without_alpha(node: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _without_alpha(v) if isinstance(v, Mapping) else v for k, v in node.items() if k != "alpha"}
+
+
+def _moved(loss: Sequence[str], at: str) -> list[str]:
+    """Overrides of the loss for a loss that stands at the key `at`; none where they do more than choose and set."""
+    choice = [f"+loss@{at}={text.partition('=')[2]}" for text in loss if text.startswith("loss=")]
+    values = [text.replace("++loss.", f"++{at}.", 1) for text in loss if text.startswith("++loss.")]
+    return [*choice, *values] if len(choice) == 1 and len(choice) + len(values) == len(loss) else []
 
 
 def _place(override: Override) -> tuple[str, str | None]:
