@@ -20,7 +20,7 @@ EXIT_SECONDS = 1.0  # to print the last lines and to leave
 
 
 class RunFailed(RuntimeError):
-    """The run has failed, now or in an earlier command; the text says how."""
+    """The run has failed, now or in an earlier command; the text is one sentence."""
 
 
 class Interrupted(RuntimeError):
@@ -77,7 +77,7 @@ class Deadline:
     """Stops training while there is still time to save; a `Watch` that passes every event on.
 
     Called after every step, it is true when the next step, the evaluation that may follow it and the checkpoints of
-    all members would no longer fit into the remaining time. `reached` then tells it apart from a signal.
+    all members would no longer fit into the remaining time. `reached` distinguishes it from a signal.
 
     Args:
         seconds: the time limit; None for no limit.

@@ -10,7 +10,6 @@ from distill.config.presets import Presets
 from distill.config.sweep import Sweep, prepare
 from distill.config.tuning import Chosen, Selection, best_of_each_method
 from distill.execution.jobs import Outcome, outcomes_on_disk, run_cohorts, run_job, run_plans, summarise
-from distill.execution.search import optimise
 from distill.runs.files import StorageError, explain
 from distill.runs.layout import RESULT
 from distill.runs.store import read_run
@@ -31,6 +30,8 @@ def run_sweep(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry:
         outcomes += _run(presets, sweep, config_dir=config_dir, retry=retry)
         chosen: Iterable[Chosen] = _best(sweep, sweep.selection)
     else:
+        from distill.execution.search import optimise  # optuna is an optional extra
+
         chosen = optimise(sweep.search, sweep.selection.cells, sweep.jobs, presets, retry=retry)
     return outcomes + list(_train_chosen(chosen, sweep.selection, config_dir=config_dir, retry=retry))
 

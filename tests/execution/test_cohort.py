@@ -42,7 +42,7 @@ def plan(
     epochs: int = 10,
     threads: int | None = None,
 ):
-    """What the grouping looks at."""
+    """The attributes of a plan that the grouping reads."""
     return SimpleNamespace(
         run_id=run_id,
         identity={"data": {"train": data, "test": None, "holdout": holdout, "mean": [0.5, 0.5, 0.5]}},

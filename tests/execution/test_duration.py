@@ -1,4 +1,4 @@
-"""Times as they are told."""
+"""Durations as they are printed."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from distill.execution.progress import duration
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [
         (45.4, "45 s"),
         (59.7, "1 min 00 s"),
@@ -16,5 +16,5 @@ from distill.execution.progress import duration
         (5 * 86400 + 3.2 * 3600, "5 d 03 h"),
     ],
 )
-def test_a_duration_has_two_units(seconds: float, told: str) -> None:
-    assert duration(seconds) == told
+def test_a_duration_has_two_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

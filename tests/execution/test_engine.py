@@ -1,4 +1,4 @@
-"""The engine node: what it refuses, what it says, what it records, and that it makes no other run."""
+"""The engine node: refusals, messages, records; the run id does not depend on it."""
 
 import json
 import shutil
@@ -130,7 +130,7 @@ def test_a_capture_that_is_demanded_and_fails_is_one_sentence(tmp_path, capsys, 
     assert "the gather of 16 images is not captured: operation not permitted when stream is capturing" in told.err
     assert told.err.rstrip().endswith("set engine.capture=auto to train it as it is")
     assert not list(tmp_path.glob("*/failed.json"))
-    # the same with auto goes on eagerly, and says of what and why
+    # with auto the run goes on eagerly, and prints the reason
     assert train(tmp_path, "loss=ce", "engine.capture=auto") == FINISHED
     told = capsys.readouterr()
     assert "the gather of 16 images is not captured: operation not permitted" in told.out

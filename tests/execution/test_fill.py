@@ -74,11 +74,11 @@ def results(store: str) -> dict[str, tuple[bytes, bytes]]:
 
 
 def strikes_at(patch: pytest.MonkeyPatch, number: int) -> None:
-    """Let the budget be used up when it is asked for the `number`-th time."""
-    asked = itertools.count(1)
+    """Let the deadline be reached at its `number`-th call."""
+    calls = itertools.count(1)
 
     def ask(self: stopping.Deadline) -> bool:
-        self.reached = next(asked) == number
+        self.reached = next(calls) == number
         return self.reached
 
     patch.setattr(stopping.Deadline, "__call__", ask)

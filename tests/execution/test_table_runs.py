@@ -56,8 +56,8 @@ def stopping(after: int) -> Callable[[], contextlib.AbstractContextManager[Calla
 
     @contextlib.contextmanager
     def signals() -> Iterator[Callable[[], bool]]:
-        asked = iter(range(after))
-        yield lambda: next(asked, None) is None
+        calls = iter(range(after))
+        yield lambda: next(calls, None) is None
 
     return signals
 

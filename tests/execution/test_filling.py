@@ -21,7 +21,7 @@ RESULT = {"weights_sha256": "ab", "classes": 4, "seconds": 1.0, "split": "test",
 def plan(
     folder: Path, run_id: str, *, teacher: Any = None, seed: int = 1, epochs: int = 10, device: str = "cpu"
 ) -> Any:
-    """What the order looks at."""
+    """The attributes of a plan that the order reads."""
     return SimpleNamespace(
         run_id=run_id,
         directory=folder / run_id,
@@ -109,7 +109,7 @@ def test_a_cohort_has_a_size(tmp_path: Path) -> None:
 
 
 class Clock:
-    """Seconds that pass when told."""
+    """Seconds that the test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -122,7 +122,7 @@ STEPS, TRAINED, EVALUATED = 4, 40, 20
 
 
 def member(name: str) -> Any:
-    """What a budget looks at: a run of four steps an epoch, without parameters."""
+    """The attributes of a member that a deadline reads: a run of four steps an epoch, without parameters."""
     nothing = SimpleNamespace(parameters=list)
     dataset = SimpleNamespace(train_labels=[0] * TRAINED, evaluation_labels=[0] * EVALUATED)
     stream = SimpleNamespace(steps=STEPS, dataset=dataset)
@@ -144,7 +144,7 @@ def run_until_stopped(
                 return epoch, number
         for each in all_members:
             clock.now += evaluation
-            deadline.epoch(each, None)  # type: ignore[arg-type]  # nobody looks at it
+            deadline.epoch(each, None)  # type: ignore[arg-type]  # not read
     raise AssertionError("it never stops")
 
 
@@ -206,13 +206,13 @@ def test_without_a_budget_nothing_stops() -> None:
     ("word", "seconds"), [("90s", 90), ("9m", 540), ("2h", 7200), ("1h30m", 5400), ("1.5m", 90), ("0.5h10s", 1810)]
 )
 def test_times_are_read(word: str, seconds: float) -> None:
-    asked = read_request(parse(["table=cifar100_small", f"budget={word}"], VERB))
-    assert asked is not None
-    assert asked["budget"] == seconds
+    found = read_request(parse(["table=cifar100_small", f"budget={word}"], VERB))
+    assert found is not None
+    assert found["budget"] == seconds
 
 
 @pytest.mark.parametrize(("word", "seeds"), [("3", (1, 2, 3)), ("1,2,5", (1, 2, 5)), ("7,", (7,)), ("2,2", (2,))])
 def test_seeds_are_how_many_or_which(word: str, seeds: tuple[int, ...]) -> None:
-    asked = read_request(parse(["table=cifar100_small", f"seeds={word}"], VERB))
-    assert asked is not None
-    assert asked["seeds"] == seeds
+    found = read_request(parse(["table=cifar100_small", f"seeds={word}"], VERB))
+    assert found is not None
+    assert found["seeds"] == seeds
