@@ -135,7 +135,7 @@ def test_a_point_that_is_refused_between_sound_ends_fails_alone(
         (["sweep.search.space={loss.temprature:[1,2]}"], "loss.temprature is not a key of"),
         (["sweep.search.space={loss.temperature:{low:0.0,high:8.0}}"], "temperature must be > 0, got 0.0"),
         (["sweep.search.space={loss.temperature:{low:8.0,high:1.0}}"], "sweep.search.space.loss.temperature must have"),
-        (["sweep.select=null"], "sweep.search has nothing to judge its trials by"),
+        (["sweep.select=null"], "sweep.search needs held-out images to compare its trials"),
         (["hydra/launcher=cohort"], "a search runs its trials one after the other"),
         (["seed=1,2"], "a search proposes values itself and takes one seed"),
     ],
