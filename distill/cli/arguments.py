@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.config.faults import Refused
+from distill.config.faults import Fault, Refused, nearest
 
 if TYPE_CHECKING:
     from distill.execution.jobs import Outcome
@@ -25,10 +25,6 @@ BUSY = 3
 FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
 ANY = ("*",)  # for `Verb.dotted`
 _COLUMN = 34  # where the explanations of a help text begin
-
-
-class UsageError(Refused):
-    """A command that is refused for its own words."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +120,7 @@ class CommandLine:
     overrides: list[str] = field(default_factory=list)  # those that Hydra reads
     pairs: dict[str, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
-    faulty: set[str] = field(default_factory=set)  # the names whose mistakes are among the faults
+    faults: list[Fault] = field(default_factory=list)
 
     @property
     def out(self) -> Path | None:
@@ -145,8 +140,12 @@ class CommandLine:
 
     def fault(self, sentence: str, *, of: str = "") -> None:
         """Note a mistake, of the argument `of` where it is one argument's."""
-        self.faults.append(sentence)
-        self.faulty.add(of)
+        self.faults.append(Fault(of, "value", sentence))
+
+    @property
+    def faulty(self) -> set[str]:
+        """The names of the arguments whose mistakes are noted."""
+        return {fault.key for fault in self.faults}
 
     def require(self, key: str, sentence: str) -> None:
         """Note that a key is missing, unless a mistake in it has been noted."""
@@ -157,13 +156,13 @@ class CommandLine:
         """Note a mistake for every key not in `keys`: `KEY= {otherwise}` if it is `known`, else the nearest name."""
         for key in self.pairs:
             if key not in keys:
-                unknown = f"unknown key {key!r}: {nearest(key, keys)}"
+                unknown = f"unknown key {key!r}{nearest(key, keys)}"
                 self.fault(f"{key}= {otherwise}" if key in known else unknown, of=key)
 
     def check(self) -> None:
-        """Raise `UsageError` with every fault collected so far, if there is one."""
+        """Raise `Refused` with every fault collected so far, if there is one."""
         if self.faults:
-            raise UsageError(self.faults)
+            raise Refused(self.faults)
 
 
 def default_runs_dir() -> Path:
@@ -227,13 +226,13 @@ def _read_option(line: CommandLine, verb: Verb, name: str, value: str, *, given:
     if option is None:
         options = [*verb.options, "--help"]
         close = difflib.get_close_matches(name, options, n=1)
-        return line.fault(f"unknown option {name}: {nearest(name, options)}", of=close[0] if close else "")
+        return line.fault(f"unknown option {name}{nearest(name, options)}", of=close[0] if close else "")
     if not option.value and given:
         line.fault(f"{name} takes no value, got {value!r}: write {name} alone", of=name)
     if option.value and not value:
         return line.fault(f"{name} needs a value: write {name} {option.value}", of=name)
     if option.choices and value not in option.choices:
-        line.fault(f"{name} cannot be {value!r}: {nearest(value, option.choices)}", of=name)
+        line.fault(f"{name} cannot be {value!r}{nearest(value, option.choices)}", of=name)
     if name in line.options:
         line.fault(f"{name} is given twice: keep one", of=name)
     line.options[name] = value
@@ -248,14 +247,14 @@ def _read_pair(line: CommandLine, verb: Verb, word: str) -> None:
     if not _known(key, verb):
         known = [*verb.keys, *verb.dotted] if verb.dotted != ANY else verb.keys
         close = difflib.get_close_matches(plain, known, n=1)
-        return line.fault(f"unknown key {key!r} in {word!r}: {nearest(key, known)}", of=close[0] if close else "")
+        return line.fault(f"unknown key {key!r} in {word!r}{nearest(plain, known)}", of=close[0] if close else "")
     if not value:
         return line.fault(f"{key}= needs a value: write {key}=VALUE or leave it out", of=key)
     if key in line.pairs:
         line.fault(f"{key} is given twice: keep one, or write {key}=A,B for any of several", of=key)
     choices = verb.arguments[key].choices if key in verb.arguments else ()
     if choices and value not in choices:
-        line.fault(f"{key} cannot be {value!r}: {nearest(value, choices)}", of=key)
+        line.fault(f"{key} cannot be {value!r}{nearest(value, choices)}", of=key)
     line.pairs[key] = value
     return None
 
@@ -273,15 +272,6 @@ def _check_paths(line: CommandLine, verb: Verb) -> None:
         line.fault(f"--out must be a file, {out} is a folder: write --out {out / 'FILE'}", of="--out")
     elif out is not None and not out.parent.is_dir():
         line.fault(f"--out {out} cannot be written, its folder does not exist: create {out.parent} first", of="--out")
-
-
-def nearest(wrong: str, right: Iterable[str]) -> str:
-    """The end of a message: the nearest of the right names, or all of them where none is near."""
-    names = list(dict.fromkeys(right))
-    close = difflib.get_close_matches(wrong.lstrip("+~"), names, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]}?"
-    return f"choose from {', '.join(names)}" if names else "there are none yet"
 
 
 def exit_code(outcomes: "Iterable[Outcome]") -> int:

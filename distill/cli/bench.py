@@ -18,9 +18,9 @@ from distill.cli.arguments import (
     Argument,
     CommandLine,
     Verb,
-    nearest,
 )
 from distill.cli.lookup import show
+from distill.config.faults import nearest
 
 if TYPE_CHECKING:
     from distill.bench.settings import Settings
@@ -123,15 +123,15 @@ def _check(line: CommandLine) -> None:
     for key, least in COUNTS.items():
         text = line.pairs.get(key)
         if text is not None and not (re.fullmatch(r"\d{1,9}", text) and int(text) >= least):
-            line.faults.append(f"{key} must be a whole number >= {least}, got {text!r}: change it")
+            line.fault(f"{key} must be a whole number >= {least}, got {text!r}: change it")
     for name in line.pairs.get("rows", "").split(",") if "rows" in line.pairs else []:
         if name not in ROWS:
-            line.faults.append(f"there is no row {name!r}: {nearest(name, ROWS)}")
+            line.fault(f"there is no row {name!r}{nearest(name, ROWS)}")
     if "," in line.pairs.get("experiment", ""):
-        line.faults.append("experiment names several: choose one pair for a bench")
+        line.fault("experiment names several: choose one pair for a bench")
     json = line.options.get(JSON.name)
     if json is not None and (Path(json).is_dir() or not Path(json).parent.is_dir()):
-        line.faults.append(f"--json must be a file in a folder that is there, got {json}: choose another FILE")
+        line.fault(f"--json must be a file in a folder that is there, got {json}: choose another FILE")
 
 
 def asked_rows(line: CommandLine, *, gpu: bool) -> list[str]:

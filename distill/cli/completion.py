@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.cli import VERBS
-from distill.cli.arguments import FINISHED, REFUSED, Verb, default_runs_dir, nearest
+from distill.cli.arguments import FINISHED, REFUSED, Verb, default_runs_dir
 from distill.cli.train import GROUPS, preset_names
+from distill.config.faults import nearest
 from distill.runs.files import StorageError
 from distill.runs.store import scan
 from distill.tables.published import table_names
@@ -51,7 +52,7 @@ def main(words: Sequence[str]) -> int:
         print("".join(f"{candidate}\n" for candidate in complete(argument)), end="")
         return FINISHED
     if argument != "bash":
-        print(f"--completion cannot be {argument!r}: {nearest(argument, ['bash'])}", file=sys.stderr)
+        print(f"--completion cannot be {argument!r}{nearest(argument, ['bash'])}", file=sys.stderr)
         return REFUSED
     print(SCRIPT, end="")
     return FINISHED

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distill.cli.arguments import UsageError
 from distill.config.build import usable_device
+from distill.config.faults import Refused
 from distill.config.rebuild import Untrusted, rebuild_network
 from distill.exchange.load import measure_accuracy, run_dataset, same_data
 from distill.runs.store import RunRecord
@@ -50,7 +50,7 @@ def measure(
         own: the target of a network from outside the package, named by the user.
 
     Raises:
-        UsageError: the device or the data are not there, or the run names a target that is not trusted.
+        Refused: the device or the data are not there, or the run names a target that is not trusted.
         StorageError: the weights or the run's files are damaged.
     """
     assert record.result is not None
@@ -62,9 +62,9 @@ def measure(
         dataset = run_dataset(record, places, strict=False)
         found = measure_accuracy(network, dataset, device=where, precision=numbers)
     except Untrusted as error:
-        raise UsageError([str(error)]) from error
+        raise Refused([str(error)]) from error
     except ValueError as error:
-        raise UsageError(str(error).splitlines()) from error
+        raise Refused(str(error).splitlines()) from error
     not_compared = None if numbers == own_precision else f"the run's precision is {own_precision}"
     if not same_data(record, dataset):
         not_compared = "the data are not those of the run"

@@ -17,10 +17,10 @@ from distill.cli.arguments import (
     RUNS_DIR,
     Argument,
     CommandLine,
-    UsageError,
     Verb,
 )
 from distill.cli.lookup import data_places, find_finished, no_runs, select
+from distill.config.faults import Refused
 from distill.exchange.folder import FORMS, INSTALL, check_folder
 from distill.exchange.results import export_results, with_teachers
 from distill.runs.store import size_of
@@ -97,7 +97,7 @@ def run(line: CommandLine) -> int:
     try:
         check_folder(folder, record.run_id)
     except ValueError as error:
-        raise UsageError([str(error)]) from error
+        raise Refused([str(error)]) from error
     own = line.pairs.get(OWN_NETWORK.name)
     if own is not None:
         import_from_here()
@@ -109,9 +109,9 @@ def run(line: CommandLine) -> int:
     try:
         exported = export_run(record, folder, forms=forms, half=half, places=places, own=own, note=_note)
     except Untrusted as error:
-        raise UsageError([str(error)]) from error
+        raise Refused([str(error)]) from error
     except ValueError as error:
-        raise UsageError(str(error).splitlines()) from error
+        raise Refused(str(error).splitlines()) from error
     if exported.folder is not None:
         print(f"{record.path.name} is exported to {exported.folder}, checked on {exported.checked_on}")
         if exported.reason:
@@ -140,7 +140,7 @@ def _export_results(line: CommandLine) -> int:
     try:
         recorded = export_results(chosen, folder)
     except ValueError as error:
-        raise UsageError([str(error)]) from error
+        raise Refused([str(error)]) from error
     there = f", {len(recorded.same)} there already" if recorded.same else ""
     size = size_of(recorded.size)
     print(f"{len(recorded.written)} runs written to {folder}{there}; {size} in all, without weights")

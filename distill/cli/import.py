@@ -115,7 +115,7 @@ def _import_file(line: CommandLine, path: Path) -> None:
 
     places = data_places(line)
     parts, faults = compose_parts(line.pairs, places, config_dir=line.config_dir)
-    line.faults += map(str, faults)
+    line.faults += faults
     try:
         device = usable_device(line.pairs.get(DEVICE.name, "auto"), key=DEVICE.name)
     except ValueError as error:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distill.cli.arguments import DOWNLOAD, FILTERS, NPZ, ROOT, Argument, CommandLine, UsageError, nearest
+from distill.cli.arguments import DOWNLOAD, FILTERS, NPZ, ROOT, Argument, CommandLine
+from distill.config.faults import Refused, nearest
 from distill.runs.files import StorageError
 from distill.runs.store import RunRecord, finished_run, scan
 from distill.tables import rendering
@@ -40,7 +41,7 @@ def find_finished(line: CommandLine) -> RunRecord | None:
     """The finished run that `run=` names, None where there are no runs at all.
 
     Raises:
-        UsageError: no run or several match, or the run is not finished.
+        Refused: no run or several match, or the run is not finished.
         StorageError: its files are damaged.
     """
     run = line.pairs["run"]
@@ -49,15 +50,15 @@ def find_finished(line: CommandLine) -> RunRecord | None:
     except ValueError as error:
         if not may_hold(line, run):
             return None
-        raise UsageError([str(error)]) from error
+        raise Refused([str(error)]) from error
 
 
 def may_hold(line: CommandLine, run: str) -> bool:
-    """Whether there can be a run of this name: it is a path, or `runs_dir` holds any runs. Raises UsageError."""
+    """Whether there can be a run of this name: it is a path, or `runs_dir` holds any runs. Raises Refused."""
     try:
         return os.sep in run or bool(scan(line.runs_dir))
     except StorageError as error:
-        raise UsageError([*line.faults, str(error)]) from error
+        raise Refused([*line.faults, str(error)]) from error
 
 
 def no_runs(line: CommandLine) -> str:
@@ -68,7 +69,7 @@ def no_runs(line: CommandLine) -> str:
 def data_places(line: CommandLine, record: RunRecord | None = None) -> dict[str, Any]:
     """Where the command says that the data are: of `npz`, `root` and `download` what it gives.
 
-    Raises UsageError if the data set of `record` has no such place.
+    Raises Refused if the data set of `record` has no such place.
     """
     names = {argument.name: argument.name.partition(".")[2] for argument in (NPZ, ROOT, DOWNLOAD)}
     places: dict[str, Any] = {key: line.pairs[name] for name, key in names.items() if name in line.pairs}
@@ -77,23 +78,23 @@ def data_places(line: CommandLine, record: RunRecord | None = None) -> dict[str,
     for key in places:
         if record is not None and key not in record.config["dataset"]:
             name = preset_name(str(record.names.get("dataset", "its data set")))
-            raise UsageError([f"dataset.{key} is not a key of {name}: leave it out"])
+            raise Refused([f"dataset.{key} is not a key of {name}: leave it out"])
     return places
 
 
 def select(line: CommandLine) -> Selection:
     """The runs in `runs_dir` that pass the command's filters: its keys among `FILTERS` and those with a dot.
 
-    Raises `UsageError` with every fault found so far, and one for each filter whose key no run has.
+    Raises `Refused` with every fault found so far, and one for each filter whose key no run has.
     """
     names = {argument.name for argument in FILTERS if isinstance(argument, Argument)}
     try:
         records = scan(line.runs_dir) if line.runs_dir.is_dir() else []
     except StorageError as error:
-        raise UsageError([*line.faults, str(error)]) from error
+        raise Refused([*line.faults, str(error)]) from error
     filters = read_filters({key: value for key, value in line.pairs.items() if key in names or "." in key})
     for each, keys in unknown(filters, records):
-        line.fault(f"no run has the key {each.key!r} of '{each}': {nearest(each.key, keys)}", of=each.key)
+        line.fault(f"no run has the key {each.key!r} of '{each}'{nearest(each.key, keys)}", of=each.key)
     line.check()
     return Selection(line.runs_dir, tuple(records), tuple(filters))
 
@@ -112,7 +113,7 @@ def read_table(line: CommandLine) -> TableRequest | None:
         table = load(name, config_dir=line.config_dir)
     except UnknownTable:
         names = table_names(config_dir=line.config_dir)
-        line.fault(f"table={name} does not exist: {nearest(name, names)}", of=TABLE.name)
+        line.fault(f"table={name} does not exist{nearest(name, names)}", of=TABLE.name)
         return None
     except DamagedTable as error:
         line.fault(str(error), of=TABLE.name)
@@ -131,14 +132,14 @@ def whole_numbers(text: str) -> tuple[int, ...] | None:
 
 
 def show(content: Content, line: CommandLine) -> None:
-    """Print a result, or write it to `--out`, in the format of the command. Raises `UsageError` if it cannot."""
+    """Print a result, or write it to `--out`, in the format of the command. Raises `Refused` if it cannot."""
     try:
         rendering.deliver(content, form=line.options.get("--format"), out=line.out, stream=sys.stdout, aside=sys.stderr)
     except StorageError as error:
         cause = error.__cause__
         reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)
         sentence = f"could not write {line.out}: {reason.lower()}; choose another --out FILE"
-        raise UsageError([sentence]) from error
+        raise Refused([sentence]) from error
 
 
 def _chosen(line: CommandLine, key: str, labels: Mapping[str, str]) -> list[str]:
@@ -149,7 +150,7 @@ def _chosen(line: CommandLine, key: str, labels: Mapping[str, str]) -> list[str]
         if name.casefold() in known:
             found.append(known[name.casefold()])
         else:
-            line.fault(f"{key}={name} is not in table={line.pairs[TABLE.name]}: {nearest(name, labels)}", of=key)
+            line.fault(f"{key}={name} is not in table={line.pairs[TABLE.name]}{nearest(name, labels)}", of=key)
     return found
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from distill.cli.arguments import UsageError
 from distill.config import configs_dir
 from distill.config.build import build_objective, rehearse, sentences
 from distill.config.check import UNRESOLVED, check_target, check_typed, reduce_alpha
@@ -88,12 +87,12 @@ def catalogue(asked: Sequence[str], *, config_dir: Path | None) -> Catalogue:
     A preset that cannot be run becomes a note; one that was asked for by name, a fault.
 
     Raises:
-        UsageError: everything wrong with the command.
+        Refused: everything wrong with the command.
     """
     presets = Presets(config_dir)
     _, unknown = presets.parse([f"loss={name}" for name in asked])
     if unknown:
-        raise UsageError(unknown)
+        raise Refused(unknown)
     found: list[Loss] = []
     wrong: list[str] = []
     for name, node, told in _nodes(list(dict.fromkeys(asked)) or presets.groups["loss"], presets):
@@ -102,7 +101,7 @@ def catalogue(asked: Sequence[str], *, config_dir: Path | None) -> Catalogue:
         except Refused as error:
             wrong.append(f"{name}: {'; '.join(error.sentences)}")
     if asked and wrong:
-        raise UsageError(wrong)
+        raise Refused(wrong)
     return Catalogue(tuple(found), tuple(f"{fault} (not shown)" for fault in wrong))
 
 
@@ -126,7 +125,7 @@ def _about(path: str, job: Composed) -> Iterator[Fault]:
 
 def _loss(name: str, node: Any, faults: list[Fault], file: Path) -> Loss:
     if not isinstance(node, Mapping):
-        raise UsageError(faults or [f"loss={name} has no content"])
+        raise Refused(faults or [f"loss={name} has no content"])
     defaults = {key: PER_PAIR if value is UNRESOLVED else value for key, value in flatten(node).items()}
     faults = [fault for fault in faults if fault.kind != "missing"]
     # values that an experiment fills are 1 here: the shapes are the same
@@ -134,7 +133,7 @@ def _loss(name: str, node: Any, faults: list[Fault], file: Path) -> Loss:
     method = check_target(method, "loss", faults)
     first = check_typed(stage, FirstStage, f"loss.{FIRST_STAGE}", faults) if stage else {}
     if faults:
-        raise UsageError(faults)
+        raise Refused(faults)
     try:
         observed = observe(method)
         if first:
@@ -142,7 +141,7 @@ def _loss(name: str, node: Any, faults: list[Fault], file: Path) -> Loss:
     except Refused:
         raise
     except Exception as error:  # of any method
-        raise UsageError(sentences(error)[:1]) from error
+        raise Refused(sentences(error)[:1]) from error
     numbers = {key: value for key, value in defaults.items() if _is_number(value) and "_target_" not in key}
     return Loss(name, read_header(file), observed, numbers)
 

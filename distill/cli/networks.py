@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import torch
 
-from distill.cli.arguments import UsageError
 from distill.config.build import build_dataset, build_network
 from distill.config.check import MISSING, check_target, resolve
 from distill.config.faults import Fault, Refused
@@ -48,7 +47,7 @@ def count(pairs: Mapping[str, str], *, config_dir: Path | None) -> Listing:
     A preset that cannot be counted becomes a note; one that was asked for by name, a fault.
 
     Raises:
-        UsageError: everything wrong with the command.
+        Refused: everything wrong with the command.
     """
     presets = Presets(config_dir)
     asked, overrides = _read(pairs, presets)
@@ -97,13 +96,13 @@ def _refuse_any(faults: Iterable[Fault]) -> None:
 
 
 def _checked_node(job: Composed, group: str) -> dict[str, Any]:
-    """A group's node with its values cast. Raises UsageError."""
+    """A group's node with its values cast. Raises Refused."""
     if not job.config:
         raise Refused(job.faults)
     _refuse_any(fault for fault in job.faults if fault.within(group))
     node = job.config.get(group)
     if not isinstance(node, Mapping) or "_target_" not in node:
-        raise UsageError([f"{group}={job.choices.get(group)} has no _target_: choose another"])
+        raise Refused([f"{group}={job.choices.get(group)} has no _target_: choose another"])
     faults: list[Fault] = []
     checked = check_target(node, group, faults)
     _refuse_any(faults)
@@ -125,11 +124,11 @@ def _counted(name: str, node: Mapping[str, Any], classes: int, image_size: int) 
         network = _without_values(node, classes)
         counted = profile(network, image_size=image_size)
     except Refused as error:
-        raise UsageError([f"{name}: {fault}" for fault in error.faults]) from error
+        raise Refused([f"{name}: {fault}" for fault in error.faults]) from error
     # whatever a network of somebody else's says to images of this size, or to tensors without content
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError([f"{name} does not take images of {image_size} x {image_size} pixels: {reason}"]) from error
+        raise Refused([f"{name} does not take images of {image_size} x {image_size} pixels: {reason}"]) from error
     return Counted(name, counted.parameters, counted.macs, network.embedding_dim, counted.feature_shapes)
 
 

@@ -11,11 +11,10 @@ from distill.cli.arguments import (
     OWN_NETWORK,
     ROOT,
     CommandLine,
-    UsageError,
     default_runs_dir,
-    nearest,
 )
 from distill.cli.lookup import data_places, may_hold, no_runs, read_table, select
+from distill.config.faults import Refused, nearest
 from distill.report.page import check_folder, write_report
 from distill.report.runs import read_provenance, teacher_of, unlike_images
 from distill.report.sweep_runs import SweepPreset, load_sweep, sweep_names, sweep_panels
@@ -44,7 +43,6 @@ def report_runs(line: CommandLine) -> Path | None:
     if own is not None:
         import_from_here()
 
-    from distill.config.faults import Refused
     from distill.config.rebuild import Untrusted
     from distill.report.measuring import report_on
 
@@ -63,9 +61,9 @@ def report_runs(line: CommandLine) -> Path | None:
     except Refused:
         raise
     except Untrusted as error:
-        raise UsageError([str(error)]) from error
+        raise Refused([str(error)]) from error
     except ValueError as error:
-        raise UsageError(str(error).splitlines()) from error
+        raise Refused(str(error).splitlines()) from error
     for sentence in missing:
         print(f"left out: {sentence}")
     return folder
@@ -91,9 +89,9 @@ def report_table(line: CommandLine) -> Path:
             config_dir=line.config_dir,
         )
     except StorageError as error:
-        raise UsageError([str(error)]) from error
+        raise Refused([str(error)]) from error
     except ValueError as error:
-        raise UsageError([f"table={request.table.name}: {error}"]) from error
+        raise Refused([f"table={request.table.name}: {error}"]) from error
     used = {run_id for rows in measured.rows.values() for row in rows for run_id in row.run_ids}
 
     from distill.report.table_page import table_files, table_record
@@ -138,7 +136,7 @@ def _check_folder(line: CommandLine, folder: Path, subject: str) -> None:
 def _sweep_preset(line: CommandLine) -> SweepPreset | None:
     name, names = line.pairs["sweep"], sweep_names(config_dir=line.config_dir)
     if name not in names:
-        line.fault(f"sweep={name} does not exist: {nearest(name, names)}", of="sweep")
+        line.fault(f"sweep={name} does not exist{nearest(name, names)}", of="sweep")
         return None
     try:
         return load_sweep(name, config_dir=line.config_dir)

@@ -12,11 +12,10 @@ from distill.cli.arguments import (
     RUNS_DIR,
     Argument,
     CommandLine,
-    UsageError,
     Verb,
-    nearest,
 )
 from distill.cli.lookup import PUBLISHED, TableRequest, read_table, select, show
+from distill.config.faults import Refused, nearest
 from distill.tables import published_layouts
 from distill.tables.cells import measure_table
 from distill.tables.table import UnknownBaseline, build
@@ -66,7 +65,7 @@ def run(line: CommandLine) -> int:
         candidates = selection.without("loss", "teacher")
         table = build(selection.chosen, candidates=candidates, baseline=line.options.get(BASELINE.name))
     except UnknownBaseline as error:
-        raise UsageError([str(error)]) from error
+        raise Refused([str(error)]) from error
     if not table.rows:
         print(f"no finished run yet: {table.not_shown}; `distill ls` lists them")
         return FINISHED
@@ -78,7 +77,7 @@ def _published(line: CommandLine, request: TableRequest) -> int:
     baseline = line.options.get(BASELINE.name)
     rows = [row.key for row in request.table.rows]
     if baseline is not None and baseline not in rows:
-        line.fault(f"--baseline {baseline!r} is no row of table={request.table.name}: {nearest(baseline, rows)}")
+        line.fault(f"--baseline {baseline!r} is no row of table={request.table.name}{nearest(baseline, rows)}")
     if COST.name in line.options:
         line.fault("--cost cannot be combined with table=: leave one of them out")
     selection = select(line)
@@ -96,6 +95,6 @@ def _published(line: CommandLine, request: TableRequest) -> int:
             config_dir=line.config_dir,
         )
     except ValueError as error:
-        raise UsageError([f"table={whole.name}: {error}"]) from error
+        raise Refused([f"table={whole.name}: {error}"]) from error
     show(published_layouts.content(measured), line)
     return FINISHED

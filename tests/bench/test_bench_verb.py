@@ -33,7 +33,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["rounds=0"], "rounds must be a whole number >= 1, got '0': change it"),
         (["steps=two"], "steps must be a whole number >= 1, got 'two': change it"),
         (["images=99"], "images must be a whole number >= 100, got '99': change it"),
-        (["rows=data,stpe"], "there is no row 'stpe': did you mean step?"),
+        (["rows=data,stpe"], "there is no row 'stpe': did you mean 'step'?"),
         (["precision=fp16"], "precision cannot be 'fp16': "),
         (["experiment=a,b"], "experiment names several: choose one pair for a bench"),
         (["loss=kd"], "unknown key 'loss' in 'loss=kd'"),

@@ -121,7 +121,7 @@ def test_every_key_and_option_offered_is_taken(store: Path, verb: str) -> None:
     declared = import_module(f"distill.cli.{verb}").VERB
     words = [f"{key}x" for key in after(f"{verb} ") if key.endswith("=") and not declared.arguments[key[:-1]].choices]
     assert len(words) >= 3
-    assert not [fault for fault in parse(words, declared).faults if "two places" not in fault]
+    assert not [fault for fault in parse(words, declared).faults if "two places" not in fault.text]
     assert after(f"{verb} --") == {*declared.options, "--help"}
 
 

@@ -222,9 +222,9 @@ def test_data_that_lie_where_they_lay_need_no_key(run: Path, capsys: Capture) ->
         (
             ["run=RUN", "precison=bf16", "precision=b16", "dataset.npz=a", "dataset.root=b", "--fromat", "json"],
             [
-                "unknown key 'precison' in 'precison=bf16': did you mean precision?",
-                "unknown option --fromat: did you mean --format?",
-                "precision cannot be 'b16': did you mean bf16?",
+                "unknown key 'precison' in 'precison=bf16': did you mean 'precision'?",
+                "unknown option --fromat: did you mean '--format'?",
+                "precision cannot be 'b16': did you mean 'bf16'?",
                 "dataset.npz and dataset.root name two places: keep one",
             ],
         ),

@@ -195,7 +195,7 @@ def test_formats(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
         (["loss=zscore_k"], ["loss=zscore_k does not exist: did you mean 'zscore_kd'?"]),
         (["loss=kd,xx,yy"], ["loss=xx does not exist", "loss=yy does not exist"]),
         (["--config-dir", "nowhere"], ["--config-dir 'nowhere' is not a folder"]),
-        (["los=kd", "--fromat", "csv"], ["unknown key 'los'", "unknown option --fromat: did you mean --format?"]),
+        (["los=kd", "--fromat", "csv"], ["unknown key 'los'", "unknown option --fromat: did you mean '--format'?"]),
         (["loss=refusing", "--config-dir", "mine"], ["refusing: temperature must be > 0, got -1"]),
     ],
     ids=lambda value: " ".join(value),

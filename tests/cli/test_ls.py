@@ -89,7 +89,7 @@ def test_filters_are_those_of_the_table(store: Path, capsys: Capture) -> None:
     assert main(["loss.temprature=4", "--baseline", "kd"]) == REFUSED
     unknown_option, unknown_key = capsys.readouterr().err.splitlines()
     assert unknown_option.startswith("unknown option --baseline")
-    assert unknown_key.endswith("did you mean loss.temperature?")
+    assert unknown_key.endswith("did you mean 'loss.temperature'?")
 
 
 def test_formats(store: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

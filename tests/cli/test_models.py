@@ -131,7 +131,7 @@ def test_networks_of_timm_by_name(capsys: Capture) -> None:
         (["--config-dir", "nowhere"], ["--config-dir 'nowhere' is not a folder"]),
         (
             ["loss.temperature=2"],
-            ["unknown key 'loss.temperature' in 'loss.temperature=2': choose from dataset, student"],
+            ["unknown key 'loss.temperature' in 'loss.temperature=2': there are dataset, runs_dir, student"],
         ),
         (
             ["student=timm", "student.nmae=x", "dataset=synthetic", "dataset.clases=x"],
@@ -143,8 +143,8 @@ def test_networks_of_timm_by_name(capsys: Capture) -> None:
         (
             ["datset=digits", "--fromat", "csv"],
             [
-                "unknown key 'datset' in 'datset=digits': did you mean dataset?",
-                "unknown option --fromat: did you mean --format?",
+                "unknown key 'datset' in 'datset=digits': did you mean 'dataset'?",
+                "unknown option --fromat: did you mean '--format'?",
             ],
         ),
     ],

@@ -259,7 +259,7 @@ def test_damaged_weights_fail(store: Path, capsys: Capture) -> None:
         (["run=KD", "accuracy=much,120"], ["got 'much'", "got '120'"]),
         (["run=KD", "against=nobody", "--out=runs"], ["no run matches 'nobody'", "is not empty and holds no report"]),
         (["run=KD", "dataset.download=perhaps"], ["dataset.download cannot be 'perhaps'"]),
-        (["run=KD", "agianst=x"], ["did you mean against?"]),
+        (["run=KD", "agianst=x"], ["did you mean 'against'?"]),
         (["run=KD", "--format=html"], ["unknown option --format"]),
         (["run=KD", "dataset.npz=x.npz"], ["dataset.npz is not a key of digits: leave it out"]),
         (["run=KD", "engine.device=abacus"], ["engine.device=abacus cannot be used here"]),

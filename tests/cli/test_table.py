@@ -106,16 +106,16 @@ def test_filters_and_baseline(store: Path, capsys: Capture) -> None:
     [
         (
             ["loss.temprature=3"],
-            ["no run has the key 'loss.temprature' of 'loss.temprature=3': did you mean loss.tem"],
+            ["no run has the key 'loss.temprature' of 'loss.temprature=3': did you mean 'loss.tem"],
         ),
-        (["studnt=resnet8"], ["unknown key 'studnt' in 'studnt=resnet8': did you mean student?"]),
+        (["studnt=resnet8"], ["unknown key 'studnt' in 'studnt=resnet8': did you mean 'student'?"]),
         (["--baseline", "kdd"], ["--baseline 'kdd' names no row: choose from ce, kd, zscore_kd"]),
         (["--size", "3"], ["unknown option --size: "]),
         (
             ["loss.temprature=3", "studnt=resnet8", "--format", "cvs"],
             [
                 "unknown key 'studnt'",
-                "--format cannot be 'cvs': did you mean csv?",
+                "--format cannot be 'cvs': did you mean 'csv'?",
                 "no run has the key 'loss.temp",
             ],
         ),

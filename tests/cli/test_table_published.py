@@ -91,10 +91,13 @@ def test_a_page_follows_its_suffix(store: Path, tmp_path: Path, capsys: Capture)
 @pytest.mark.parametrize(
     ("argv", "sentences"),
     [
-        (["table=cifar100_sme"], ["table=cifar100_sme does not exist: did you mean cifar100_same?"]),
+        (["table=cifar100_sme"], ["table=cifar100_sme does not exist: did you mean 'cifar100_same'?"]),
         (
             [SAME, "rows=kdd", "columns=vgg"],
-            ["rows=kdd is not in table=cifar100_same: did you mean kd?", "columns=vgg is not in table=cifar100_same: "],
+            [
+                "rows=kdd is not in table=cifar100_same: did you mean 'kd'?",
+                "columns=vgg is not in table=cifar100_same: ",
+            ],
         ),
         (["rows=kd"], ["rows= chooses from a published table: add table=NAME"]),
         (
@@ -102,9 +105,9 @@ def test_a_page_follows_its_suffix(store: Path, tmp_path: Path, capsys: Capture)
             ["seeds=0 must be a number of seeds (1 to 100) or a list of seeds: seeds=4, or seeds=1,2,5"],
         ),
         ([SAME, "seeds=many"], ["seeds=many must be a number of seeds (1 to 100) or a list"]),
-        ([SAME, "--baseline", "kdd"], ["--baseline 'kdd' is no row of table=cifar100_same: did you mean kd?"]),
+        ([SAME, "--baseline", "kdd"], ["--baseline 'kdd' is no row of table=cifar100_same: did you mean 'kd'?"]),
         ([SAME, "--cost"], ["--cost cannot be combined with table=: leave one of them out"]),
-        ([SAME, "studnt=x"], ["unknown key 'studnt' in 'studnt=x': did you mean student?"]),
+        ([SAME, "studnt=x"], ["unknown key 'studnt' in 'studnt=x': did you mean 'student'?"]),
     ],
 )
 def test_refusals_are_sentences(store: Path, capsys: Capture, argv: list[str], sentences: list[str]) -> None:

@@ -290,7 +290,7 @@ def test_a_killed_import_is_finished_by_typing_it_again(
         (["student=resnet8"], ["student= is for a file of weights"]),
         (["dataset.npz=x", "engine.device=cpu"], ["dataset.npz= is for", "engine.device= is for"]),
         (["--config-dir", "theirs"], ["--config-dir is for a file of weights"]),
-        (["runs_dri=x"], ["did you mean runs_dir?"]),
+        (["runs_dri=x"], ["did you mean 'runs_dir'?"]),
     ],
 )
 def test_words_for_files_are_refused(source: Path, words: list[str], sentences: list[str], capsys: Capture) -> None:

@@ -150,8 +150,8 @@ def test_what_would_be_replaced_is_refused(store: Path, capsys: Capture) -> None
         (["--format", "onnx"], "--format does not go with --results"),
         (["--out", "runs"], "--out runs is where the runs lie: choose another --out DIR"),
         (["--out", "file"], "--out must be a folder, file is a file"),
-        (["studnet=resnet8"], "did you mean student?"),
-        (["loss.temprature=4"], "did you mean loss.temperature?"),
+        (["studnet=resnet8"], "did you mean 'student'?"),
+        (["loss.temprature=4"], "did you mean 'loss.temperature'?"),
     ],
 )
 def test_result_refusals(store: Path, words: list[str], sentence: str, capsys: Capture) -> None:

@@ -302,8 +302,8 @@ def test_a_seed_that_presets_read_elsewhere_is_composed_anew(fill: Fill, capsys:
 
 REFUSALS = {
     "": [],
-    "rows=kdd": ["rows=kdd is not in table=tiny: did you mean kd?"],
-    "columns=smal": ["columns=smal is not in table=tiny: did you mean small?"],
+    "rows=kdd": ["rows=kdd is not in table=tiny: did you mean 'kd'?"],
+    "columns=smal": ["columns=smal is not in table=tiny: did you mean 'small'?"],
     "budget=9": ["budget=9 must be a time with its unit: 90s, 9m, 2h or 1h30m"],
     "budget=0m": ["budget=0m must be more than 0: 9m, for example"],
     "seeds=0 teacher.seed=x": [
@@ -313,7 +313,7 @@ REFUSALS = {
     "seeds=1,x": ["seeds=1,x must be a number of seeds (1 to 100) or a list of seeds: seeds=4, or seeds=1,2,5"],
     "seed=1 loss=kd": ["loss= is set by the cells of the table", "seed= is for one run"],
     "precision=fp32,bf16": ["precision=fp32,bf16 names several values: choose one"],
-    "bugdet=9m --reply": ["unknown key 'bugdet' in 'bugdet=9m': did you mean budget?", "did you mean --retry?"],
+    "bugdet=9m --reply": ["unknown key 'bugdet' in 'bugdet=9m': did you mean 'budget'?", "did you mean '--retry'?"],
     "engine.thread=1 recipe.epochs=many": [
         "engine.thread is not a key: did you mean 'threads'?",
         "recipe.epochs must be",
@@ -336,7 +336,7 @@ def test_fill_refusals_are_whole_and_write_nothing(fill: Fill, line: str, capsys
     ("words", "sentence"),
     [
         ([], "fill needs a table: add table=NAME, one of ablation, cifar100_cross, "),
-        (["table=cifar100_sam"], "table=cifar100_sam does not exist: did you mean cifar100_same?"),
+        (["table=cifar100_sam"], "table=cifar100_sam does not exist: did you mean 'cifar100_same'?"),
         (["table=imagenet"], "table=imagenet cannot be trained here: there is no stream of ImageNet's folders yet"),
         (["table=cifar100_small", "dataset.npz=gone.npz"], "there is no file gone.npz"),
         (["table=cifar100_cross", "teacher.run=ab12"], "teacher.run= is one teacher, but the columns have several"),

@@ -249,7 +249,7 @@ def test_nothing_to_show_is_one_sentence(runs_dir: Path, capsys: Capture) -> Non
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["sweep=temperatur"], "sweep=temperatur does not exist: did you mean temperature?"),
+        (["sweep=temperatur"], "sweep=temperatur does not exist: did you mean 'temperature'?"),
         (["sweep=temperature", "run=abc"], "run= does not go with sweep=: leave one of them out"),
         (["sweep=temperature", "loss.temperatur=2"], "no run has the key 'loss.temperatur'"),
         (["sweep=temperature", "--out", "taken"], "--out taken is not empty and holds no report"),

@@ -70,7 +70,7 @@ def test_an_empty_store_still_shows_what_was_published(runs_dir: Path, tmp_path:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["table=cifar100_sam"], "table=cifar100_sam does not exist: did you mean cifar100_same?"),
+        (["table=cifar100_sam"], "table=cifar100_sam does not exist: did you mean 'cifar100_same'?"),
         (["table=cifar100_same", "rows=kdd"], "rows=kdd is not in table=cifar100_same"),
         (["table=cifar100_same", "run=abc"], "run= does not go with table=: leave one of them out"),
         (["table=cifar100_same", "dataset.npz=x"], "dataset.npz= does not go with table="),
