@@ -204,17 +204,15 @@ def _reason(path: Path, error: Exception) -> str:
     return f"{path} is truncated, damaged or no checkpoint of torch: copy or download it again"
 
 
+_CODES = {"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "f2": "e", "f4": "f", "f8": "d"}
+_CODES |= {"u1": "B", "u2": "H", "u4": "I", "u8": "Q"}  # NumPy's codes of numbers, and those of `struct`
+
+
 class _ScalarType:
     """Stands in for `numpy.dtype` in a pickle: the code of a number and its byte order. ValueError for other types."""
 
-    codes = {"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q"} | {
-        "f2": "e",
-        "f4": "f",
-        "f8": "d",
-    }
-
     def __init__(self, code: object, align: object = False, copy: object = False) -> None:
-        if not isinstance(code, str) or code not in self.codes:
+        if not isinstance(code, str) or code not in _CODES:
             raise ValueError(f"not the NumPy type of a number: {code!r}")
         self._code, self._order = code, "<"
 
@@ -224,7 +222,7 @@ class _ScalarType:
 
     def unpack(self, data: bytes) -> bool | int | float:
         """The number in `data`. struct.error if the length is not the type's."""
-        number: bool | int | float = struct.unpack(self._order + self.codes[self._code], data)[0]
+        number: bool | int | float = struct.unpack(self._order + _CODES[self._code], data)[0]
         return number
 
 

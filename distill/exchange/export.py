@@ -120,21 +120,6 @@ class Rounded:
         return f"{change}; accuracy with the rounded weights {self.accuracy:.2f} % ({self.correct} of {self.total})"
 
 
-@dataclass(frozen=True)
-class Exported:
-    """The folder (None if no model passed its check), its models, and a sentence for each that is left out.
-
-    `checked_on` describes the images of the checks; `reason` is why they are synthetic, empty if they are not.
-    """
-
-    folder: Path | None
-    written: tuple[Written, ...]
-    failures: tuple[str, ...]
-    checked_on: str
-    reason: str
-    rounded: Rounded | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Sample:
     """`images` (N, 3, S, S), normalised. `dataset` is None if they are synthetic, and `reason` is why."""
@@ -148,6 +133,21 @@ class Sample:
             return f"{len(self.images)} synthetic standard-normal images"
         kind = "held-out images" if self.dataset.split == "holdout" else "test images"
         return f"{len(self.images)} {kind}"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The folder (None if no model passed its check), its models, and a sentence for each that is left out.
+
+    `checked_on` describes the images of the checks; `reason` is why they are synthetic, empty if they are not.
+    """
+
+    folder: Path | None
+    written: tuple[Written, ...]
+    failures: tuple[str, ...]
+    checked_on: str
+    reason: str
+    rounded: Rounded | None = None
 
 
 def export_run(

@@ -23,14 +23,6 @@ DAMAGED, DIFFERENT, UNWRITTEN, HELD = "damaged", "not alike", "not to be written
 FAILURES = (DAMAGED, DIFFERENT, UNWRITTEN)
 
 
-class _NotImported(Exception):
-    """A run that is not taken in: how it is counted, and the reason."""
-
-    def __init__(self, outcome: str, sentence: str) -> None:
-        self.outcome = outcome
-        super().__init__(sentence)
-
-
 def import_folder(
     folder: Path, runs_dir: Path, *, say: Callable[[str], None], warn: Callable[[str], None]
 ) -> Counter[str]:
@@ -43,12 +35,8 @@ def import_folder(
         raise Refused([f"{folder} holds no runs: a run's folder holds {CONFIG}"])
     outcomes: Counter[str] = Counter()
     for path in found:
-        try:
-            outcome, sentence = _import(path, runs_dir)
-            say(sentence)
-        except _NotImported as reason:
-            outcome = reason.outcome
-            (say if outcome == LEFT_OUT else warn)(str(reason))
+        outcome, sentence = _import(path, runs_dir)
+        (warn if outcome in (*FAILURES, HELD) else say)(sentence)
         outcomes[outcome] += 1
     order = (IMPORTED, COMPLETED, THERE, *FAILURES, HELD, LEFT_OUT)
     counts = [f"{outcomes[outcome]} {outcome}" for outcome in order if outcomes[outcome]]
@@ -69,25 +57,29 @@ def runs_below(folder: Path) -> Iterator[Path]:
 
 
 def _import(path: Path, runs_dir: Path) -> tuple[str, str]:
-    """The outcome for one run, and the line about it. Raises _NotImported."""
+    """The outcome for one run, and the line about it."""
     record = read_run(path)
     if record is None:
-        raise _NotImported(DAMAGED, f"{path} has vanished")
+        return DAMAGED, f"{path} has vanished"
     if record.status in ("failed", "unfinished", "running"):
-        raise _NotImported(LEFT_OUT, f"left out: {path} is {record.status}")
+        return LEFT_OUT, f"left out: {path} is {record.status}"
     try:
         contents = _checked(record)
         config, target = read_config(path), target_of(record, runs_dir)
+    except (Refused, StorageError) as error:
+        return DAMAGED, str(error)
+    try:
         there = finished_at(target)
     except Busy as error:
-        raise _NotImported(HELD, str(error)) from error
-    except (Refused, StorageError) as error:
-        raise _NotImported(DAMAGED, str(error)) from error
+        return HELD, str(error)
+    except StorageError as error:
+        return DAMAGED, str(error)
+    except Refused as error:  # trained in part
+        return DIFFERENT, str(error)
     if there is not None and not _same_run(record, there):
-        raise _NotImported(
-            DIFFERENT,
+        return DIFFERENT, (
             f"{target} is finished with another result than {path}: two trainings of one configuration; "
-            "import it into another runs_dir",
+            "import it into another runs_dir"
         )
     if there is not None and (STUDENT not in contents or not weightless(target)):
         return THERE, f"{target} is there already"
@@ -102,9 +94,9 @@ def _import(path: Path, runs_dir: Path) -> tuple[str, str]:
                 write_config(target, config)
                 files.write_bytes(target / RESULT, result)
     except Busy as error:
-        raise _NotImported(HELD, str(error)) from error
+        return HELD, str(error)
     except StorageError as error:
-        raise _NotImported(UNWRITTEN, str(error)) from error
+        return UNWRITTEN, str(error)
     if there is not None:
         return COMPLETED, f"{target}: its weights are here now"
     return IMPORTED, f"{target}: imported{', a record without weights' if weightless(target) else ''}"

@@ -74,7 +74,10 @@ def changed_identity(record: RunRecord) -> str | None:
     path, result = record.path / CONFIG, record.result or {}
     if WEIGHTS in record.identity:
         recorded = (result.get("restored") or {}).get("recorded") or {}
-        if record.identity[WEIGHTS] in (result.get("weights_sha256"), recorded.get("weights_sha256")):
+        restored = result.get("restored")
+        recorded = restored.get("recorded") if isinstance(restored, Mapping) else None
+        known = [facts.get("weights_sha256") for facts in (result, recorded) if isinstance(facts, Mapping)]
+        if record.identity[WEIGHTS] in known:
             return None
         return f"{path} has been changed: it names other weights than the result"
     try:

@@ -31,7 +31,7 @@ from distill.runs.identity import NUMERICS_VERSION
 from distill.runs.identity import run_id as digest_of
 from distill.runs.layout import STUDENT, run_path
 from distill.runs.provenance import collect
-from distill.runs.store import RunRecord, weightless
+from distill.runs.store import weightless
 from distill.tables.values import natural_key
 from distill.training import Evaluation
 
@@ -40,7 +40,6 @@ PLACES = ("npz", "root", "download")
 METHOD = "imported"
 PRECISION = "fp32"
 
-_UNIDENTIFIED = {*PLACES, "limit", "holdout"}  # keys of a data set's node that do not identify it
 _WRAPPED = "network."  # where distill's adapters hold networks of timm, torchvision and the user's own
 _COUNTER = ".num_batches_tracked"  # BatchNorm has it since torch 0.4.1
 _SHOWN = 10  # differences that are listed
@@ -50,7 +49,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Parts:
-    """The checked nodes of student and data set, what people call them, and the folder of the user's presets."""
+    """The checked nodes of student and data set, their names as tables show them, and the folder of own presets."""
 
     nodes: Mapping[str, Mapping[str, Any]]
     names: Mapping[str, str]
@@ -104,49 +103,6 @@ def _node(job: Composed, group: str, places: Mapping[str, Any], faults: list[Fau
     return check_target(node, group, faults)
 
 
-@dataclass(frozen=True)
-class Imported:
-    """Weights in their network, and the run that they become."""
-
-    checkpoint: Checkpoint
-    parts: Parts
-    network: nn.Module
-    weights: bytes
-    classes: int
-    image_size: int
-    dataset: ImageDataset | None
-    device: torch.device
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What the run is, for tables and students; without the data their digests are None."""
-        node = self.parts.nodes["dataset"]
-        known = {key: node[key] for key in ("mean", "std", "pad", "flip") if key in node}
-        absent = {"train": None, "test": None, "holdout": 0, **known}
-        method = {"target": METHOD}
-        return {
-            "numerics": NUMERICS_VERSION,
-            "data": absent if self.dataset is None else data_identity(self.dataset),
-            "student": canonical_node(self.parts.nodes["student"]),
-            "teacher": None,
-            "objective": method,
-            "recipe": method,
-            "seed": 0,
-            "precision": PRECISION,
-            "weights": sha256(self.weights).hexdigest(),
-        }
-
-    @property
-    def run_id(self) -> str:
-        """The digest of weights, network and data set; it does not depend on where the data lie, or whether they do."""
-        node = self.parts.nodes["dataset"]
-        data = canonical_node({key: value for key, value in node.items() if key not in _UNIDENTIFIED})
-        if resolve(str(node["_target_"])) not in SHAPES:
-            assert self.dataset is not None  # its content identifies it
-            data |= self.dataset.digest
-        return digest_of({"weights": self.identity["weights"], "student": self.identity["student"], "data": data})
-
-
 def import_weights(
     checkpoint: Checkpoint,
     parts: Parts,
@@ -172,23 +128,25 @@ def import_weights(
         Refused: everything wrong with file or data, or there is neither a stated accuracy nor data to measure one.
         Busy, StorageError: the run's folder is in use, damaged, or cannot be written to.
     """
-    made = _imported(checkpoint, parts, data_needed=data_needed, device=device)
-    student, method = short_names(made.identity)
-    run_id, claim = made.run_id, checkpoint.claim
+    nodes, names = parts.nodes, parts.names
+    network, dataset, (classes, image_size) = _filled(checkpoint, parts, data_needed=data_needed)
+    weights = safetensors.torch.save({n: tensor.contiguous().clone() for n, tensor in network.state_dict().items()})
+    identity = _identity(nodes, dataset, sha256(weights).hexdigest())
+    run_id, claim = _run_id(identity, nodes["dataset"], dataset), checkpoint.claim
+    student, method = short_names(identity)
     target = run_path(runs_dir, student=student, objective=method, seed=0, run_id=run_id)
     there = finished_at(target)
     if there is not None and there.result is not None and not weightless(target):
         load_weights(target / STUDENT, expected_sha256=there.result["weights_sha256"])  # raises if damaged
-        last, claimed = there.result["last"], _only_claimed(there)
-        if made.dataset is None or not claimed:
-            how = "claimed" if claimed else "measured"
-            accuracy = f"{there.result['split']} {last['accuracy']:.2f} % ({how})"
+        last, claimed = there.result["last"], (there.result.get("imported") or {}).get("accuracy") == "claimed"
+        if dataset is None or not claimed:
+            accuracy = f"{there.result['split']} {last['accuracy']:.2f} % ({'claimed' if claimed else 'measured'})"
             say(f"{target} is there already: {accuracy}; use it as teacher.run={run_id}")
             if not claimed and {"correct", "count", "loss"} <= last.keys():
                 known = Evaluation(last["correct"], last["count"], last["accuracy"], last["loss"])
-                _compare_with_claim(made, known, warn=warn)
+                _compare_with_claim(checkpoint, known, warn=warn)
             return
-    if made.dataset is None and claim is None:
+    if dataset is None and claim is None:
         raise Refused(
             [
                 f"{checkpoint.path} states no accuracy, and the data to measure it are not here: add dataset.npz=FILE "
@@ -196,29 +154,74 @@ def import_weights(
             ]
         )
     with locked(target):
-        files.write_bytes(target / STUDENT, made.weights)
-        found = None
-        if made.dataset is not None:
-            found = measure_accuracy(made.network, made.dataset, device=device, precision=PRECISION)
-        config, provenance, result = _records(made, found)
-        write_records(target, config=config, provenance=provenance, result=result)
-    data = parts.names["dataset"]
-    epoch = "" if checkpoint.epoch is None else f", epoch {checkpoint.epoch}"
-    beside = f", without its {' and '.join(checkpoint.ignored)}" if checkpoint.ignored else ""
-    say(f"{checkpoint.path}: {checkpoint.layout}, {checkpoint.container}{epoch}{beside}")
+        files.write_bytes(target / STUDENT, weights)
+        found = None if dataset is None else measure_accuracy(network, dataset, device=device, precision=PRECISION)
+        claimed_accuracy = {} if claim is None else {"accuracy": claim.accuracy}
+        epoch = checkpoint.epoch or 0
+        accuracy_record = {"epoch": epoch, **(claimed_accuracy if found is None else found.as_dict())}
+        measured = None if found is None else found.accuracy
+        loss = f"{METHOD} accuracy=claimed" if found is None else METHOD
+        facts = {**checkpoint.metadata, "measured": measured}
+        write_records(
+            target,
+            config={
+                "run_id": run_id,
+                "names": {**names, "teacher": "none", "loss": loss, "recipe": METHOD},
+                "config": {
+                    "seed": 0,
+                    "precision": PRECISION,
+                    "teacher": None,
+                    "dataset": nodes["dataset"],
+                    "student": nodes["student"],
+                    "loss": None,
+                    "recipe": None,
+                },
+                "identity": identity,
+            },
+            provenance={
+                **collect(device, precision=PRECISION, teacher=None, imported=facts),
+                "started": now(),
+                "sessions": [],
+            },
+            result={
+                "run_id": run_id,
+                "finished": now(),
+                "seconds": 0.0,
+                "parameters": sum(parameter.numel() for parameter in network.parameters()),
+                "epochs": epoch,
+                "split": "test",
+                "last": accuracy_record,
+                "best": accuracy_record,  # the weights stand for the last epoch and for the best
+                "precision": PRECISION,
+                "classes": classes,
+                "image_size": image_size,
+                "teacher": None,
+                "imported": {
+                    "accuracy": "claimed" if found is None else "measured",
+                    "claimed": None if claim is None else claim.accuracy,
+                    "claimed_as": None if claim is None else claim.key,
+                },
+                "weights_sha256": identity["weights"],
+            },
+        )
+    in_epoch = "" if checkpoint.epoch is None else f", epoch {checkpoint.epoch}"
+    without = f", without its {' and '.join(checkpoint.ignored)}" if checkpoint.ignored else ""
+    say(f"{checkpoint.path}: {checkpoint.layout}, {checkpoint.container}{in_epoch}{without}")
     if found is not None:
-        say(f"measured on the test set of {data}: {found}, {PRECISION}, {device}")
-        _compare_with_claim(made, found, warn=warn)
+        say(f"measured on the test set of {names['dataset']}: {found}, {PRECISION}, {device}")
+        _compare_with_claim(checkpoint, found, warn=warn)
     elif claim is not None:
         say(
-            f"not measured, since the data of {data} are not here (dataset.npz=FILE, dataset.root=DIR): the claimed "
-            f"accuracy is recorded, {claim.accuracy:.2f} % ({claim.key})"
+            f"not measured, since the data of {names['dataset']} are not here (dataset.npz=FILE, dataset.root=DIR): "
+            f"the claimed accuracy is recorded, {claim.accuracy:.2f} % ({claim.key})"
         )
     say(f"{target}: finished; use it as teacher.run={run_id}")
 
 
-def _imported(checkpoint: Checkpoint, parts: Parts, *, data_needed: bool, device: torch.device) -> Imported:
-    """The network with the checkpoint's weights, and the data if they are here. Raises Refused."""
+def _filled(
+    checkpoint: Checkpoint, parts: Parts, *, data_needed: bool
+) -> tuple[nn.Module, ImageDataset | None, tuple[int, int]]:
+    """The network with the checkpoint's weights, the data if they are here, and (classes, image size)."""
     student, node = parts.nodes["student"], parts.nodes["dataset"]
     if node.get("holdout"):
         raise Refused(
@@ -233,71 +236,44 @@ def _imported(checkpoint: Checkpoint, parts: Parts, *, data_needed: bool, device
     if faults:
         raise Refused(faults)
     network = filled(checkpoint, student, name=parts.names["student"], classes=shape[0], config_dir=parts.config_dir)
-    tensors = {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}
-    return Imported(checkpoint, parts, network, safetensors.torch.save(tensors), *shape, dataset, device)
+    return network, dataset, shape
 
 
-def _compare_with_claim(made: Imported, found: Evaluation, *, warn: Say) -> None:
-    claim = made.checkpoint.claim
+def _identity(nodes: Mapping[str, Mapping[str, Any]], dataset: ImageDataset | None, weights: str) -> dict[str, Any]:
+    """What the run is, for tables and students; without the data their digests are None."""
+    known = {key: nodes["dataset"][key] for key in ("mean", "std", "pad", "flip") if key in nodes["dataset"]}
+    method = {"target": METHOD}
+    return {
+        "numerics": NUMERICS_VERSION,
+        "data": {"train": None, "test": None, "holdout": 0, **known} if dataset is None else data_identity(dataset),
+        "student": canonical_node(nodes["student"]),
+        "teacher": None,
+        "objective": method,
+        "recipe": method,
+        "seed": 0,
+        "precision": PRECISION,
+        "weights": weights,
+    }
+
+
+def _run_id(identity: Mapping[str, Any], node: Mapping[str, Any], dataset: ImageDataset | None) -> str:
+    """The digest of weights, network and data set; the same wherever the data lie, and without them."""
+    data = canonical_node({key: value for key, value in node.items() if key not in (*PLACES, "limit", "holdout")})
+    if resolve(str(node["_target_"])) not in SHAPES:
+        assert dataset is not None  # its content identifies it
+        data |= dataset.digest
+    return digest_of({"weights": identity["weights"], "student": identity["student"], "data": data})
+
+
+def _compare_with_claim(checkpoint: Checkpoint, found: Evaluation, *, warn: Say) -> None:
+    claim = checkpoint.claim
     if claim is None or found.agrees(claim.accuracy):
         return
     best = " (of the best epoch, which need not be this file's)" if claim.key.startswith("best") else ""
     warn(
-        f"warning: {made.checkpoint.path} states {claim.accuracy:.2f} % under {claim.key}{best}, measured are "
+        f"warning: {checkpoint.path} states {claim.accuracy:.2f} % under {claim.key}{best}, measured are "
         f"{found.accuracy:.2f} %: another data set, normalisation or network? The measured accuracy counts"
     )
-
-
-def _only_claimed(record: RunRecord) -> bool:
-    assert record.result is not None
-    imported = record.result.get("imported")
-    return isinstance(imported, Mapping) and imported.get("accuracy") == "claimed"
-
-
-def _records(made: Imported, found: Evaluation | None) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Config, provenance and result of the run; the weights stand for the last epoch and for the best."""
-    claim, epoch, identity = made.checkpoint.claim, made.checkpoint.epoch or 0, made.identity
-    method = f"{METHOD} accuracy=claimed" if found is None else METHOD  # what tables call the run's loss
-    claimed = {} if claim is None else {"accuracy": claim.accuracy}
-    accuracy = {"epoch": epoch, **(claimed if found is None else found.as_dict())}
-    config = {
-        "run_id": made.run_id,
-        "names": {**made.parts.names, "teacher": "none", "loss": method, "recipe": METHOD},
-        "config": {
-            "seed": 0,
-            "precision": PRECISION,
-            "teacher": None,
-            "dataset": made.parts.nodes["dataset"],
-            "student": made.parts.nodes["student"],
-            "loss": None,
-            "recipe": None,
-        },
-        "identity": identity,
-    }
-    source = {**made.checkpoint.metadata, "measured": None if found is None else found.accuracy}
-    collected = collect(made.device, precision=PRECISION, teacher=None, imported=source)
-    provenance = {**collected, "started": now(), "sessions": []}
-    result = {
-        "run_id": made.run_id,
-        "finished": now(),
-        "seconds": 0.0,
-        "parameters": sum(parameter.numel() for parameter in made.network.parameters()),
-        "epochs": epoch,
-        "split": "test",
-        "last": accuracy,
-        "best": accuracy,
-        "precision": PRECISION,
-        "classes": made.classes,
-        "image_size": made.image_size,
-        "teacher": None,
-        "imported": {
-            "accuracy": "claimed" if found is None else "measured",
-            "claimed": None if claim is None else claim.accuracy,
-            "claimed_as": None if claim is None else claim.key,
-        },
-        "weights_sha256": identity["weights"],
-    }
-    return config, provenance, result
 
 
 def filled(

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import distill
 import distill.cli
 from distill.cli.arguments import FINISHED
 from distill.config.build import _dataset
@@ -41,3 +43,16 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DISTILL_RUNS", "runs")
     (folder,) = (tmp_path / "runs").glob("resnet8-*")
     return folder
+
+
+@pytest.fixture
+def images(run: Path) -> torch.Tensor:
+    """The run's test images, normalised."""
+    return distill.load(run).normalise(np.load("data.npz")["x_test"])
+
+
+@pytest.fixture
+def expected(run: Path, images: torch.Tensor) -> torch.Tensor:
+    """The logits of the run's network for them."""
+    with torch.no_grad():
+        return distill.load(run)(images).logits

@@ -1,5 +1,6 @@
-"""A model that says something else than the run is thrown away, and the good ones stay."""
+"""A model that differs from the run is left out, the others stay; and when two networks count as equal."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from distill.cli import main as command
 from distill.cli.arguments import FAILED
 from distill.exchange import folder as export_folder
+from distill.exchange.export import compare, logits_of
 from distill.exchange.forms import WRITE, OnlyLogits
 from distill.runs.layout import EXPORT
 
@@ -107,3 +109,58 @@ def test_a_batch_size_that_was_kept_is_seen(run: Path, monkeypatch: pytest.Monke
     with pytest.warns(UserWarning, match="No complete tensor"):
         assert export(run, "--format", "torch") == FAILED
     assert f"{TORCH} is left out: " in capsys.readouterr().err
+
+
+ORIGINAL = torch.tensor([[20.0, 0.0], [-1.0, 1.0], [0.0, 0.0005]])
+
+
+def test_a_difference_within_the_tolerance_holds() -> None:
+    found = ORIGINAL + torch.tensor([[0.0, 0.001], [0.0, 0.0], [0.0, 0.0]])
+    agreement = compare(found, ORIGINAL, tolerance=1e-4)  # of 20
+    assert agreement.holds
+    assert agreement.tolerance == pytest.approx(0.002)
+    assert (agreement.equal, agreement.count) == (3, 3)
+    assert not compare(found, ORIGINAL, tolerance=1e-5).holds
+
+
+def test_a_tie_may_fall_either_way_and_nothing_else() -> None:
+    found = ORIGINAL.clone()
+    found[2, 0] = 0.001
+    agreement = compare(found, ORIGINAL, tolerance=1e-4)
+    assert (agreement.holds, agreement.equal) == (True, 2)
+    original = ORIGINAL.clone()
+    original[2, 1] = 0.003
+    found[2] = torch.tensor([0.0018, 0.0015])  # each logit is within the tolerance of 0.002, the prediction is not
+    agreement = compare(found, original, tolerance=1e-4)
+    assert agreement.largest < agreement.tolerance
+    assert not agreement.holds
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_what_is_not_finite_never_holds(number: float) -> None:
+    found = ORIGINAL.clone()
+    found[1, 1] = number
+    assert not compare(found, ORIGINAL, tolerance=1.0).holds
+    assert not compare(found, found, tolerance=1.0).holds
+
+
+def test_small_logits_have_an_absolute_tolerance() -> None:
+    assert compare(torch.zeros(2, 3), torch.zeros(2, 3), tolerance=1e-4).tolerance == 1e-4
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="logits of shape"):
+        compare(torch.zeros(2, 3), torch.zeros(2, 4), tolerance=1.0)
+
+
+@pytest.mark.parametrize(("count", "distinct"), [(1, 1), (2, 1), (8, 2), (9, 2), (50, 3), (72, 3), (256, 4)])
+def test_batches_of_several_sizes_cover_all_images_in_order(count: int, distinct: int) -> None:
+    images = torch.arange(float(count)).view(count, 1, 1, 1)
+    sizes: list[int] = []
+
+    def model(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        return batch.flatten(1)
+
+    assert torch.equal(logits_of(model, images).flatten(), images.flatten())
+    assert len(set(sizes)) == distinct

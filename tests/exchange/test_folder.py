@@ -1,14 +1,22 @@
-"""The folder of an export: what killed processes left goes, what living ones write stays."""
+"""The folder of an export: written beside the old one, which it replaces; leftovers of killed processes go."""
 
 import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from distill.cli import main
+from distill.cli.arguments import FAILED, FINISHED
+from distill.exchange import export as exporting
+from distill.exchange import forms
 from distill.exchange.folder import publish, staged
 from distill.runs.files import StorageError
 from distill.runs.layout import EXPORT
+
+Capture = pytest.CaptureFixture[str]
+ALWAYS = {"README.md", "config.yaml", "result.json", EXPORT}
 
 
 def write(folder: Path, text: str) -> None:
@@ -83,3 +91,47 @@ def test_a_folder_that_came_in_between_is_kept(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"holds notes\.txt"):
             publish(staging, tmp_path / "out", "abc")
     assert {path.name for path in tmp_path.rglob("*")} == {"out", "notes.txt"}
+
+
+def export(run: Path, *words: str) -> int:
+    """The exit code of `distill export` for the run."""
+    return main(["export", f"run={run.name}", *words])
+
+
+def names(folder: Path) -> set[str]:
+    """What lies in a folder, hidden files too."""
+    return {path.name for path in folder.iterdir()}
+
+
+def test_another_export_takes_the_place_of_the_first(run: Path) -> None:
+    assert export(run, "--format", "torch", "--out", "out") == FINISHED
+    before = set(Path.cwd().iterdir())
+    assert export(run, "--format", "safetensors", "--out", "out") == FINISHED
+    assert names(Path("out")) == {"model.safetensors", *ALWAYS}
+    assert set(Path.cwd().iterdir()) == before
+
+
+def test_what_breaks_off_leaves_the_old_export_and_nothing_else(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert export(run, "--format", "safetensors", "--out", "out") == FINISHED
+    before = {path: path.read_bytes() for path in Path("out").iterdir()}
+    around = set(Path.cwd().iterdir())
+
+    def interrupted(*args: Any, **facts: Any) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "card", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(run, "--format", "safetensors", "--out", "out")
+    assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
+    assert set(Path.cwd().iterdir()) == around
+
+
+def test_a_full_disk_is_one_sentence(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(forms, "write_synced", full)
+    assert export(run, "--format", "safetensors", "--out", "out") == FAILED
+    told = capsys.readouterr()
+    assert told.err == "could not write out: no space left on device; see to that, or choose another --out DIR\n"
+    assert not Path("out").exists()
