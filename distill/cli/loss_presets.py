@@ -1,14 +1,12 @@
-"""The work of `distill losses`: compose every loss preset, find what its method reads, and lay out the list."""
+"""The work of `distill losses`: compose every loss preset, read what its method declares, and lay out the list."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 from distill.config import configs_dir
 from distill.config.build import build_objective, rehearse, sentences
@@ -17,36 +15,18 @@ from distill.config.faults import Fault, Refused
 from distill.config.plan import split_stages
 from distill.config.presets import Composed, Presets
 from distill.config.schema import FirstStage
-from distill.data import Batch
-from distill.losses import Objective, Task
-from distill.models import Network, Output
+from distill.models import resnet8
 from distill.runs.layout import FIRST_STAGE
 from distill.tables.rendering import Content, TextTable
 from distill.tables.values import flatten, to_text
 
 PER_PAIR = "pair"  # stands for a number that the experiment sets
-# "Sun et al., CVPR 2024" "Hinton et al. 2015" "Jin, Wang and Lin, CVPR 2023" "Sun et al. (CVPR 2024"
-_CITED = re.compile(
-    r"(?P<first>[A-Z][a-z][\w-]*)(?:(?P<more> et al\.|, [A-Z][a-z][\w-]*,? (?:and )?[A-Z][a-z][\w-]*)|"
-    r" and (?P<second>[A-Z][a-z][\w-]*))?,? \(?(?:[A-Z][A-Za-z]*[A-Z],? )?(?P<year>(?:19|20)\d\d)\b"
-)
-
 CLASSES = 100
-WIDTHS, SIZES = (16, 16, 32, 64), (32, 32, 16, 8)  # of every tap; equal for student and teacher, as FSP demands
-
-# what a network may lack, and its outputs then
-PARTS: dict[str, Callable[[Output], Output]] = {
-    "features": lambda output: replace(output, features=()),
-    "preactivations": lambda output: replace(output, preactivations=(None,) * len(output.preactivations)),
-    "final_map": lambda output: replace(output, final_map=None),
-    "embedding": lambda output: replace(output, embedding=None),
-    "head": lambda output: output,
-}
 
 
 @dataclass(frozen=True)
 class Header:
-    """A preset's title (the first sentence of its header), its source, and what is cited there first, if anything."""
+    """A preset's title (the first sentence of its header), its source, and its paper: `-` if it names none."""
 
     title: str
     source: str
@@ -56,7 +36,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Observed:
-    """The names of a method's terms, what it reads beside the labels, and whether it has a teacher."""
+    """The names of a method's terms, what it declares to read, and whether it has a teacher."""
 
     terms: tuple[str, ...]
     needs: tuple[str, ...]
@@ -65,7 +45,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Loss:
-    """A preset: what its header says, what it was seen to do, and its numbers by their key in `loss`."""
+    """A preset: what its header says, its terms and needs, and its numbers by their key in `loss`."""
 
     name: str
     header: Header
@@ -229,114 +209,30 @@ def _record(loss: Loss) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a preset's file; what it does not say is empty."""
+    """The comment at the head of a preset's file: its title, `# Paper: AUTHORS YEAR, arXiv NUMBER`, `# Source: ...`."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("#").strip())
-    text = "\n".join(lines)
+    paper, _, arxiv = next((line[7:] for line in lines if line.startswith("Paper: ")), "-").partition(", arXiv ")
+    text = "\n".join(line for line in lines if not line.startswith("Paper: "))
     # what follows the source are commands: `Run: distill train`, `Pairs: distill train`
     about, _, rest = re.split(r"^[A-Z][^:\n]*: +distill ", text, maxsplit=1, flags=re.M)[0].partition("Source: ")
-    source = " ".join(rest.split())
     title = re.split(r"(?<=[a-z0-9)])\.\s", " ".join(about.split()) + " ", maxsplit=1)[0]
-    arxiv = re.search(r"arXiv (\d{4}\.\d{4,5})", source)
-    return Header(title.strip(), source, _paper(source), arxiv[1] if arxiv else "")
-
-
-def _paper(source: str) -> str:
-    """`Sun et al. 2024`; `ours` where the source begins so; `-` where it cites nothing."""
-    if source.startswith("ours"):
-        return "ours"
-    cited = _CITED.search(source)
-    if cited is None:
-        return "-"
-    others = " et al." if cited["more"] else f" and {cited['second']}" if cited["second"] else ""
-    return f"{cited['first']}{others} {cited['year']}"
+    return Header(title.strip(), " ".join(rest.split()), paper, arxiv)
 
 
 def observe(node: Mapping[str, Any]) -> Observed:
-    """Run the objective of a checked node between two networks of equal shapes.
+    """What the objective of a checked node declares, and its terms, found by running it once on shapes.
 
     Raises:
         Exception: whatever building or running it raises.
     """
-    watched = Watched(build_objective(node, seed=0))
-    terms = _rehearse(watched, "")
-    needs = [field for field in ("logits",) if field in watched.read_of_teacher]
-    if not watched.logits_only:
-        needs += [part for part in PARTS if _fails_without(part, node)]
-    needs += [field for field in ("index", "strong") if field in watched.read_of_batch]
-    if watched.two_views and "strong" not in needs:
-        needs.append("strong")
-    return Observed(tuple(terms), tuple(needs), watched.needs_teacher)
-
-
-class Watched(Objective):
-    """An objective that notes what another one reads of the teacher's output and of the batch."""
-
-    def __init__(self, objective: Objective) -> None:
-        super().__init__()
-        self.objective = objective
-        self.needs_teacher, self.two_views = objective.needs_teacher, objective.two_views
-        self.logits_only = objective.logits_only
-        self.read_of_teacher: set[str] = set()
-        self.read_of_batch: set[str] = set()
-
-    def attach(self, student: nn.Module, teacher: nn.Module | None, task: Task) -> nn.Module | None:
-        return self.objective.attach(student, teacher, task)
-
-    def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        seen = None if teacher is None else _noting(teacher, self.read_of_teacher)
-        return self.objective(student, seen, _noting(batch, self.read_of_batch), progress)
-
-
-class Shapes(Network):
-    """A network with outputs of the shapes of a CIFAR ResNet, made of next to nothing; it may lack one part."""
-
-    def __init__(self, *, lacking: str = "") -> None:
-        super().__init__()
-        self.part = lacking
-        self.feature_channels = () if lacking == "features" else WIDTHS
-        self.num_classes, self.embedding_dim = CLASSES, WIDTHS[-1]
-        self.fc = nn.Linear(WIDTHS[-1], CLASSES, device="meta")
-
-    @property
-    def head(self) -> nn.Linear | None:
-        return None if self.part == "head" else self.fc
-
-    def forward(self, images: Tensor, *, taps: bool = False) -> Output:
-        grey = images.mean(dim=1, keepdim=True)
-        sizes = zip(WIDTHS, SIZES, strict=True)
-        maps = tuple(functional.adaptive_avg_pool2d(grey, size).expand(-1, width, -1, -1) for width, size in sizes)
-        embedding = maps[-1].mean(dim=(2, 3))
-        output = Output(self.fc(embedding), maps, maps, maps[-1], embedding)
-        return PARTS[self.part](output) if taps and self.part else output
-
-
-def _fails_without(part: str, node: Mapping[str, Any]) -> bool:
-    try:
-        _rehearse(build_objective(node, seed=0), part)
-    except Exception:  # in its own words or not: without that part it cannot be run
-        return True
-    return False
-
-
-def _rehearse(objective: Objective, lacking: str) -> dict[str, Tensor]:
-    student, teacher = Shapes(lacking=lacking), Shapes(lacking=lacking)
+    objective = build_objective(node, seed=0)
+    undeclared = ("logits",) if objective.logits_only else ("not declared",)
+    needs = undeclared if objective.reads is None else objective.reads
+    teacher = resnet8(num_classes=CLASSES) if objective.needs_teacher else None
     labels = torch.arange(2 * CLASSES) % CLASSES
-    guide = teacher if objective.needs_teacher else None
-    return rehearse(objective, student, guide, image_size=SIZES[0], labels=labels)
-
-
-def _noting(record: Any, read: set[str]) -> Any:
-    """A copy of an output or a batch that notes which of its fields are read."""
-    kind: Any = type(record)
-
-    def get(self: Any, name: str) -> Any:
-        read.add(name)
-        return object.__getattribute__(self, name)
-
-    copied: Any = object.__new__(type(kind.__name__, (kind,), {"__getattribute__": get}))
-    object.__getattribute__(copied, "__dict__").update(vars(record))
-    return copied
+    terms = rehearse(objective, resnet8(num_classes=CLASSES), teacher, image_size=32, labels=labels)
+    return Observed(tuple(terms), needs, teacher is not None)

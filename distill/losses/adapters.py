@@ -7,10 +7,10 @@ from torch.nn import functional
 
 
 class Normalize(nn.BatchNorm2d):
-    """BatchNorm that also trains on a single value per channel, where there is no deviation to divide by.
+    """BatchNorm that also accepts a single value per channel while training, which has no deviation.
 
-    A data set may leave one image for an epoch's last batch, and a pooled map has one cell: torch refuses that. Such a
-    batch is normalised by the running statistics and does not change them.
+    torch raises an error for it. It occurs when an epoch's last batch has one image and the map is pooled to one cell.
+    Such a batch is normalised by the running statistics and does not change them.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ class Normalize(nn.BatchNorm2d):
 
 
 def convolution(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
-    """Convolution without bias, since BatchNorm follows, that keeps a map's size."""
+    """Convolution that keeps a map's size, without bias, because BatchNorm follows."""
     return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
 
 
@@ -36,7 +36,7 @@ def connector(channels_in: int, channels_out: int) -> nn.Sequential:
 def apply(module: nn.Module, tensor: Tensor) -> Tensor:
     """`module(tensor)` in the number format of the module's weights.
 
-    Networks may hand over half-typed maps (autocast); learned parts run outside of it, in their own float32.
+    Under autocast, networks return half-typed maps; the learned parts of a method run outside autocast, in float32.
     """
     result: Tensor = module(tensor.to(next(module.parameters()).dtype))
     return result

@@ -45,11 +45,11 @@ class AttentionTransfer(Objective):
     The taps are the stage outputs without the stem, in the pairs of `distill.losses.taps.pair_taps`; of two
     sizes the larger map is pooled. `power` is the paper's p. No gradient reaches the teacher.
 
-    Raises ValueError where `power` < 1, a weight is negative, both are zero or a number is not finite; `attach`
-    raises it where a network has fewer than two taps.
+    Raises ValueError if `power` < 1, a weight is negative, both are zero or a number is not finite; `attach`
+    raises it if a network has fewer than two taps.
     """
 
-    logits_only = False
+    reads = ("features",)
 
     def __init__(self, *, power: float = 2.0, ce_weight: float = 1.0, feature_weight: float) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class AttentionTransfer(Objective):
             need_taps(*outlines(student, teacher, task), least=2)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             distances = [attention_transfer(s, t, power=self.power) for s, t in paired(student, teacher)]

@@ -47,11 +47,11 @@ class ActivationBoundary(Objective):
 
     Stages are paired by `pair_taps`, the stem left out.
 
-    Raises ValueError where `margin` <= 0, the weights are negative or all zero; from `attach` where a network does not
+    Raises ValueError if `margin` <= 0, the weights are negative or all zero; from `attach` if a network does not
     give its maps before their ReLU.
     """
 
-    logits_only = False
+    reads = ("features", "preactivations")
 
     def __init__(self, *, margin: float = 1.0, ce_weight: float = 0.0, feature_weight: float = 0.003) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class ActivationBoundary(Objective):
         self.connectors = nn.ModuleList(connector(ours.shape[1], theirs.shape[1]) for ours, theirs in pairs)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             pairs = paired_preactivations(student, given(teacher))

@@ -1,4 +1,4 @@
-"""Ranges of an objective's numbers, checked by constructors, in sentences: one line a fault, all of them."""
+"""Range checks for constructors: every fault is one sentence, and all of them are reported together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def refuse(faults: Iterable[str]) -> None:
-    """Raise ValueError with every fault, one a line, if there is one."""
+    """Raise ValueError with all faults, one per line, if there are any."""
     lines = list(faults)
     if lines:
         raise ValueError("\n".join(lines))
@@ -22,7 +22,7 @@ def temperature_faults(temperature: float) -> list[str]:
 
 
 def weight_faults(**weights: float) -> list[str]:
-    """A sentence for every weight that is not finite and >= 0, or one where none is > 0."""
+    """A sentence for every weight that is not finite and >= 0, and one if all weights are 0."""
     faults = []
     for name, value in weights.items():
         if not 0 <= value < math.inf:

@@ -64,11 +64,11 @@ class ClassAttention(Objective):
     `normalize` is `unit_map`, the paper's formula; its code leaves it out for pairs of one family, which is
     `distill.losses.logit.identity` here.
 
-    Raises ValueError where `grid` < 1 or the weights are negative or all zero; from `attach` where a network has no
+    Raises ValueError if `grid` < 1 or the weights are negative or all zero; from `attach` if a network has no
     linear classifier that reads the average of its last map, or the networks tell different classes apart.
     """
 
-    logits_only = False
+    reads = ("final_map", "embedding", "head")
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class ClassAttention(Objective):
         self._heads = tuple(heads)  # no submodules: they belong to the networks
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             ours = self._class_maps(student, self._heads[0].weight, of="the student")

@@ -41,11 +41,11 @@ class CorrelationCongruence(Objective):
     Each network's embedding goes through a linear layer of its own, with bias, to `dimensions` numbers; both layers
     are learned with the student, as in the field's code. Relational. No gradient reaches the teacher.
 
-    Raises ValueError where `dimensions` < 1, a weight is negative or not finite, or both are zero; `attach` raises it
-    where a network has no embedding.
+    Raises ValueError if `dimensions` < 1, a weight is negative or not finite, or both are zero; `attach` raises it
+    if a network has no embedding.
     """
 
-    logits_only = False
+    reads = ("embedding",)
     relational = (
         "multiplies the differences of samples that stand next to each other in the batch: of pairs' sum S, first "
         "difference a and last b, the batch of B written twice gives (2 S + a.b) / (2B - 1)"
@@ -70,7 +70,7 @@ class CorrelationCongruence(Objective):
             self.teacher_projection = nn.Linear(theirs.shape[1], self.dimensions)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             ours, theirs = embeddings(student, teacher)

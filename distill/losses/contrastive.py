@@ -98,7 +98,7 @@ class OtherClasses(nn.Module):
     count: Tensor
 
     def __init__(self, labels: Tensor) -> None:
-        """`labels` (M,) of all images. ValueError where there is one class only."""
+        """`labels` (M,) of all images. ValueError if there is one class only."""
         super().__init__()
         count = torch.bincount(labels)
         classes = int((count > 0).sum())
@@ -133,11 +133,11 @@ class ContrastiveRepresentation(Objective):
     both directions (noise-contrastive estimation asks for independent draws), and no small number is added inside the
     logarithms. Banks and Z change in training mode only.
 
-    Raises ValueError where `dim` or `negatives` < 1, `temperature` <= 0, `momentum` is outside [0, 1), or the weights
-    are negative or all zero; from `attach` where a network gives no embedding or the data set has one class.
+    Raises ValueError if `dim` or `negatives` < 1, `temperature` <= 0, `momentum` is outside [0, 1), or the weights
+    are negative or all zero; from `attach` if a network gives no embedding or the data set has one class.
     """
 
-    logits_only = False
+    reads = ("embedding", "index")
     relational = (
         "Per sample up to what it remembers and draws: negatives are random, so a batch written twice has the same "
         "loss only on average over draws."
@@ -181,7 +181,7 @@ class ContrastiveRepresentation(Objective):
             self.register_buffer("estimated", torch.zeros((), dtype=torch.bool))
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             terms["feature"] = self.feature_weight * self._contrast(*embeddings(student, teacher), batch)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.labels import cross_entropy
+from distill.losses.labels import label_term
 from distill.losses.networks import need_teacher, teacher_logits
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
@@ -47,7 +47,7 @@ def kd_by_sample(student_logits: Tensor, teacher_logits: Tensor, *, temperature:
 class GlobalTemperature(nn.Module):
     """One temperature for all samples: T = start + span * sigmoid(g), g a learned number, `initial` at first.
 
-    Raises ValueError where `start` <= 0, `span` < 0 or a number is not finite.
+    Raises ValueError if `start` <= 0, `span` < 0 or a number is not finite.
     """
 
     def __init__(self, *, start: float, span: float, initial: float = 1.0) -> None:
@@ -72,7 +72,7 @@ class InstanceTemperature(nn.Module):
     logits enter without their graph: only the MLP plays against the loss, not, through it, the student itself.
     The bias of the last layer starts at `initial`, so temperatures start around those of `GlobalTemperature`.
 
-    Raises ValueError where `start` <= 0, `span` < 0, `hidden` < 1 or a number is not finite.
+    Raises ValueError if `start` <= 0, `span` < 0, `hidden` < 1 or a number is not finite.
     """
 
     def __init__(self, *, start: float, span: float, hidden: int = 128, initial: float = 1.0) -> None:
@@ -120,8 +120,10 @@ class CurriculumKD(Objective):
     and takes part in the module's gradient. `transform` is applied to the logits of both sides before the KL, the
     z-score for instance; the module and CE see raw logits.
 
-    Raises ValueError where a weight is negative, both are zero, `ramp_epochs` < 1 or a number is not finite.
+    Raises ValueError if a weight is negative, both are zero, `ramp_epochs` < 1 or a number is not finite.
     """
+
+    reads = ("logits",)
 
     def __init__(
         self,
@@ -142,16 +144,14 @@ class CurriculumKD(Objective):
         self.needs_teacher = kd_weight > 0
 
     def attach(self, student: nn.Module, teacher: nn.Module | None, task: Task) -> None:
-        """Size the temperature module to the number of classes; ValueError where there is no teacher."""
+        """Size the temperature module to the number of classes; ValueError if there is no teacher."""
         if self.needs_teacher:
             need_teacher(teacher)
             self.temperature_module.attach(num_classes=cast("Network", student).num_classes)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `kd`, each only where its weight is positive."""
-        terms = {}
-        if self.ce_weight > 0:
-            terms["ce"] = self.ce_weight * cross_entropy(student.logits, batch.labels)
+        """The terms `ce` and `kd`, each only if its weight is positive."""
+        terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.kd_weight > 0:
             sides = student.logits, teacher_logits(teacher)
             strength = cosine_ramp(progress, epochs=self.ramp_epochs)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import cross_entropy
+from distill.losses.labels import label_term
 from distill.losses.networks import teacher_logits
 from distill.losses.objective import Objective
 from distill.losses.ramps import linear_ramp, ramp_faults
@@ -73,9 +73,11 @@ class DecoupledKD(Objective):
     sides before them, the z-score for instance; CE always sees raw logits. The ramp is that of the authors'
     code: e / ramp_epochs in epoch e, on both terms and not on CE.
 
-    Raises ValueError where `temperature` <= 0, `ramp_epochs` < 1, a weight is negative, all are zero or a number is
+    Raises ValueError if `temperature` <= 0, `ramp_epochs` < 1, a weight is negative, all are zero or a number is
     not finite.
     """
+
+    reads = ("logits",)
 
     def __init__(
         self,
@@ -99,10 +101,8 @@ class DecoupledKD(Objective):
         self.needs_teacher = target_weight > 0 or nontarget_weight > 0
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce`, `tckd` and `nckd`, each only where its weight is positive."""
-        terms = {}
-        if self.ce_weight > 0:
-            terms["ce"] = self.ce_weight * cross_entropy(student.logits, batch.labels)
+        """The terms `ce`, `tckd` and `nckd`, each only if its weight is positive."""
+        terms = label_term(student, batch, ce_weight=self.ce_weight)
         if not self.needs_teacher:
             return terms
         sides = self.transform(student.logits), self.transform(teacher_logits(teacher))

@@ -116,10 +116,10 @@ class Paraphrase(Objective):
     1802.04977), its reconstruction loss, the first stage of `ft`. What is trained is a `Paraphrased` teacher; its
     accuracy is the teacher's. `rate` is the paper's k, the factor's share of the tap's channels.
 
-    Raises ValueError where `rate` is not in (0, 1]; from `attach` where the teacher has no taps.
+    Raises ValueError if `rate` is not in (0, 1]; from `attach` if the teacher has no taps.
     """
 
-    logits_only = False
+    reads = ("features",)
     deploys = True
 
     def __init__(self, *, rate: float = 0.5) -> None:
@@ -134,7 +134,7 @@ class Paraphrase(Objective):
         return Paraphrased(own, channels=theirs[-1].shape[1], rate=self.rate)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The term `feature`; labels and progress are not read."""
+        """The term `feature`; labels and `progress` are unused."""
         original, rebuilt = student.features
         return {"feature": hint(rebuilt, original.detach())}
 
@@ -147,11 +147,11 @@ class FactorTransfer(Objective):
     translator of the same form, learned together with the student, gives the student's. `distance` is a function of
     `distill.losses.factor`. Both read the last tap. Without a first stage the paraphraser keeps its initial values.
 
-    Raises ValueError where `rate` is not in (0, 1], a weight is negative or both are zero; from `attach` where a
+    Raises ValueError if `rate` is not in (0, 1], a weight is negative or both are zero; from `attach` if a
     network has no taps.
     """
 
-    logits_only = False
+    reads = ("features",)
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class FactorTransfer(Objective):
         return self
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             ours, theirs = last_maps(student, teacher)

@@ -48,11 +48,11 @@ class SolutionFlow(Objective):
     paper trains the student on it first and on the labels afterwards: preset `fsp` does so, this being its first stage.
     Nothing is learned beside the student, so its taps need the teacher's channels.
 
-    Raises ValueError where the weights are negative or all zero; from `attach` where the networks differ in the number
+    Raises ValueError if the weights are negative or all zero; from `attach` if the networks differ in the number
     of their taps or in the channels of any.
     """
 
-    logits_only = False
+    reads = ("features",)
 
     def __init__(self, *, ce_weight: float = 0.0, feature_weight: float = 50.0) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class SolutionFlow(Objective):
                 )
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             ours, theirs = need_taps(student, given(teacher), least=2)

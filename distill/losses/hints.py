@@ -63,11 +63,11 @@ class HintRegression(Objective):
     learned together in one run. The ReLU is the field's too: where a teacher's taps are raw maps (WRN), their
     negative part stays out of reach. No gradient reaches the teacher.
 
-    Raises ValueError where `hint_layer` < 0, a weight is negative or not finite, or both are zero; `attach` raises it
-    where a network has no tap of that number.
+    Raises ValueError if `hint_layer` < 0, a weight is negative or not finite, or both are zero; `attach` raises it
+    if a network has no tap of that number.
     """
 
-    logits_only = False
+    reads = ("features",)
     regressor: nn.Sequential
 
     def __init__(self, *, hint_layer: int = 2, ce_weight: float = 1.0, feature_weight: float) -> None:
@@ -87,7 +87,7 @@ class HintRegression(Objective):
             self.regressor = nn.Sequential(resizing_convolution(*shapes), nn.BatchNorm2d(shapes[1][1]), nn.ReLU())
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             target = given(teacher).features[self.hint_layer].detach()

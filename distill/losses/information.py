@@ -67,11 +67,11 @@ class VariationalInformation(Objective):
     has a `GaussianModel` of its own, learned with the student; its variances start at `initial_variance`, 5 as in
     the authors' code. `feature` falls below 0 once variances do below 1. No gradient reaches the teacher.
 
-    Raises ValueError where `initial_variance` <= 1e-5, a weight is negative, both are zero or a number is not finite;
-    `attach` raises it where a network has fewer than two taps.
+    Raises ValueError if `initial_variance` <= 1e-5, a weight is negative, both are zero or a number is not finite;
+    `attach` raises it if a network has fewer than two taps.
     """
 
-    logits_only = False
+    reads = ("features",)
 
     def __init__(self, *, initial_variance: float = 5.0, ce_weight: float = 1.0, feature_weight: float) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class VariationalInformation(Objective):
             self.models = nn.ModuleList(GaussianModel(*pair, variance=self.initial_variance) for pair in channels)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             pairs = paired(student, teacher)

@@ -40,9 +40,10 @@ def label_term(student: Output, batch: Batch, *, ce_weight: float) -> dict[str, 
 class CrossEntropy(Objective):
     """`ce`: cross-entropy of the student's raw logits with the labels, times `ce_weight` (> 0).
 
-    Raises ValueError where `ce_weight` is negative, zero or not finite.
+    Raises ValueError if `ce_weight` is negative, zero or not finite.
     """
 
+    reads = ()
     needs_teacher = False
 
     def __init__(self, *, ce_weight: float = 1.0) -> None:
@@ -51,7 +52,7 @@ class CrossEntropy(Objective):
         self.ce_weight = ce_weight
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The one term, `ce`; teacher and progress are not read."""
+        """The one term, `ce`; `teacher` and `progress` are unused."""
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.labels)}
 
 
@@ -59,11 +60,12 @@ class LabelSmoothing(Objective):
     """`ce`: cross-entropy with the labels smoothed by `smoothing`, times `ce_weight` (> 0). No teacher.
 
     "Rethinking the Inception Architecture" (Szegedy et al. 2016, arXiv 1512.00567), in the form of
-    `distill.losses.smoothing.smoothed_cross_entropy`. `smoothing` 0 is plain cross-entropy.
+    `smoothed_cross_entropy`. `smoothing` 0 is plain cross-entropy.
 
-    Raises ValueError where `smoothing` is not in 0..1 or `ce_weight` is negative, zero or not finite.
+    Raises ValueError if `smoothing` is not in 0..1 or `ce_weight` is negative, zero or not finite.
     """
 
+    reads = ()
     needs_teacher = False
 
     def __init__(self, *, smoothing: float, ce_weight: float = 1.0) -> None:
@@ -76,6 +78,6 @@ class LabelSmoothing(Objective):
         self.ce_weight = ce_weight
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The one term, `ce`; teacher and progress are not read."""
+        """The one term, `ce`; `teacher` and `progress` are unused."""
         smoothed = smoothed_cross_entropy(student.logits, batch.labels, smoothing=self.smoothing)
         return {"ce": self.ce_weight * smoothed}

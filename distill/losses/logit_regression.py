@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.labels import cross_entropy
+from distill.losses.labels import label_term
 from distill.losses.networks import teacher_logits
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective
@@ -33,8 +33,10 @@ class LogitRegression(Objective):
     `distance` is a function of `distill.losses.logit` without a temperature, such as `logit_mse`. No gradient
     reaches the teacher.
 
-    Raises ValueError where a weight is negative or not finite, or both are zero.
+    Raises ValueError if a weight is negative or not finite, or both are zero.
     """
+
+    reads = ("logits",)
 
     def __init__(self, *, distance: Callable[..., Tensor], ce_weight: float, kd_weight: float) -> None:
         super().__init__()
@@ -45,10 +47,8 @@ class LogitRegression(Objective):
         self.needs_teacher = kd_weight > 0
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `kd`, each only where its weight is positive; progress is not read."""
-        terms = {}
-        if self.ce_weight > 0:
-            terms["ce"] = self.ce_weight * cross_entropy(student.logits, batch.labels)
+        """The terms `ce` and `kd`, each only if its weight is positive; `progress` is unused."""
+        terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.kd_weight > 0:
             terms["kd"] = self.kd_weight * self.distance(student.logits, teacher_logits(teacher))
         return terms

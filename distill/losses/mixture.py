@@ -17,21 +17,20 @@ if TYPE_CHECKING:
 
 
 class Mixture(Objective):
-    """`mixture`: the sum of the terms of several objectives, each times its part's weight.
+    """`mixture`: the sum of the terms of several objectives, each multiplied by its part's weight.
 
-    The term `feature` of the part `at` is called `at/feature`, so that equally named terms stay apart. What the mixture
-    needs is what any of its parts needs; a part of weight 0 is left out, with all that it needs. The parts' own modules
-    are learned and saved as the mixture's.
+    The term `feature` of the part `at` is called `at/feature`, so that terms of one name stay apart. The mixture needs
+    everything that one of its parts needs; a part of weight 0 is left out, and so is what it needs. The parts' modules
+    are trained and saved with the mixture.
 
-    Where one part deploys a network in the student's place, the others are attached to that network; more than one
-    cannot.
+    If one part deploys a network in the student's place, the others are attached to that network. At most one part can.
 
     Args:
         parts: objectives by name. A name has letters, digits and underscores.
-        weights: factors by name, 1 for a part that has none here.
+        weights: factors by name; 1 for a part that is not listed.
 
-    Raises ValueError where there is no part, a name will not do, a weight belongs to no part or is negative or not
-    finite, all weights are 0, two parts deploy a network, or two ask for strong views that are not alike.
+    Raises ValueError if there is no part, a name is invalid, a weight belongs to no part or is negative or not finite,
+    all weights are 0, two parts deploy a network, or two parts need different strong views.
     """
 
     def __init__(self, *, parts: dict[str, Objective], weights: dict[str, float] | None = None) -> None:
@@ -43,17 +42,24 @@ class Mixture(Objective):
         used = self._parts()
         refuse(_joint_faults(used))
         self.needs_teacher = any(part.needs_teacher for part in used.values())
-        self.logits_only = all(part.logits_only for part in used.values())
+        declared = [part.reads for part in used.values()]
+        known = dict.fromkeys(name for reads in declared for name in reads or ())
+        self.reads = None if None in declared else tuple(known)
         self.two_views = any(part.two_views for part in used.values())
         self.strong_view = next((p.strong_view for p in used.values() if p.strong_view is not None), None)
         self.deploys = any(part.deploys for part in used.values())
         self.relational = " ".join(f"{name}: {part.relational}" for name, part in used.items() if part.relational)
 
+    @property
+    def logits_only(self) -> bool:
+        """Whether logits are enough for every part."""
+        return all(part.logits_only for part in self._parts().values())
+
     def _parts(self) -> dict[str, Objective]:
         return {name: cast(Objective, part) for name, part in self.parts.items()}
 
     def attach(self, student: nn.Module, teacher: nn.Module | None, task: Task) -> nn.Module | None:
-        """Attach every part, the deploying one first; returns its network."""
+        """Attach every part, the one that deploys a network first; returns that network, or None."""
         deployed = None
         for part in sorted(self._parts().values(), key=lambda part: not part.deploys):
             network = part.attach(student if deployed is None else deployed, teacher, task)
@@ -61,7 +67,7 @@ class Mixture(Objective):
         return deployed
 
     def start(self, student: nn.Module, weights: Mapping[str, Tensor]) -> None:
-        """The parts that take over a first stage in a way of their own do so; where there is none, the student does."""
+        """Call `start` of the parts that override it; if there is none, load the weights into the student."""
         own = [part for part in self._parts().values() if type(part).start is not Objective.start]
         for part in own:
             part.start(student, weights)
@@ -69,7 +75,7 @@ class Mixture(Objective):
             super().start(student, weights)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms of all parts, as `part/term`."""
+        """The terms of all parts, named `part/term`."""
         return {
             f"{name}/{term}": self.weights[name] * value
             for name, part in self._parts().items()
@@ -87,7 +93,10 @@ def _part_faults(parts: Mapping[str, Objective]) -> list[str]:
                 f"parts.{name} must be an objective, got {type(part).__name__}: set loss.parts.{name}._target_"
             )
         if not name.isidentifier() or hasattr(nn.ModuleDict, name):
-            faults.append(f"a part's name must be a word of its own, got {name!r}: rename loss.parts.{name}")
+            faults.append(
+                f"a part's name must be letters, digits and underscores and not a dict method, "
+                f"got {name!r}: rename loss.parts.{name}"
+            )
     return faults
 
 
@@ -106,8 +115,8 @@ def _joint_faults(parts: Mapping[str, Objective]) -> list[str]:
     faults = []
     deploying = [name for name, part in parts.items() if part.deploys]
     if len(deploying) > 1:
-        faults.append(f"parts must hold one at most that deploys a network, got {', '.join(deploying)}: remove one")
+        faults.append(f"at most one part may deploy a network, got {', '.join(deploying)}: remove one")
     views = {name: part.strong_view for name, part in parts.items() if part.strong_view is not None}
     if len(set(views.values())) > 1:
-        faults.append(f"the strong views of {', '.join(views)} must be alike: set one to the values of the other")
+        faults.append(f"the strong views of {', '.join(views)} must be equal: set one to the values of the other")
     return faults

@@ -109,10 +109,11 @@ class MultiLevelKD(Objective):
     `share_of_lower_half` reproduces. `everything` is no selection. `transform` (the z-score) acts at the instance
     level alone, as in the z-score paper's code.
 
-    Raises ValueError where a temperature is <= 0, a weight is negative, both are zero, a number is not finite or
+    Raises ValueError if a temperature is <= 0, a weight is negative, both are zero, a number is not finite or
     there is no strong view.
     """
 
+    reads = ("logits", "strong")
     two_views = True
     relational = (
         "compares samples with each other: a batch written twice gives the same ce and instance terms, "
@@ -160,7 +161,7 @@ class MultiLevelKD(Objective):
         self.needs_teacher = kd_weight > 0
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The four terms, each only where its weight is positive; progress is not read."""
+        """The four terms, each only if its weight is positive; `progress` is unused."""
         terms = {}
         weak, strong = student.logits, _strong(student).logits
         if self.ce_weight > 0:

@@ -1,4 +1,4 @@
-"""What a method needs of the two networks: outputs, heads, a teacher; one sentence where a network lacks it."""
+"""What a method needs of the two networks: outputs, heads, a teacher; one sentence if a network lacks it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 def need_features(output: Output, *, of: str, least: int = 1) -> tuple[Tensor, ...]:
-    """The taps (B, C, H, W) of `output`; ValueError where `of` ("the student") has fewer than `least`."""
+    """The taps (B, C, H, W) of `output`; ValueError if `of` ("the student") has fewer than `least`."""
     if len(output.features) < least:
         raise _lack(of, f"{least} feature maps or more" if least > 1 else "feature maps", got=len(output.features))
     return output.features
 
 
 def need_preactivations(output: Output, *, of: str) -> tuple[Tensor, ...]:
-    """The maps before the last ReLU of every tap, one a tap; ValueError where a stage's is missing.
+    """The map before the last ReLU of every tap, in the order of the taps; ValueError if a stage's is missing.
 
-    No method compares the stem, tap 0: where its preactivation is missing, the tap itself keeps its place.
+    No method compares the stem, tap 0: if its preactivation is missing, the tap itself stands in its place.
     """
     stages = output.preactivations[1:]
     found = [p for p in stages if p is not None]
     if not found or len(found) < len(stages):
-        raise _lack(of, "a preactivation of every feature map behind the stem", got=len(found))
+        raise _lack(of, "a preactivation of every feature map after the stem", got=len(found))
     stem = output.preactivations[0]
     return (output.features[0] if stem is None else stem, *found)
 
@@ -43,7 +43,7 @@ def need_final_map(output: Output, *, of: str) -> Tensor:
 
 
 def need_embedding(output: Output, *, of: str) -> Tensor:
-    """What the classifier reads, (B, D)."""
+    """The input of the classifier, (B, D)."""
     if output.embedding is None:
         raise _lack(of, "an embedding (what its classifier reads)")
     return output.embedding
@@ -70,51 +70,49 @@ def _lack(of: str, what: str, *, got: int | None = None) -> ValueError:
 
 
 def given(teacher: Output | None) -> Output:
-    """The teacher's output; ValueError where an objective was given none. What is read of it must be detached."""
+    """The teacher's output, not detached; ValueError if there is none."""
     if teacher is None:
         raise ValueError("teacher must be an output, got None: this objective needs one, choose teacher=NAME")
     return teacher
 
 
 def last_maps(student: Output, teacher: Output | None) -> tuple[Tensor, Tensor]:
-    """The deepest taps (B, C, H, W); the teacher's is cut from its graph."""
+    """The deepest taps (B, C, H, W); the teacher's is detached."""
     maps = need_features(student, of="the student")[-1], need_features(given(teacher), of="the teacher")[-1]
     return maps[0], maps[1].detach()
 
 
 def embeddings(student: Output, teacher: Output | None) -> tuple[Tensor, Tensor]:
-    """What the two classifiers read, (B, D) each; the teacher's is cut from its graph."""
+    """The inputs of the two classifiers, (B, D) each; the teacher's is detached."""
     pair = need_embedding(student, of="the student"), need_embedding(given(teacher), of="the teacher")
     return pair[0], pair[1].detach()
 
 
 def outlines(student: nn.Module, teacher: nn.Module | None, task: Task) -> tuple[Output, Output]:
-    """The shapes of what the two networks give for the task's images; ValueError without a teacher."""
+    """The outputs of both networks for the task's images, as meta tensors; ValueError if there is no teacher."""
     networks = cast(Network, student), cast(Network, need_teacher(teacher))
     first, second = (outline(network, image_size=task.image_size) for network in networks)
     return first, second
 
 
 def need_taps(student: Output, teacher: Output, *, least: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The taps of both; ValueError where one has fewer than `least`."""
+    """The taps of both networks; ValueError if one has fewer than `least`."""
     return need_features(student, of="the student", least=least), need_features(teacher, of="the teacher", least=least)
 
 
 def teacher_logits(teacher: Output | None) -> Tensor:
-    """The teacher's logits (B, K), cut from its graph; ValueError where an objective was given no teacher.
+    """The teacher's logits (B, K), detached; ValueError if there is no teacher.
 
-    Detached here and not in the losses: those are pure functions of two arguments, differentiable in both.
+    They are detached here and not in the formulas, which are differentiable in both arguments.
     """
-    if teacher is None:
-        raise ValueError("teacher must be an output, got None: this objective needs one, choose teacher=NAME")
-    return teacher.logits.detach()
+    return given(teacher).logits.detach()
 
 
 def need_pooled_head(network: nn.Module, output: Output, *, of: str, image_size: int) -> nn.Linear:
-    """The head of a network with logits = head(mean over positions of final_map); `output` is its outline.
+    """The head of a network whose logits are head(mean over positions of final_map); `output` is its outline.
 
-    One image is run through a copy in eval mode to see whether the embedding is that mean: a normalisation or a class
-    token in between shows in no shape. ValueError where it is not.
+    Shapes do not show whether a normalisation or a class token lies in between, so one image is run through a copy in
+    eval mode and the embedding is compared with that mean. ValueError if they differ.
     """
     head = need_head(network, of=of)
     widths = need_final_map(output, of=of).shape[1], need_embedding(output, of=of).shape[1], head.in_features
@@ -139,7 +137,7 @@ def _reads_the_mean(network: Network, image_size: int) -> bool:
 
 
 def _fill(network: nn.Module) -> None:
-    """Give a network from the meta device some values on the CPU: any will tell how it pools."""
+    """Give a network on the meta device values on the CPU; any values show how it pools."""
     network.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():  # tensors that are neither parameter nor buffer

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import cross_entropy
+from distill.losses.labels import label_term
 from distill.losses.networks import teacher_logits
 from distill.losses.objective import Objective
 from distill.losses.softened import cross_entropy_rows, log_target_and_rest, split_target
@@ -55,8 +55,10 @@ class NormalizedKD(Objective):
     `temperature` its lambda, which acts on the non-target term alone, lambda^2 inside; the target term has the
     weight 1 there. The two are cross-entropies, so they do not fall to 0.
 
-    Raises ValueError where `temperature` <= 0, a weight is negative, all are zero or a number is not finite.
+    Raises ValueError if `temperature` <= 0, a weight is negative, all are zero or a number is not finite.
     """
+
+    reads = ("logits",)
 
     def __init__(self, *, temperature: float, ce_weight: float, target_weight: float, nontarget_weight: float) -> None:
         super().__init__()
@@ -69,10 +71,8 @@ class NormalizedKD(Objective):
         self.needs_teacher = target_weight > 0 or nontarget_weight > 0
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce`, `target` and `nontarget`, each only where its weight is positive; progress is not read."""
-        terms = {}
-        if self.ce_weight > 0:
-            terms["ce"] = self.ce_weight * cross_entropy(student.logits, batch.labels)
+        """The terms `ce`, `target` and `nontarget`, each only if its weight is positive; `progress` is unused."""
+        terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.target_weight > 0:
             target = nkd_target(student.logits, teacher_logits(teacher), batch.labels)
             terms["target"] = self.target_weight * target

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from distill.models import Output
 
 
+_MORE_THAN_LOGITS = {"features", "preactivations", "final_map", "embedding", "head"}
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a member trains on, for objectives that size themselves to it.
+    """What a run trains on, for objectives whose modules depend on it.
 
     image_size  width and height of an image in pixels
     labels      (N,) int64 on the CPU: the labels of the training images, addressed by `Batch.index`
@@ -29,35 +32,42 @@ class Objective(nn.Module):
     """A method: holds weights, projections and memory, and turns outputs into loss terms.
 
     Its parameters join the optimizer and the resume checkpoint, never the exported student. Constructors check the
-    ranges of their arguments and raise `ValueError`.
+    ranges of their arguments and raise `ValueError`. The attributes below declare what the method needs.
     """
 
+    reads: tuple[str, ...] | None = None
+    """What the method reads besides the student's logits and the labels: `logits` (the teacher's), `features`,
+    `preactivations`, `final_map`, `embedding` and `head` of the networks, `index` and `strong` of the batch. None, the
+    default, declares nothing: then every output is computed, by a teacher that runs on every batch."""
     needs_teacher: bool = True
-    """Whether `forward` reads the teacher. Where False, no teacher is loaded, trained or part of the run's id."""
-    logits_only: bool = True
-    """Whether the teacher's logits will do: then a table of them can serve, and networks keep no maps."""
+    """Whether `forward` uses the teacher. If False, none is loaded or trained, and none is part of the run's id."""
     two_views: bool = False
-    """Whether student and teacher also see `Batch.strong`; `Output.strong` then says what they make of it."""
+    """Whether student and teacher are also run on `Batch.strong`; their outputs for it are `Output.strong`."""
     strong_view: StrongView | None = None
-    """How `Batch.strong` is made, where there are two views."""
+    """How `Batch.strong` is made, if there are two views."""
     deploys: bool = False
     """Whether `attach` returns a network that is trained and exported in the student's place."""
     relational: str = ""
-    """Empty for a mean of per-sample terms, to which a batch written twice is the same batch. Else a sentence: what
-    the loss compares across the batch, and what becomes of it when the batch is written twice."""
+    """Empty for a mean of per-sample terms, which stays the same when a batch is repeated. Otherwise, in a sentence: what
+    is compared across the batch, and how the value changes when the batch is repeated."""
+
+    @property
+    def logits_only(self) -> bool:
+        """Whether logits are enough: no feature maps are kept, and a table of teacher logits can be used."""
+        return self.reads is not None and not set(self.reads) & _MORE_THAN_LOGITS
 
     def attach(self, student: nn.Module, teacher: nn.Module | None, task: Task) -> nn.Module | None:
-        """Called once, before the optimizer is built: size modules to the networks, which may be on the meta device.
+        """Called once, before the optimizer is built: create modules that fit the networks.
 
-        Returns None, or a network built around the student that is trained, evaluated and exported in its place.
-        Raises ValueError, with the reason, where one of the networks lacks what the method needs.
+        The networks may be on the meta device. Returns None, or a network built around the student that is trained,
+        evaluated and exported in its place. Raises ValueError if a network lacks what the method needs.
         """
         return None
 
     def start(self, student: nn.Module, weights: Mapping[str, Tensor]) -> None:
-        """Called once after `attach` where the method has a first stage: take over the weights of that stage's network.
+        """Called once after `attach` if the method has a first stage; `weights` are those of that stage's network.
 
-        By default the student starts from them.
+        By default they are loaded into the student.
         """
         student.load_state_dict(weights)
 
@@ -65,7 +75,8 @@ class Objective(nn.Module):
         """Named scalar terms, already weighted: the loss is their sum. A term of weight 0 is left out.
 
         `progress` is a 0-d tensor: epochs done, with fraction, in the epochs of the paper's recipe. No gradient may
-        reach the teacher, and nothing may wait for the device: on meta tensors the shapes come out alone.
+        reach the teacher. Nothing may synchronise with the device: `forward` also runs on meta tensors, which have
+        shapes and no values.
         """
         raise NotImplementedError
 

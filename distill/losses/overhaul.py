@@ -79,11 +79,11 @@ class FeatureOverhaul(Objective):
 
     Stages are paired by `pair_taps`, the stem left out. Of maps of different sizes the larger is averaged down.
 
-    Raises ValueError where the weights are negative or all zero; from `attach` where a network does not give its maps
+    Raises ValueError if the weights are negative or all zero; from `attach` if a network does not give its maps
     before their ReLU.
     """
 
-    logits_only = False
+    reads = ("features", "preactivations")
 
     def __init__(self, *, ce_weight: float = 1.0, feature_weight: float = 0.001) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class FeatureOverhaul(Objective):
         self.margins = nn.ModuleList(NegativeMean(wide) for _, wide in widths)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             terms["feature"] = self.feature_weight * self._distance(student, given(teacher))

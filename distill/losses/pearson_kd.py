@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import cross_entropy
+from distill.losses.labels import label_term
 from distill.losses.networks import teacher_logits
 from distill.losses.objective import Objective
 from distill.losses.softened import log_softened
@@ -65,9 +65,10 @@ class PearsonKD(Objective):
     those of softmaxed logits, which do not see a shift of a row but do see its scale, as a temperature of the
     sample's own.
 
-    Raises ValueError where `temperature` <= 0, a weight is negative, all are zero or a number is not finite.
+    Raises ValueError if `temperature` <= 0, a weight is negative, all are zero or a number is not finite.
     """
 
+    reads = ("logits",)
     relational = "correlates each class over the batch's samples; a batch written twice gives the same loss"
 
     def __init__(
@@ -90,10 +91,8 @@ class PearsonKD(Objective):
         self.needs_teacher = inter_weight > 0 or intra_weight > 0
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce`, `inter` and `intra`, each only where its weight is positive; progress is not read."""
-        terms = {}
-        if self.ce_weight > 0:
-            terms["ce"] = self.ce_weight * cross_entropy(student.logits, batch.labels)
+        """The terms `ce`, `inter` and `intra`, each only if its weight is positive; `progress` is unused."""
+        terms = label_term(student, batch, ce_weight=self.ce_weight)
         if not self.needs_teacher:
             return terms
         sides = self.transform(student.logits), self.transform(teacher_logits(teacher))

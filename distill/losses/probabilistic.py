@@ -45,11 +45,11 @@ class ProbabilisticTransfer(Objective):
 
     The embeddings may differ in length. Relational. No gradient reaches the teacher.
 
-    Raises ValueError where a weight is negative or not finite, or both are zero; `attach` raises it where a network
+    Raises ValueError if a weight is negative or not finite, or both are zero; `attach` raises it if a network
     has no embedding.
     """
 
-    logits_only = False
+    reads = ("embedding",)
     relational = "compares the probabilities of all pairs of samples: the batch written twice halves the term"
 
     def __init__(self, *, ce_weight: float = 1.0, feature_weight: float) -> None:
@@ -65,7 +65,7 @@ class ProbabilisticTransfer(Objective):
             embeddings(*outlines(student, teacher, task))
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             terms["feature"] = self.feature_weight * probabilistic_transfer(*embeddings(student, teacher))

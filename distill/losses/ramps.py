@@ -1,4 +1,4 @@
-"""How fast a term comes in: factors between 0 and 1 of the epochs done, which scale with a shortened recipe."""
+"""Factors between 0 and 1 that bring a term in over the first epochs; they scale with a shortened recipe."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 def linear_ramp(progress: Tensor, *, epochs: int) -> Tensor:
-    """min(e / epochs, 1) in epoch e = 1, 2, ..., a 0-d tensor: constant within an epoch, full in epoch `epochs`.
+    """min(e / epochs, 1) in epoch e = 1, 2, ..., a 0-d tensor: constant within an epoch, 1 from epoch `epochs` on.
 
-    `progress` counts the epochs done, with fraction, in those of the paper's recipe; 1 epoch is no ramp.
+    `progress` is the number of epochs done, with fraction, in epochs of the paper's recipe. `epochs=1` is no ramp.
     """
     return ((progress.floor() + 1) / epochs).clamp(max=1)
 

@@ -79,11 +79,11 @@ class RelationalDistillation(Objective):
 
     The embeddings may differ in length. Relational. No gradient reaches the teacher.
 
-    Raises ValueError where a weight is negative or not finite, or no term is left; `attach` raises it where a
+    Raises ValueError if a weight is negative or not finite, or no term is left; `attach` raises it if a
     network has no embedding.
     """
 
-    logits_only = False
+    reads = ("embedding",)
     relational = (
         "compares the distances of all pairs, in units of their mean over distinct pairs, and the angles of all "
         "triplets: the batch of B written twice leaves the angle term as it is and stretches the distances by "
@@ -114,7 +114,7 @@ class RelationalDistillation(Objective):
             embeddings(*outlines(student, teacher, task))
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce`, `distance` and `angle`, each only where its weights are positive; progress is not read."""
+        """The terms `ce`, `distance` and `angle`, each only if its weights are positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight * self.distance_weight > 0:
             distance = distance_relation(*embeddings(student, teacher))

@@ -93,7 +93,7 @@ class ReusedClassifier(Network):
 def without_head(network: Network) -> Network:
     """A copy of `network` that has nothing in the place of its head: its logits are its embedding.
 
-    ValueError where the head is not one of its modules.
+    ValueError if the head is not one of its modules.
     """
     head = network.head
     name = next((name for name, module in network.named_modules() if module is head and name), None)
@@ -117,11 +117,11 @@ class ClassifierReuse(Objective):
 
     `ce`, ce_weight * cross-entropy of the deployed logits, is the paper's only with weight 0.
 
-    Raises ValueError where `reduction` < 1, `ce_weight` is negative, or `feature_weight` is not positive; from `attach`
-    where a network has no last map and linear classifier, or the teacher's does not read the map's average.
+    Raises ValueError if `reduction` < 1, `ce_weight` is negative, or `feature_weight` is not positive; from `attach`
+    if a network has no last map and linear classifier, or the teacher's does not read the map's average.
     """
 
-    logits_only = False
+    reads = ("final_map", "embedding", "head")
     deploys = True
 
     def __init__(self, *, reduction: int = 2, ce_weight: float = 0.0, feature_weight: float = 1.0) -> None:
@@ -157,7 +157,7 @@ class ClassifierReuse(Objective):
         raise ValueError("simkd must not have a first stage, got one: remove loss.first_stage")
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce`, where its weight is positive, and `feature`; progress is not read."""
+        """The terms `ce`, if its weight is positive, and `feature`; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         ours = at_least_float32(need_final_map(student, of="the student"))
         theirs = at_least_float32(need_final_map(given(teacher), of="the teacher")).detach()

@@ -107,11 +107,11 @@ class KnowledgeReview(Objective):
 
     The ramp is that of the field's code: e / ramp_epochs in epoch e = 1, 2, ..., at most 1.
 
-    Raises ValueError where `ramp_epochs` or `max_channels` < 1, or the weights are negative or all zero; from `attach`
-    where a network has fewer than two feature maps or no embedding.
+    Raises ValueError if `ramp_epochs` or `max_channels` < 1, or the weights are negative or all zero; from `attach`
+    if a network has fewer than two feature maps or no embedding.
     """
 
-    logits_only = False
+    reads = ("features", "embedding")
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class KnowledgeReview(Objective):
         )
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive."""
+        """The terms `ce` and `feature`, each only if its weight is positive."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             ramp = linear_ramp(progress, epochs=self.ramp_epochs)

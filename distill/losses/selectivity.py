@@ -54,11 +54,11 @@ class NeuronSelectivityTransfer(Objective):
     sizes the larger map is pooled. All stages, summed, are how the field's tables run it. No gradient reaches the
     teacher.
 
-    Raises ValueError where a weight is negative or not finite, or both are zero; `attach` raises it where a network
+    Raises ValueError if a weight is negative or not finite, or both are zero; `attach` raises it if a network
     has fewer than two taps.
     """
 
-    logits_only = False
+    reads = ("features",)
 
     def __init__(self, *, ce_weight: float = 1.0, feature_weight: float) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class NeuronSelectivityTransfer(Objective):
             need_taps(*outlines(student, teacher, task), least=2)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             discrepancies = [neuron_selectivity(s, t) for s, t in paired(student, teacher)]

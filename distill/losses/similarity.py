@@ -41,11 +41,11 @@ class SimilarityPreserving(Objective):
     The activations are those of the last tap, the end of the last stage; sizes and channels need not agree.
     Relational. No gradient reaches the teacher.
 
-    Raises ValueError where a weight is negative or not finite, or both are zero; `attach` raises it where a network
+    Raises ValueError if a weight is negative or not finite, or both are zero; `attach` raises it if a network
     has no taps.
     """
 
-    logits_only = False
+    reads = ("features",)
     relational = "compares the similarities of all pairs of samples: the batch written twice halves the term"
 
     def __init__(self, *, ce_weight: float = 1.0, feature_weight: float) -> None:
@@ -61,7 +61,7 @@ class SimilarityPreserving(Objective):
             need_taps(*outlines(student, teacher, task), least=1)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `feature`, each only where its weight is positive; progress is not read."""
+        """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.feature_weight > 0:
             terms["feature"] = self.feature_weight * similarity_preserving(*last_maps(student, teacher))

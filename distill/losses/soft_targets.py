@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import cross_entropy
+from distill.losses.labels import label_term
 from distill.losses.networks import teacher_logits
 from distill.losses.objective import Objective
 from distill.losses.softened import log_softened
@@ -84,8 +84,10 @@ class SoftTargets(Objective):
     `divergence` is a function of `distill.losses.logit` with a temperature, T^2 inside. CE always sees the
     raw logits, whatever the divergence does to its own. No gradient reaches the teacher.
 
-    Raises ValueError where `temperature` <= 0, a weight is negative, both are zero or a number is not finite.
+    Raises ValueError if `temperature` <= 0, a weight is negative, both are zero or a number is not finite.
     """
+
+    reads = ("logits",)
 
     def __init__(
         self, *, divergence: Callable[..., Tensor], temperature: float, ce_weight: float, kd_weight: float
@@ -99,10 +101,8 @@ class SoftTargets(Objective):
         self.needs_teacher = kd_weight > 0
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `kd`, each only where its weight is positive; progress is not read."""
-        terms = {}
-        if self.ce_weight > 0:
-            terms["ce"] = self.ce_weight * cross_entropy(student.logits, batch.labels)
+        """The terms `ce` and `kd`, each only if its weight is positive; `progress` is unused."""
+        terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.kd_weight > 0:
             divergence = self.divergence(student.logits, teacher_logits(teacher), temperature=self.temperature)
             terms["kd"] = self.kd_weight * divergence

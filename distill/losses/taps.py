@@ -19,7 +19,7 @@ Pair = tuple[int, int]
 def to_common_size(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:
     """Maps (B, C, H, W) of any sizes, the larger averaged down to the smaller (adaptive average pooling).
 
-    Height and width by themselves. A map that has the common size already comes back as it is.
+    Height and width are treated separately. A map that already has the common size is returned unchanged.
     """
     height = min(student_map.shape[2], teacher_map.shape[2])
     width = min(student_map.shape[3], teacher_map.shape[3])
@@ -35,14 +35,14 @@ def _to_size(feature_map: Tensor, height: int, width: int) -> Tensor:
 def pair_taps(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> tuple[Pair, ...]:
     """Positions (in the student, in the teacher) of the taps to compare, first to last; at least one pair.
 
-    Tap 0, the stem, takes no part. Both networks need two taps or more (`need_features(..., least=2)`).
+    Tap 0, the stem, is not compared. Both networks need two taps or more (`need_features(..., least=2)`).
 
-    1. As many taps on both sides: by position, f1 with f1 and so on, whatever their sizes (as the literature).
-    2. Else by size: for every size (H, W) that both have, the deepest tap of that size on each side.
+    1. Equal numbers of taps: by position, f1 with f1 and so on, whatever their sizes (as in the literature).
+    2. Otherwise by size: for every size (H, W) that both have, the deepest tap of that size on each side.
     3. No size in common: by position from the deep end, last with last.
 
-    Each tap occurs once, and both sides keep their order, as maps shrink with depth. Sizes are read from the
-    shapes (B, C, H, W) alone: meta tensors will do.
+    Each tap occurs at most once, and both sides keep their order, since maps shrink with depth. Only the shapes
+    (B, C, H, W) are read, so meta tensors are enough.
     """
     if len(student) == len(teacher):
         return tuple((i, i) for i in range(1, len(student)))
@@ -55,13 +55,13 @@ def pair_taps(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> tuple[Pai
 
 
 def paired(student: Output, teacher: Output | None) -> list[tuple[Tensor, Tensor]]:
-    """The maps of `pair_taps`, student's first; the teacher's are cut from its graph."""
+    """The pairs of maps that `pair_taps` chooses, the student's first; the teacher's are detached."""
     ours, theirs = need_taps(student, given(teacher), least=2)
     return [(ours[i], theirs[j].detach()) for i, j in pair_taps(ours, theirs)]
 
 
 def paired_preactivations(student: Output, teacher: Output) -> list[tuple[Tensor, Tensor]]:
-    """The maps before their ReLU in the pairs of `pair_taps`, student's first; the teacher's are cut from its graph."""
+    """The maps before their ReLU, in the pairs of `pair_taps`, the student's first; the teacher's are detached."""
     need_taps(student, teacher, least=2)
     ours = need_preactivations(student, of="the student")
     theirs = need_preactivations(teacher, of="the teacher")
@@ -73,9 +73,10 @@ def _deepest_by_size(taps: Sequence[Tensor]) -> dict[tuple[int, ...], int]:
 
 
 def halving_sum(distances: Sequence[Tensor]) -> Tensor:
-    """Sum of the distances, first to last stage: the last counts whole, each earlier one half of the next.
+    """Weighted sum of the distances of stages 1 to L: stage i has the factor 1 / 2^(L - i).
 
-    The factors 1 / 2^(L - i) of the paper's CIFAR recipe (its code; the text weighs all stages alike).
+    These factors are those of the CIFAR code of "A Comprehensive Overhaul of Feature Distillation" (Heo et al., ICCV
+    2019); the text weighs all stages equally.
     """
     total = distances[0]
     for distance in distances[1:]:

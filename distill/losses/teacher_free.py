@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import cross_entropy
+from distill.losses.labels import label_term
 from distill.losses.objective import Objective
 from distill.losses.softened import kl_rows, log_softened
 
@@ -50,14 +50,15 @@ class VirtualTeacher(Objective):
     """`ce` + `kd`: ce_weight * CE + kd_weight * KL(virtual teacher || student). No teacher is loaded.
 
     "Revisiting Knowledge Distillation via Label Smoothing Regularization" (Yuan et al., CVPR 2020, arXiv
-    1909.11723), Tf-KD_reg: see `distill.losses.smoothing.virtual_teacher_kd` for what is softened. The paper's
+    1909.11723), Tf-KD_reg: see `virtual_teacher_kd` for what is softened. The paper's
     other method, Tf-KD_self, is plain KD from a trained network of the student's own kind: `loss=kd` with the
     same network as teacher and student.
 
-    Raises ValueError where `temperature` <= 0, `correct_probability` is not in 0..1, a weight is negative, both are
+    Raises ValueError if `temperature` <= 0, `correct_probability` is not in 0..1, a weight is negative, both are
     zero or a number is not finite.
     """
 
+    reads = ()
     needs_teacher = False
 
     def __init__(self, *, temperature: float, correct_probability: float, ce_weight: float, kd_weight: float) -> None:
@@ -75,10 +76,8 @@ class VirtualTeacher(Objective):
         self.kd_weight = kd_weight
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `kd`, each only where its weight is positive; teacher and progress are not read."""
-        terms = {}
-        if self.ce_weight > 0:
-            terms["ce"] = self.ce_weight * cross_entropy(student.logits, batch.labels)
+        """The terms `ce` and `kd`, each only if its weight is positive; `teacher` and `progress` are unused."""
+        terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.kd_weight > 0:
             numbers = {"temperature": self.temperature, "correct_probability": self.correct_probability}
             terms["kd"] = self.kd_weight * virtual_teacher_kd(student.logits, batch.labels, **numbers)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import cross_entropy
+from distill.losses.labels import label_term
 from distill.losses.networks import teacher_logits
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective
@@ -58,8 +58,10 @@ class WeightedSoftLabels(Objective):
     is a cross-entropy, so it does not fall to 0, and it may rise while the student learns to be wrong less often
     than its teacher: the weights grow with the student's own loss, and pass no gradient.
 
-    Raises ValueError where `temperature` <= 0, a weight is negative, both are zero or a number is not finite.
+    Raises ValueError if `temperature` <= 0, a weight is negative, both are zero or a number is not finite.
     """
+
+    reads = ("logits",)
 
     def __init__(self, *, temperature: float, ce_weight: float, kd_weight: float) -> None:
         super().__init__()
@@ -70,10 +72,8 @@ class WeightedSoftLabels(Objective):
         self.needs_teacher = kd_weight > 0
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
-        """The terms `ce` and `kd`, each only where its weight is positive; progress is not read."""
-        terms = {}
-        if self.ce_weight > 0:
-            terms["ce"] = self.ce_weight * cross_entropy(student.logits, batch.labels)
+        """The terms `ce` and `kd`, each only if its weight is positive; `progress` is unused."""
+        terms = label_term(student, batch, ce_weight=self.ce_weight)
         if self.kd_weight > 0:
             sides = student.logits, teacher_logits(teacher)
             weighted = weighted_soft_labels(*sides, batch.labels, temperature=self.temperature)

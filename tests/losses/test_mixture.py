@@ -177,16 +177,25 @@ def test_a_mixture_of_mixtures(pair):
 FAULTY = [
     ({"parts": {}}, "parts must hold one objective or more, got none: add one, e.g. +loss@loss.parts.kd=kd"),
     ({"parts": {"kd": nn.Linear(1, 1)}}, "parts.kd must be an objective, got Linear: set loss.parts.kd._target_"),
-    ({"parts": {"a/b": CrossEntropy()}}, "a part's name must be a word of its own, got 'a/b': rename"),
-    ({"parts": {"a.b": CrossEntropy()}}, "a part's name must be a word of its own, got 'a.b': rename"),
-    ({"parts": {"keys": CrossEntropy()}}, "a part's name must be a word of its own, got 'keys': rename"),
+    (
+        {"parts": {"a/b": CrossEntropy()}},
+        "a part's name must be letters, digits and underscores and not a dict method, got 'a/b': rename",
+    ),
+    (
+        {"parts": {"a.b": CrossEntropy()}},
+        "a part's name must be letters, digits and underscores and not a dict method, got 'a.b': rename",
+    ),
+    (
+        {"parts": {"keys": CrossEntropy()}},
+        "a part's name must be letters, digits and underscores and not a dict method, got 'keys': rename",
+    ),
     ({"weights": {"kd": 1.0}}, "weights.kd must belong to one of the parts ce: remove it"),
     ({"weights": {"ce": -1.0}}, "weights.ce must be finite and >= 0, got -1.0: set loss.weights.ce"),
     ({"weights": {"ce": float("nan")}}, "weights.ce must be finite and >= 0, got nan: set loss.weights.ce"),
     ({"weights": {"ce": 0.0}}, "weights must not all be 0: set one of loss.weights to a positive number"),
     (
         {"parts": {"one": ClassifierReuse(), "two": ClassifierReuse()}},
-        "parts must hold one at most that deploys a network, got one, two: remove one",
+        "at most one part may deploy a network, got one, two: remove one",
     ),
 ]
 
@@ -201,7 +210,7 @@ def test_strong_views_must_be_alike():
     one, other = StrongView(), StrongView(**{next(iter(StrongView.__dataclass_fields__)): 1})
     assert one != other
     assert Mixture(parts={"a": Weak(one), "b": Weak(StrongView())}).strong_view == one
-    with pytest.raises(ValueError, match="the strong views of a, b must be alike"):
+    with pytest.raises(ValueError, match="the strong views of a, b must be equal"):
         Mixture(parts={"a": Weak(one), "b": Weak(other)})
 
 

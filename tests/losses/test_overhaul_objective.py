@@ -81,7 +81,7 @@ def test_margins_are_state():
 
 def test_networks_without_maps_before_a_relu_are_refused():
     timm = timm_network(name="test_resnet", num_classes=10)
-    lack = "must have a preactivation of every feature map behind the stem, got 0"
+    lack = "must have a preactivation of every feature map after the stem, got 0"
     with pytest.raises(ValueError, match=f"the student {lack}"):
         attached(timm, resnet8(num_classes=10))
     with pytest.raises(ValueError, match=f"the teacher {lack}"):
