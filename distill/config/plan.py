@@ -251,7 +251,7 @@ def _weights_gone(plan: RunPlan) -> Fault | None:
         return None
     for what, each in (("teacher", plan.teacher), ("first stage", plan.first_stage)):
         if isinstance(each, RunPlan) and (sentence := weightless(each.directory)):
-            return Fault("runs_dir", "absent", f"{what} {each.names['student']}: {sentence}")
+            return Fault("", "absent", f"{what} {each.names['student']}: {sentence}")
     return None
 
 

@@ -81,7 +81,7 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, *, temper
 class SoftTargets(Objective):
     """`ce` + `kd`: ce_weight * CE(student, labels) + kd_weight * divergence(student, teacher, temperature).
 
-    `divergence` is a function of `distill.losses.logit` with a temperature, T^2 inside. CE always sees the
+    `divergence` is a function such as `kd` or `zscore_kd`, T^2 inside. CE always sees the
     raw logits, whatever the divergence does to its own. No gradient reaches the teacher.
 
     Raises ValueError if `temperature` <= 0, a weight is negative, both are zero or a number is not finite.

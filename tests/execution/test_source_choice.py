@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from distill.config.plan import MethodFlags
 from distill.data import ImageDataset, synthetic
 from distill.execution import teachers
 from distill.execution.stopping import RunFailed
@@ -22,7 +23,7 @@ from distill.teachers.table_build import build
 class Taps(Objective):
     """Reads more than logits."""
 
-    logits_only = False
+    reads = ("features",)
 
 
 class Case:
@@ -34,12 +35,13 @@ class Case:
         self.record.path.mkdir()
 
     def plan(self, pinned: str = "auto", objective: Objective | None = None) -> SimpleNamespace:
+        objective = objective or SoftTargets(divergence=kd, temperature=4.0, ce_weight=0.1, kd_weight=0.9)
         return SimpleNamespace(
             config={"teacher": {"source": pinned, "precision": None}},
             precision="fp32",
             dataset=self.dataset,
             device=torch.device("cpu"),
-            objective=lambda: objective or SoftTargets(divergence=kd, temperature=4.0, ce_weight=0.1, kd_weight=0.9),
+            method=MethodFlags.of(objective),
             names={"loss": "kd"},
             teacher=self.record,
             directory=Path("runs/student"),

@@ -75,8 +75,9 @@ def test_the_order_of_the_parts_is_kept():
 
 
 class Weak(Objective):
-    """Asks for a strong view of given operations."""
+    """Needs a strong view of given operations."""
 
+    reads = ("logits", "strong")
     two_views = True
     relational = "Compares everything with everything, twice over."
 
