@@ -48,8 +48,8 @@ class Objective(nn.Module):
     deploys: bool = False
     """Whether `attach` returns a network that is trained and exported in the student's place."""
     relational: str = ""
-    """Empty for a mean of per-sample terms, which does not change when a batch is repeated. Otherwise a sentence: what is
-    compared across the batch, and how repeating the batch changes the value."""
+    """Empty for a mean of per-sample terms, which does not change when a batch is repeated. Otherwise a sentence: what
+    is compared across the batch, and how repeating the batch changes the value."""
 
     @property
     def logits_only(self) -> bool:

@@ -105,7 +105,7 @@ def test_without_room_or_leave_to_write_auto_is_live(case: Case, monkeypatch: py
 def test_what_reads_more_than_logits_is_live_with_a_line(case: Case) -> None:
     case.build()
     assert case.source(epochs=999, objective=Taps()) == "live"
-    reason = "since no table can serve kd: it reads more of the teacher than its logits"
+    reason = "since no table can serve kd: it uses the teacher's features, and a table has its logits only"
     assert case.notes == [f"teacher resnet20-s0: source live, {reason}"]
 
 
