@@ -245,7 +245,7 @@ def _read_pair(line: CommandLine, verb: Verb, word: str) -> None:
     if plain.partition(".")[0] in verb.dotted and "." in plain:
         key = plain  # Hydra's sign for a key that is new
     if not _known(key, verb):
-        known = [*verb.keys, *verb.dotted] if verb.dotted != ANY else verb.keys
+        known = verb.keys if verb.dotted == ANY else list({*verb.keys, *verb.dotted})
         close = difflib.get_close_matches(plain, known, n=1)
         return line.fault(f"unknown key {key!r} in {word!r}{nearest(plain, known)}", of=close[0] if close else "")
     if not value:
