@@ -27,7 +27,7 @@ def test_alpha_works_inside_a_part(command, presets_of) -> None:
     )
     assert told == [
         "loss.parts.soft.alpha=0.25 sets ce_weight and kd_weight, but loss.parts.soft.kd_weight is given too: "
-        "give either alpha or the weights"
+        "give one of the two"
     ]
 
 

@@ -34,11 +34,12 @@ def test_a_misspelt_source_is_a_sentence(command) -> None:
 def test_a_table_pinned_for_what_reads_more_than_logits_is_refused(command) -> None:
     (sentence,) = command.refused(*command.tiny, "loss=fitnet", "teacher=resnet8", "teacher.source=table")
     assert sentence == (
-        "teacher.source=table cannot serve loss=fitnet: it reads more of the teacher than its logits; "
+        "teacher.source=table cannot serve loss=fitnet: it uses the teacher's features, and a table has its "
+        "logits only; "
         "set teacher.source=live or auto"
     )
     (sentence,) = command.refused(*command.tiny, "loss=mlkd", "teacher.source=table")
-    assert "cannot serve loss=mlkd: it shows the teacher a second view" in sentence
+    assert "cannot serve loss=mlkd: the strong view is random, so it is not in the table" in sentence
     assert command.plan(*command.tiny, "loss=ce", "teacher.source=table").teacher is None
 
 
