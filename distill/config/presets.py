@@ -88,8 +88,8 @@ def first_line(error: Exception) -> str:
 class ReadOnce(ConfigRepository):
     """Hydra's repository of presets with every file parsed once; each job gets a copy, since composing changes it.
 
-    It is a private part of Hydra: without it every job parses every file again, and composing an experiment of CIFAR-100
-    takes 2.2 times as long.
+    It is a private part of Hydra: without it every job parses every file again, and composing an experiment
+    of CIFAR-100 takes 2.2 times as long.
     """
 
     _read: dict[str, ConfigResult | None]
