@@ -28,7 +28,7 @@ test: env  ## run the tests, offline (ARGS= reaches pytest, as in ARGS="-k wheel
 	.venv/bin/pytest -n 2 --dist loadfile $(ARGS)
 
 bench: env  ## what training costs against the field's own loop (ARGS="experiment=cifar100/NAME rows=step", about ten minutes)
-	.venv/bin/distill bench $(ARGS)
+	.venv/bin/python -m scripts.bench $(ARGS)
 
 lint: env  ## check format, lint and types
 	.venv/bin/ruff format --check .

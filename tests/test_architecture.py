@@ -25,7 +25,6 @@ ALLOWED: dict[str, set[str] | None] = {
     "report": {"config", "data", "exchange", "losses", "runs", "tables", "report"},
     "config": None,
     "exchange": {"config", "data", "models", "runs", "tables", "training", "exchange"},
-    "bench": {"data", "models", "losses", "teachers", "training", "runs", "config", "bench"},
     "execution": {"config", "data", "models", "runs", "tables", "teachers", "training", "execution"},
     "cli": None,
     "__main__": {"cli"},

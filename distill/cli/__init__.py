@@ -25,7 +25,6 @@ VERBS = {
     "report": "write figures and a web page about runs",
     "models": "list networks with parameters, MACs and feature shapes",
     "losses": "list loss presets with paper, terms, needs and defaults",
-    "bench": "measure what training costs, as a ratio to the field's loop",
     "import": "add weights or runs from elsewhere to your runs",
     "export": "write a finished run as safetensors, ONNX or torch.export",
 }

@@ -18,7 +18,7 @@ import yaml
 
 from distill.cli import main
 from distill.config.identity import run_identity
-from distill.config.targets import public_name, resolve
+from distill.config.check import public_name, resolve
 from distill.runs.identity import run_id
 
 HERE = Path(__file__).parent

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from distill.bench.lab import Lab
-from distill.bench.peer import Distillation, cropped, in_nchw, normalised, top_k, train_loader
 from distill.losses import kd
 from distill.models import resnet8
+from scripts.bench.lab import Lab
+from scripts.bench.peer import Distillation, cropped, in_nchw, normalised, top_k, train_loader
 
 
 def test_its_pipeline_gives_our_images_when_it_draws_what_we_draw(lab: Lab) -> None:

@@ -1,36 +1,151 @@
-"""The parts of which rows and gates are made: members as `distill train` makes them, and the peer's loop."""
+"""A pair on generated images: members as `distill train` makes them, and the peer's loop around the same weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from distill.bench.clock import Clock, clock_of
-from distill.bench.pair import calibrated, evaluation_images, generated, subset
-from distill.bench.peer import Distillation, Loader, PeerLoop, in_nchw, train_loader, validation_loader
-from distill.bench.settings import Settings
 from distill.config.check import resolve
 from distill.config.plan import RunPlan, teacher_precision
-from distill.data import Batch, EvaluationStream, ImageDataset, ImageStream
+from distill.config.sweep import prepare
+from distill.data import EvaluationStream, ImageDataset, ImageStream, synthetic
+from distill.data.digest import ordered_digest
 from distill.models import folded
 from distill.runs.checkpoint import CheckpointSchedule
 from distill.teachers import LiveTeacher, TableTeacher, Teacher
 from distill.teachers.row_code import encode
-from distill.teachers.table_build import answers
 from distill.teachers.table_spec import TableSpec
 from distill.training import Captured, CudaLane, Eager, Engine, Member
+from scripts.bench.measure import Clock, clock_of
+from scripts.bench.peer import Distillation, Loader, PeerLoop, in_nchw, train_loader, validation_loader
 
-GATE_IMAGES = 128  # that a table has true rows for
-DRAWN_ROWS = 4096  # of a table whose content is of no interest
+DRAWN_ROWS = 4096  # distinct rows of a table, whose content does not change its speed
 NEVER = 1e9  # seconds
 LONGEST = 4  # windows that the longest variant's epoch has
-LEAST = 10  # batches that a gate asks for
+LEAST = 10  # batches that a gate needs
 CALIBRATION = 128  # images
+CLASSES, SIZE = 100, 32
+# CIFAR-100's, as in configs/dataset/cifar100.yaml
+MEAN, STD = "[0.5071,0.4867,0.4408]", "[0.2675,0.2565,0.2761]"
+EVALUATED = 5  # training images to one evaluation image, as CIFAR has them
+SPREAD = 3.0  # standard deviation of a trained teacher's logits on CIFAR-100
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Images of an epoch, steps of a window, rounds that count and those before, worker processes of the peer's."""
+
+    images: int
+    steps: int
+    rounds: int
+    warm_up: int
+    workers: int
+
+    @property
+    def run_in(self) -> int:
+        """Untimed steps of the peer before a window, during which its workers fill their queue."""
+        return 4 if self.workers else 0
+
+
+# a GPU's windows are long, since it works through a queue; its peer has two workers, as the field has
+ON_CPU = Sizes(images=2048, steps=4, rounds=9, warm_up=1, workers=0)
+ON_GPU = Sizes(images=2048, steps=50, rounds=20, warm_up=3, workers=2)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A pair and how it is measured; `evaluation_batch`: the images that `distill train` evaluates at once."""
+
+    experiment: str
+    precision: str
+    device: str
+    config_dir: str | None
+    sizes: Sizes
+    evaluation_batch: int
+
+
+def plan_pair(settings: Settings, faults: Sequence[str] = ()) -> RunPlan:
+    """The plan of KD in the experiment, its data replaced by a few generated images of CIFAR-100's shape.
+
+    Nothing needs to be downloaded, and neither side's speed depends on what is in an image.
+
+    Raises:
+        distill.config.preflight.Faults: all that is wrong with the experiment, after `faults`.
+    """
+    data: dict[str, int | str] = {"classes": CLASSES, "train_size": CLASSES, "test_size": 1, "image_size": SIZE}
+    data |= {"mean": MEAN, "std": STD, "pad": 4, "flip": "true"}
+    overrides = [f"experiment={settings.experiment}", "loss=kd", "dataset=synthetic"]
+    overrides += [f"dataset.{key}={value}" for key, value in data.items()]
+    overrides += [f"precision={settings.precision}", f"engine.device={settings.device}", "teacher.source=live"]
+    config_dir = None if settings.config_dir is None else Path(settings.config_dir)
+    _, sweep = prepare(overrides, multirun=False, config_dir=config_dir, faults=faults, may_download=False)
+    return sweep.jobs[0]
+
+
+def evaluation_images(images: int) -> int:
+    """How many images an epoch of `images` is followed by."""
+    return -(-images // EVALUATED)
+
+
+def generated(like: ImageDataset, *, images: int) -> ImageDataset:
+    """A data set like the plan's, with `images` training images."""
+    return synthetic(
+        classes=like.num_classes,
+        train_size=max(images, like.num_classes),
+        test_size=evaluation_images(images),
+        image_size=like.image_size,
+        mean=like.mean,
+        std=like.std,
+        pad=like.pad,
+        flip=like.flip,
+    )
+
+
+def name_of(plan: RunPlan) -> str:
+    """`resnet20 -> resnet8`."""
+    return f"{plan.names['teacher']} -> {plan.names['student']}"
+
+
+def calibrated(network: nn.Module, images: Tensor, *, seed: int = 0) -> nn.Module:
+    """Random weights with the statistics of trained ones, in eval mode.
+
+    BatchNorm gets scattered scales and shifts and the running statistics of `images` (B, 3, H, W), so that folding it
+    is no identity; the classifier is scaled until the logits deviate by about 3.
+    """
+    random = torch.Generator().manual_seed(seed)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    with torch.no_grad():
+        for norm in norms:
+            norm.weight.uniform_(0.5, 1.5, generator=random)
+            norm.bias.normal_(0.0, 0.2, generator=random)
+            norm.momentum = 1.0  # the statistics of the last batch
+        network.train()(images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        logits = network.eval()(images).logits
+        classifier = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+        for parameter in classifier.parameters():
+            parameter.mul_(SPREAD / logits.std())
+    return network
+
+
+def subset(data: ImageDataset, *, images: int, evaluation: int) -> ImageDataset:
+    """The first images of both splits, as a data set of its own. Of few images some classes may have none."""
+    train = data.train_images[:images], data.train_labels[:images]
+    return replace(
+        data,
+        train_images=train[0],
+        train_labels=train[1],
+        evaluation_images=data.evaluation_images[:evaluation],
+        evaluation_labels=data.evaluation_labels[:evaluation],
+        digest={"train": ordered_digest(*train, num_classes=data.num_classes), "test": None},
+    )
 
 
 class Unrecorded:
@@ -49,7 +164,7 @@ class Lab:
     Args:
         plan: of the student, by `plan_pair`.
         settings: by which it was planned.
-        note: told what could not be captured.
+        note: receives a line for what could not be captured.
     """
 
     def __init__(self, plan: RunPlan, settings: Settings, *, note: Callable[[str], None] = print) -> None:
@@ -76,10 +191,6 @@ class Lab:
             self._subsets[key] = subset(self.pool, images=images, evaluation=evaluation)
         return self._subsets[key]
 
-    def of_size(self, images: int, evaluation: int) -> ImageDataset:
-        """A data set of its own."""
-        return subset(generated(self.plan.dataset, images=images), images=images, evaluation=evaluation)
-
     def steps(self, count: int) -> ImageDataset:
         """A data set whose epoch has `count` full batches."""
         return self.first(count * self.batch_size)
@@ -99,36 +210,24 @@ class Lab:
         precision = precision or self.teacher_precision
         return LiveTeacher(network, weights="bench", precision=precision, taps=False, fast=fast)
 
-    def plain_teacher(self) -> nn.Module:
-        """The teacher's network as it is, unfolded."""
-        return deepcopy(self.teacher_network).to(self.device)
-
     @cached_property
     def folded_teacher(self) -> nn.Module:
-        """The network that a live teacher runs, and of which a table is built."""
+        """The network that a live teacher runs."""
         return folded(self.teacher_network, image_size=self.data.image_size)
 
     def table(self, data: ImageDataset) -> TableTeacher:
-        """The teacher read from a table of full size, true (in fp32) where `gate_batches` look and random elsewhere.
+        """The teacher read from a table of full size with random rows.
 
-        To build it whole would take minutes, and what it costs to read does not depend on what is in it.
+        Building a true one would take minutes, and reading it costs the same whatever it contains.
         """
         key = str(data.digest["train"])
         if key not in self._tables:
             spec = TableSpec.of(data, weights="bench", precision="fp32", device=self.device.type)
-            network = self.plain_teacher()
-            answer = answers(network, data, precision="fp32", device=self.device)
             drawn = encode(torch.randn(DRAWN_ROWS, spec.classes, generator=torch.Generator().manual_seed(0)) * 3)
             rows = drawn.repeat(-(-spec.rows // DRAWN_ROWS), 1)[: spec.rows]
-            for batch in self.gate_batches(data):
-                row = (batch.index * spec.views + batch.view).cpu()
-                rows[row] = encode(answer(batch.index, batch.view)).cpu()
+            network = deepcopy(self.teacher_network).to(self.device)
             self._tables[key] = TableTeacher(rows, spec=spec, network=network, device=self.device)
         return self._tables[key]
-
-    def gate_batches(self, data: ImageDataset) -> list[Batch]:
-        """The first batches of the first epoch, `GATE_IMAGES` images at least."""
-        return list(islice(self.stream(data).epoch(1), -(-GATE_IMAGES // self.batch_size)))
 
     def member(
         self,
@@ -163,7 +262,7 @@ class Lab:
         return [self.member(data, teacher, temperature=1.0 + n / 2, epochs=epochs) for n in range(size)]
 
     def engine(self) -> Engine:
-        """What carries out one training's steps: captured on CUDA, as `engine.capture=auto` has it."""
+        """The engine of a run on this device: captured on CUDA, as with `engine.capture=auto`."""
         if self.device.type != "cuda":
             return Eager()
         return Captured(lambda: CudaLane(self.device), declined=self.note)

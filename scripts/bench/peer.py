@@ -1,7 +1,7 @@
 """The peer: the training loop of the field's public code bases, written from their common recipe.
 
 One PIL image at a time through torchvision's transforms and a DataLoader; eager fp32 in NCHW (on a GPU with TF32 as
-torch has it by default); for every student the unfolded teacher in eval mode; loss and top-1, top-5 read back after
+torch has it by default); the unfolded teacher in eval mode for every student; loss and top-1, top-5 read back after
 every step; validation in batches of 64. Nothing of it is slowed down on purpose, and it writes no files.
 """
 

@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.bench.lab import Lab
-from distill.bench.pair import plan_pair
-from distill.bench.settings import Settings, Sizes
+from scripts.bench.lab import Lab, Settings, Sizes, plan_pair
 
 EXPERIMENT = """\
 # @package _global_
@@ -40,7 +38,6 @@ def settings(presets: Path) -> Settings:
         config_dir=str(presets),
         sizes=Sizes(images=100, steps=1, rounds=1, warm_up=0, workers=0),
         evaluation_batch=64,
-        table_batch=64,
     )
 
 
