@@ -4,13 +4,13 @@
 #   DATA=cifar100.npz OUT=out scripts/first_cells.sh tests bench teacher cells checks keep
 #
 #   tests    the tests marked gpu
-#   bench    launches and time of a step: peer, eager, compiled, captured, cohorts; a whole run told from some epochs
+#   bench    launches and time of a step: peer, eager, compiled, captured, cohorts; an epoch
 #   teacher  trains the teacher, keeps its weights as fp16 and takes them back from there: that is the teacher from now on
 #   cells    fills the table's column, the most informative cell first, until BUDGET
 #   checks   one cell again with the live teacher, and one with the student in fp32 under the same teacher
 #   keep     the table with its verdicts, and the runs as small files, in OUT
 #
-# Every step may be typed again: what is finished is not done twice. DISTILL and PYTEST name the commands. CPU rehearsal
+# Every step may be typed again: what is finished is not done twice. DISTILL, PYTEST and BENCH name the commands. CPU rehearsal
 # with a tiny pair: CONFIGS=DIR holds table/NAME.yaml with a column of small networks, and
 #
 #   TABLE=NAME COLUMN=small TEACHER=resnet14 STUDENT=resnet8 DATASET=digits RECIPE=demo DATA= scripts/first_cells.sh ...
@@ -19,8 +19,8 @@ set -euo pipefail
 : "${OUT:=out}" "${RUNS:=runs/first_cells}" "${DATA=}" "${BUDGET:=9m}" "${SEEDS:=2}"
 : "${TABLE:=cifar100_same}" "${COLUMN:=resnet32x4_resnet8x4}" "${TEACHER:=resnet32x4}" "${STUDENT:=resnet8x4}"
 : "${DATASET:=cifar100}" "${RECIPE:=cifar}" "${PRECISION:=auto}" "${CONFIGS=}" "${CHECKED:=zscore_kd}"
-: "${ROWS=ce,kd,zscore_kd,kd_w9_t2,kd_w09_t2,zscore_kd_w09}" "${BENCH=rows=kernels,step,teacher,student,compile,cohort,run,table}"
-: "${DISTILL:=distill}" "${PYTEST:=pytest}"
+: "${ROWS=ce,kd,zscore_kd,kd_w9_t2,kd_w09_t2,zscore_kd_w09}" "${ROWS_OF_BENCH=rows=kernels,step,teacher,student,compile,cohort,epoch}"
+: "${DISTILL:=distill}" "${PYTEST:=pytest}" "${BENCH:=python -m scripts.bench}"
 
 mkdir -p "$OUT"
 data=() presets=()
@@ -31,7 +31,7 @@ pair=("dataset=$DATASET" "${data[@]}" "recipe=$RECIPE" "student=$STUDENT" "teach
 
 tests() { $PYTEST -q -m gpu | tee "$OUT/tests.txt"; }
 
-bench() { $DISTILL bench "experiment=cifar100/$COLUMN" $BENCH --json "$OUT/bench.json" | tee "$OUT/bench.txt"; }
+bench() { $BENCH "experiment=cifar100/$COLUMN" $ROWS_OF_BENCH --json "$OUT/bench.json" | tee "$OUT/bench.txt"; }
 
 teacher() {
     $DISTILL train "student=$TEACHER" loss=ce seed=0 "dataset=$DATASET" "${data[@]}" "recipe=$RECIPE" \

@@ -30,8 +30,8 @@ from pathlib import Path
 
 import torch
 
-from distill.config.preflight import Faults
-from distill.execution.teacher import EVALUATION_BATCH
+from distill.config.faults import Refused
+from distill.execution.teachers import EVALUATION_BATCH
 from distill.training.determinism import CUBLAS, WORKSPACE
 from scripts.bench.lab import ON_CPU, ON_GPU, Settings, plan_pair
 from scripts.bench.report import bench, document, text
@@ -82,8 +82,8 @@ def main(argv: Sequence[str]) -> int:
     )
     try:
         plan = plan_pair(settings)
-    except Faults as faults:
-        print(*faults.sentences, sep="\n", file=sys.stderr)
+    except Refused as refused:
+        print(*refused.sentences, sep="\n", file=sys.stderr)
         return 2
     if gpu:
         os.environ.setdefault(CUBLAS, WORKSPACE)  # read once, and a gate needs deterministic kernels

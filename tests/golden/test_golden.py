@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from distill.cli import main
-from distill.config.identity import run_identity
 from distill.config.check import public_name, resolve
+from distill.config.identity import run_identity
 from distill.runs.identity import run_id
 
 HERE = Path(__file__).parent
@@ -34,12 +34,12 @@ TABLES = {
     "cifar10_plain_cnn_published": "table=plain_cnn runs_dir=results/cifar10_plain_cnn/runs",
 }
 MIXTURE, REUSED = "213dca44ba90", "0585b7f75629"
-OLD_RUNS = (
-    "dataset=synthetic dataset.image_size=16 dataset.classes=4 dataset.train_size=64 recipe.epochs=4 "
-    "student=timm student.name=test_resnet +student.channels=[4,4,8,8] +student.stem_width=4 "
-    "teacher=timm teacher.network.name=test_resnet +teacher.network.channels=[4,8,8,8] "
-    "+teacher.network.stem_width=4 teacher.recipe.epochs=2 engine.threads=1 engine.device=cpu"
-).split()
+OLD_RUNS = [
+    *("dataset=synthetic", "dataset.image_size=16", "dataset.classes=4", "dataset.train_size=64", "recipe.epochs=4"),
+    *("student=timm", "student.name=test_resnet", "+student.channels=[4,4,8,8]", "+student.stem_width=4"),
+    *("teacher=timm", "teacher.network.name=test_resnet", "+teacher.network.channels=[4,8,8,8]"),
+    *("+teacher.network.stem_width=4", "teacher.recipe.epochs=2", "engine.threads=1", "engine.device=cpu"),
+]
 Capture = pytest.CaptureFixture[str]
 
 
@@ -67,7 +67,7 @@ def test_run_ids(folder: Path, capsys: Capture, sweep: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("file", RECORDS, ids=lambda file: file.parent.name)
 def test_ids_of_the_records_in_results(file: Path) -> None:
-    """Recomputed from the configuration that a run recorded; the data's digest and a teacher's weights are taken over."""
+    """Recomputed from the recorded configuration; the data's digest and a teacher's weights are taken from the record."""
     record = yaml.safe_load(file.read_text())
     config, identity = record["config"], record["identity"]
     own = {"data": identity["data"], "recipe": config["recipe"], "seed": config["seed"]}
