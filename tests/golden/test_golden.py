@@ -67,7 +67,7 @@ def test_run_ids(folder: Path, capsys: Capture, sweep: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("file", RECORDS, ids=lambda file: file.parent.name)
 def test_ids_of_the_records_in_results(file: Path) -> None:
-    """Recomputed from the recorded configuration; the data's digest and a teacher's weights are taken from the record."""
+    """Recomputed from the recorded configuration; data digest and teacher weights come from the record."""
     record = yaml.safe_load(file.read_text())
     config, identity = record["config"], record["identity"]
     own = {"data": identity["data"], "recipe": config["recipe"], "seed": config["seed"]}
