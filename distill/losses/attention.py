@@ -24,8 +24,8 @@ def attention_transfer(student_map: Tensor, teacher_map: Tensor, *, power: float
     """Squared distance of the attention maps, averaged over batch and positions: (B, C, H, W) each.
 
     "Paying More Attention to Attention" (Zagoruyko and Komodakis, ICLR 2017, arXiv 1612.03928), Eq. 2 for one
-    pair: the map is sum_c |A_c|^p, flattened and divided by its Euclidean norm. Two differences from the letter
-    of Eq. 2, both of the authors' code: the distance is squared, and beta / 2 becomes a weight on the mean over
+    pair: the map is sum_c |A_c|^p, flattened and divided by its Euclidean norm. Two differences from Eq. 2,
+    both taken from the authors' code: the distance is squared, and beta / 2 becomes a weight on the mean over
     the map. Channels may differ in number; of maps of different sizes the larger is pooled before the power.
     A map of zeros has zero attention and passes no gradient.
     """
@@ -40,7 +40,7 @@ def _attention(feature_map: Tensor, power: float) -> Tensor:
 
 class AttentionTransfer(Objective):
     """`ce` + `feature`: ce_weight * CE(student, labels) + feature_weight * sum over pairs of taps of the distance of
-    their attention maps, `distill.losses.maps.attention_transfer` (which names paper and equation).
+    their attention maps; see `attention_transfer` for paper and equation.
 
     The taps are the stage outputs without the stem, in the pairs of `distill.losses.taps.pair_taps`; of two
     sizes the larger map is pooled. `power` is the paper's p. No gradient reaches the teacher.

@@ -28,9 +28,9 @@ def activation_boundary(connected: Tensor, teacher_preactivation: Tensor, *, mar
 
         |rho(t) * relu(margin - s) + (1 - rho(t)) * relu(margin + s)|^2,  rho(t) = 1 where t > 0 and 0 elsewhere
 
-    `connected`, s, is what a connector makes of the student's map before its ReLU. Summed over a map, mean over the
-    batch of per-sample terms. Of maps of different sizes the larger is averaged down. The teacher gives signs alone:
-    no gradient could reach it.
+    `connected`, s, is the output of a connector for the student's map before its ReLU. Summed over a map, mean over the
+    batch of per-sample terms. If the sizes differ, the larger map is averaged down. Only the teacher's signs are used,
+    so it has no gradient.
     """
     student, teacher = to_common_size(at_least_float32(connected), at_least_float32(teacher_preactivation))
     side = (teacher > 0).to(student.dtype) * 2 - 1  # +1 where the teacher is active, -1 where not

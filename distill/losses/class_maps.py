@@ -41,7 +41,7 @@ def class_attention(student_cam: Tensor, teacher_cam: Tensor, *, normalize: Call
     Args:
         student_cam: (B, K, P).
         teacher_cam: (B, K, P).
-        normalize: brings each map (..., P) to a common scale, such as `unit_map`; `distill.losses.logit.identity`
+        normalize: brings each map (..., P) to a common scale, such as `unit_map`; `distill.losses.identity`
             leaves them as they are.
     """
     return functional.mse_loss(normalize(student_cam), normalize(teacher_cam))
@@ -62,7 +62,7 @@ class ClassAttention(Objective):
     networks stay as they are. The student's last map and its classifier both learn from it.
 
     `normalize` is `unit_map`, the paper's formula; its code leaves it out for pairs of one family, which is
-    `distill.losses.logit.identity` here.
+    `distill.losses.identity` here.
 
     Raises ValueError if `grid` < 1 or the weights are negative or all zero; from `attach` if a network has no
     linear classifier that reads the average of its last map, or the networks tell different classes apart.
@@ -110,5 +110,5 @@ class ClassAttention(Objective):
 
     def _class_maps(self, output: Output, weight: Tensor, *, of: str) -> Tensor:
         final_map = need_final_map(output, of=of)
-        # On a device of its own only where shapes alone are tried, on the meta device.
+        # The devices differ only when shapes are tried on the meta device.
         return class_activation(final_map, weight.to(final_map.device), grid=self.grid)

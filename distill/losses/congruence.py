@@ -23,11 +23,10 @@ def neighbour_congruence(student: Tensor, teacher: Tensor) -> Tensor:
 
     "Correlation Congruence for Knowledge Distillation" (Peng et al., ICCV 2019, arXiv 1904.01802), in the
     reduced form in which the field's tables hold it: with d_i = |s_i - t_i| entry by entry, mean_i d_i . d_{i+1}.
-    There is no kernel in it, neither the paper's bilinear one nor its Gaussian: of the two correlation matrices
-    only the first off-diagonal is compared, through the difference of the features themselves. It follows the
-    order of the batch, which is random; its mean over all orders is that of d_i . d_j over pairs i != j. The
-    batch written twice, of pairs' sum S and ends d_1, d_B, gives (2 S + d_B . d_1) / (2 B - 1). A batch of one
-    sample has no pair and gives 0.
+    It uses no kernel, neither the paper's bilinear nor its Gaussian one: only the first off-diagonal of the two
+    correlation matrices is compared, through the difference of the features. The value depends on the order of the
+    batch, which is random; its mean over all orders is that of d_i . d_j over pairs i != j. With S the sum over
+    pairs, a batch written twice gives (2 S + d_B . d_1) / (2 B - 1). A batch of one sample has no pair and gives 0.
     """
     difference = (at_least_float32(student) - at_least_float32(teacher)).abs()
     pairs = max(difference.shape[0] - 1, 1)
@@ -35,11 +34,12 @@ def neighbour_congruence(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class CorrelationCongruence(Objective):
-    """`ce` + `feature`: ce_weight * CE(student, labels) + feature_weight * neighbour_congruence(student, teacher), of
-    `distill.losses.relation` (which names the paper and says what this reduced form leaves of it).
+    """`ce` + `feature`: ce_weight * CE(student, labels) + feature_weight * neighbour_congruence(student, teacher).
 
-    Each network's embedding goes through a linear layer of its own, with bias, to `dimensions` numbers; both layers
-    are learned with the student, as in the field's code. Relational. No gradient reaches the teacher.
+    See `neighbour_congruence` for the paper and for what this reduced form leaves out.
+
+    Each network has a linear layer, with bias, that maps its embedding to `dimensions` numbers; both layers are
+    learned with the student, as in the field's code. Relational. No gradient reaches the teacher.
 
     Raises ValueError if `dimensions` < 1, a weight is negative or not finite, or both are zero; `attach` raises it
     if a network has no embedding.
@@ -47,8 +47,8 @@ class CorrelationCongruence(Objective):
 
     reads = ("embedding",)
     relational = (
-        "multiplies the differences of samples that stand next to each other in the batch: of pairs' sum S, first "
-        "difference a and last b, the batch of B written twice gives (2 S + a.b) / (2B - 1)"
+        "multiplies the differences of neighbouring samples in the batch; with S the sum over pairs, a the first and b "
+        "the last difference, a batch of B written twice gives (2 S + a.b) / (2B - 1)"
     )
     student_projection: nn.Linear
     teacher_projection: nn.Linear

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from distill.data import Batch
     from distill.models import Output
 
-# Far above any number of images: the remainder of a draw below it is as good as uniform.
+# Far above any number of images, so that the remainder of a draw is nearly uniform.
 DRAWS = 2**62
 
 
@@ -31,9 +31,9 @@ def noise_contrastive(positive: Tensor, negatives: Tensor, *, images: int, log_n
     """-log h(positive) - sum over the K negatives of log(1 - h(negative)), mean over the batch.
 
     "Contrastive Representation Distillation" (Tian, Krishnan, Isola, ICLR 2020, arXiv 1910.10699), section 3.1:
-    h = P / (P + K/M) says how likely a pair is a positive one among one positive and K negatives, and maximising
-    E log h + K E log(1 - h) maximises a bound on the mutual information. P = exp(score) / Z, with the constant Z of
-    noise-contrastive estimation; the paper's formula is Z = 1.
+    h = P / (P + K/M) is the probability that a pair is the positive one among one positive and K negatives;
+    maximising E log h + K E log(1 - h) maximises a bound on the mutual information. P = exp(score) / Z, with the
+    constant Z of noise-contrastive estimation; the paper's formula is Z = 1.
 
     h is a sigmoid of score - log Z - log(K/M), so the terms are computed as softplus: exact where exp(score) would
     overflow or log(1 - h) cancel, and without the small number that others add to the denominators. Per-sample terms.
@@ -58,8 +58,8 @@ def log_mean_exp(scores: Tensor) -> Tensor:
 class MemoryBank(nn.Module):
     """M vectors (M, D), addressed by `Batch.index`; a buffer, so that they survive a kill and follow the device.
 
-    They begin uniform in +-sqrt(3 / D), of length 1 on average, as in Wu et al. (CVPR 2018, arXiv 1805.01978), where
-    the idea comes from.
+    Their initial values are uniform in +-sqrt(3 / D), of length 1 on average, as in Wu et al. (CVPR 2018, arXiv
+    1805.01978), who introduced the memory bank.
     """
 
     rows: Tensor
@@ -88,9 +88,9 @@ class MemoryBank(nn.Module):
 
 
 class OtherClasses(nn.Module):
-    """Draws images of other classes than the anchor's, uniformly and with replacement; nothing waits for the device.
+    """Draws images of other classes than the anchor's, uniformly, with replacement, without a device synchronisation.
 
-    Labels follow from the data set, so its tables are no part of the saved state.
+    Its tables follow from the data set's labels, so they are not saved.
     """
 
     order: Tensor
@@ -116,31 +116,31 @@ class OtherClasses(nn.Module):
         start, count = self.start[labels][:, None], self.count[labels][:, None]
         random = torch.randint(DRAWS, (len(labels), draws), device=labels.device)
         place = random % (len(self.order) - count)
-        return self.order[place + count * (place >= start)]  # the anchor's own class is stepped over
+        return self.order[place + count * (place >= start)]  # skips the anchor's own class
 
 
 class ContrastiveRepresentation(Objective):
     """`crd`: `ce` + `feature`, feature_weight * (NCE of the student against the teacher's bank, and the other way).
 
     "Contrastive Representation Distillation" (Tian, Krishnan, Isola, ICLR 2020, arXiv 1910.10699), section 3.1 and the
-    appendix, as its CIFAR-100 numbers were made: both embeddings go through a linear layer of their own to `dim`
-    numbers of length 1; each side keeps a bank of all M training images, whose rows follow the embeddings with
+    appendix, as its CIFAR-100 numbers were made: each embedding goes through a linear layer to a vector of `dim`
+    numbers and length 1; each side keeps a bank of all M training images, whose rows follow the embeddings with
     `momentum`; the positive of an anchor is its own row of the other side's bank, its `negatives` are drawn there
     among images of other classes. The term is the sum of both directions, mean over the batch.
 
-    As others have it: the constant Z of each direction is estimated on the first batch, as M times the mean of
-    exp(score / temperature), and kept (a buffer). Other than others: negatives are drawn with replacement, one set for
-    both directions (noise-contrastive estimation asks for independent draws), and no small number is added inside the
-    logarithms. Banks and Z change in training mode only.
+    As in public code, the constant Z of each direction is estimated on the first batch, as M times the mean of
+    exp(score / temperature), and kept in a buffer. Unlike public code, negatives are drawn with replacement, one set
+    for both directions (noise-contrastive estimation assumes independent draws), and no small number is added inside
+    the logarithms. Banks and Z change in training mode only.
 
     Raises ValueError if `dim` or `negatives` < 1, `temperature` <= 0, `momentum` is outside [0, 1), or the weights
-    are negative or all zero; from `attach` if a network gives no embedding or the data set has one class.
+    are negative or all zero; from `attach` if a network has no embedding or the data set has one class.
     """
 
     reads = ("embedding", "index")
     relational = (
-        "Per sample up to what it remembers and draws: negatives are random, so a batch written twice has the same "
-        "loss only on average over draws."
+        "Per-sample terms, except for the memory and the draws: negatives are random, so a batch written twice has the "
+        "same loss only on average over draws."
     )
     log_normalizer: Tensor
     estimated: Tensor
@@ -210,7 +210,7 @@ class ContrastiveRepresentation(Objective):
 
     @torch.no_grad()
     def _normalizers(self, scores: list[Tensor]) -> Tensor:
-        """log Z (2,) of both directions: what the first batch said. Chosen on the device, which nobody waits for."""
+        """log Z (2,) of both directions, estimated on the first batch, without a device synchronisation."""
         here = torch.stack([log_mean_exp(score) for score in scores]) + math.log(len(self.student_bank.rows))
         normalizers = torch.where(self.estimated, self.log_normalizer, here.to(self.log_normalizer.dtype))
         if self.training:

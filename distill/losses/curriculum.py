@@ -36,7 +36,7 @@ def reverse_gradient(value: Tensor, *, strength: float | Tensor) -> Tensor:
 def kd_by_sample(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float | Tensor) -> Tensor:
     """Vanilla KD in which every sample may have its own temperature: mean over the batch of T_i^2 KL_i.
 
-    `temperature` is a number, a 0-d tensor (then this is `distill.losses.logit.kd`) or (B, 1). The gradient
+    `temperature` is a number, a 0-d tensor (then this is `kd`) or (B, 1). The gradient
     with respect to it runs through T^2 as well as through both softmaxes.
     """
     log_student, log_teacher = log_softened(student_logits, temperature), log_softened(teacher_logits, temperature)

@@ -32,8 +32,8 @@ def factor_transfer(student_factor: Tensor, teacher_factor: Tensor) -> Tensor:
     "Paraphrasing Complex Network: Network Compression via Factor Transfer" (Kim et al., NeurIPS 2018, arXiv
     1802.04977), the factor transfer loss with p = 1, as the field runs it: a factor is first reduced to the mean square
     over its channels, flattened and divided by its Euclidean norm, and the distance is averaged over positions; the
-    weight 200 belongs to this form. `whole_factor_transfer` is the paper's letter. Mean over the batch of per-sample
-    terms.
+    weight 200 belongs to this form. `whole_factor_transfer` is the formula of the paper. Mean over the batch of
+    per-sample terms.
     """
     student, teacher = to_common_size(at_least_float32(student_factor), at_least_float32(teacher_factor))
     return (_energy(student) - _energy(teacher)).abs().mean()
@@ -42,7 +42,7 @@ def factor_transfer(student_factor: Tensor, teacher_factor: Tensor) -> Tensor:
 def whole_factor_transfer(student_factor: Tensor, teacher_factor: Tensor) -> Tensor:
     """Absolute distance of the factors (B, C, H, W), each divided by its norm, summed over the factor.
 
-    The factor transfer loss of Kim et al. 2018 with p = 1 to the letter; no weight of the field's tables belongs to it.
+    The factor transfer loss of Kim et al. 2018 with p = 1 as written; the weights of the field's tables do not apply.
     Both factors have the same channels. Mean over the batch of per-sample terms.
     """
     student, teacher = to_common_size(at_least_float32(student_factor), at_least_float32(teacher_factor))
@@ -65,7 +65,7 @@ def encoder(channels_in: int, channels_out: int) -> nn.Sequential:
 
 
 def decoder(channels_in: int, channels_out: int) -> nn.Sequential:
-    """The way back: three transposed 3x3 convolutions of the same kind."""
+    """The inverse: three transposed 3x3 convolutions of the same kind."""
     widths = (channels_in, channels_in, channels_out, channels_out)
     return nn.Sequential(*(_step(nn.ConvTranspose2d, i, o) for i, o in pairwise(widths)))
 
@@ -78,7 +78,7 @@ def _step(layer: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels_in: int, c
 class Paraphrased(Network):
     """A frozen network, and an autoencoder of its last tap: encoder `paraphraser.0`, decoder `paraphraser.1`.
 
-    With taps, `features` are two maps (B, C, H, W): that tap, and what the paraphraser makes of it. Everything else is
+    With taps, `features` are two maps (B, C, H, W): that tap and its reconstruction. Everything else is
     the network's own, which stays in eval mode. `network` is copied.
     """
 
@@ -143,9 +143,10 @@ class FactorTransfer(Objective):
     """`ce` + `feature`: ce_weight * CE(student, labels) + feature_weight * distance of the factors.
 
     "Paraphrasing Complex Network: Network Compression via Factor Transfer" (Kim et al., NeurIPS 2018, arXiv
-    1802.04977): the paraphraser's encoder, trained in the first stage and frozen, gives the teacher's factor; a
-    translator of the same form, learned together with the student, gives the student's. `distance` is a function of
-    `distill.losses.factor`. Both read the last tap. Without a first stage the paraphraser keeps its initial values.
+    1802.04977): the paraphraser's encoder, trained in the first stage and frozen, computes the teacher's factor; a
+    translator of the same form, learned together with the student, computes the student's. `distance` is
+    `factor_transfer` or `whole_factor_transfer`. Both read the last tap. Without a first
+    stage the paraphraser keeps its initial values.
 
     Raises ValueError if `rate` is not in (0, 1], a weight is negative or both are zero; from `attach` if a
     network has no taps.
@@ -176,7 +177,7 @@ class FactorTransfer(Objective):
             self.paraphraser = encoder(theirs[-1].shape[1], narrow).requires_grad_(False).eval()
 
     def start(self, student: nn.Module, weights: Mapping[str, Tensor]) -> None:
-        """Takes the encoder over from the first stage; the student begins afresh."""
+        """Load the encoder of the first stage; the student keeps its initial weights."""
         own = {key.removeprefix(PARAPHRASER): v for key, v in weights.items() if key.startswith(PARAPHRASER)}
         self.paraphraser.load_state_dict(own)
 

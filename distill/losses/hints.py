@@ -24,8 +24,8 @@ def hint(predicted: Tensor, teacher_map: Tensor) -> Tensor:
     """Mean squared error of a hint: the average over batch, channels and positions. Both (B, C, H, W).
 
     "FitNets: Hints for Thin Deep Nets" (Romero et al., ICLR 2015, arXiv 1412.6550), Eq. 3, as the field runs it:
-    without the factor 1/2, and with the mean in place of the sum over the map. `predicted` is what a regressor
-    makes of the student's map.
+    without the factor 1/2, and with the mean in place of the sum over the map. `predicted` is the
+    regressor's output for the student's map.
     """
     return (at_least_float32(predicted) - at_least_float32(teacher_map)).square().mean()
 
@@ -53,15 +53,15 @@ def resizing_convolution(student: Shape, teacher: Shape, *, bias: bool = True) -
 
 
 class HintRegression(Objective):
-    """`ce` + `feature`: ce_weight * CE(student, labels) + feature_weight * hint(regressor(student), teacher), of
-    `distill.losses.maps` (which names paper and equation).
+    """`ce` + `feature`: ce_weight * CE(student, labels) + feature_weight * hint(regressor(student), teacher), see
+    `hint` for paper and equation.
 
     The hint is tap number `hint_layer` of both networks, counted from 0, the stem: with the field's 2, the second
     stage. The regressor is a convolution to the teacher's channels and size (1x1, strided or transposed, see
-    `distill.losses.hints.resizing_convolution`), BatchNorm and ReLU. Variant: the paper trains the lower
+    `resizing_convolution`), BatchNorm and ReLU. Variant: the paper trains the lower
     layers on the hint first and everything on KD afterwards; as in the field's tables, here labels and hint are
-    learned together in one run. The ReLU is the field's too: where a teacher's taps are raw maps (WRN), their
-    negative part stays out of reach. No gradient reaches the teacher.
+    learned together in one run. The ReLU is the field's too: if a teacher's taps are raw maps (WRN), their
+    negative part cannot be matched. No gradient reaches the teacher.
 
     Raises ValueError if `hint_layer` < 0, a weight is negative or not finite, or both are zero; `attach` raises it
     if a network has no tap of that number.

@@ -49,7 +49,7 @@ class GaussianModel(nn.Module):
         first, second, third = (nn.Conv2d(widths[i], widths[i + 1], 1, bias=False) for i in range(3))
         self.mean = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
         start = variance - LEAST_VARIANCE
-        # softplus backwards, in a form that no large variance overflows
+        # the inverse of softplus, in a form that does not overflow for a large variance
         self.raw_variance = nn.Parameter(torch.full((teacher_channels,), start + math.log(-math.expm1(-start))))
 
     def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -61,10 +61,10 @@ class GaussianModel(nn.Module):
 
 class VariationalInformation(Objective):
     """`ce` + `feature`: ce_weight * CE(student, labels) + feature_weight * sum over pairs of taps of the negative
-    log-likelihood of the teacher's map, `distill.losses.maps.gaussian_information` (which names paper and equation).
+    log-likelihood of the teacher's map, see `gaussian_information` for paper and equation.
 
     The taps are the stage outputs without the stem, in the pairs of `distill.losses.taps.pair_taps`. Each pair
-    has a `GaussianModel` of its own, learned with the student; its variances start at `initial_variance`, 5 as in
+    has its own `GaussianModel`, learned with the student; its variances start at `initial_variance`, 5 as in
     the authors' code. `feature` falls below 0 once variances do below 1. No gradient reaches the teacher.
 
     Raises ValueError if `initial_variance` <= 1e-5, a weight is negative, both are zero or a number is not finite;

@@ -31,7 +31,7 @@ def smoothed_cross_entropy(student_logits: Tensor, labels: Tensor, *, smoothing:
 
 
 def label_term(student: Output, batch: Batch, *, ce_weight: float) -> dict[str, Tensor]:
-    """The term `ce`, weighted; no term where its weight is 0."""
+    """The term `ce`, weighted; no term if its weight is 0."""
     if ce_weight == 0:
         return {}
     return {"ce": ce_weight * cross_entropy(student.logits, batch.labels)}

@@ -30,7 +30,7 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 class LogitRegression(Objective):
     """`ce` + `kd`: ce_weight * CE(student, labels) + kd_weight * distance(student logits, teacher logits).
 
-    `distance` is a function of `distill.losses.logit` without a temperature, such as `logit_mse`. No gradient
+    `distance` is a function of both logits without a temperature, such as `logit_mse`. No gradient
     reaches the teacher.
 
     Raises ValueError if a weight is negative or not finite, or both are zero.

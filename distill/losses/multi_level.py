@@ -2,9 +2,9 @@
 
 "Multi-level Logit Distillation" (Jin, Wang and Lin, CVPR 2023): with P the softened predictions (B, K), the
 instance level compares P itself, the batch level P P^T (B, B), the class level P^T P (K, K); every level sums
-over several temperatures ("prediction augmentation"), which is the objective's affair. B is the batch, K the
-number of classes; logits are (B, K). Scalars; student first, teacher second. `weights` say how much every
-sample (B,), or class (K,), counts; they come from the selections at the end of this file.
+over several temperatures ("prediction augmentation"), which the objective does. B is the batch, K the
+number of classes; logits are (B, K). Scalars; student first, teacher second. `weights` are factors of the
+samples (B,) or classes (K,); they come from the selections below.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def class_mass(teacher_logits: Tensor) -> Tensor:
 
 
 def lower_half(values: Tensor) -> Tensor:
-    """1 for what is at or below the median of `values` (N,), else 0: the unsure half is selected, item by item."""
+    """1 for items at or below the median of `values` (N,), else 0: selects the half with the lower values."""
     return (values <= values.median()).to(values.dtype)
 
 
 def share_of_lower_half(values: Tensor) -> Tensor:
-    """The share that `lower_half` selects, about 1/2, for every item: nothing is selected, all are weakened.
+    """The share that `lower_half` selects, about 1/2, for every item: nothing is selected, every item is halved.
 
-    What multiplying a finished mean by a mask of samples amounts to, in the public code.
+    The public code has this effect, because it multiplies a finished mean by a mask of samples.
     """
     return lower_half(values).mean().expand_as(values)
 
@@ -97,8 +97,8 @@ class MultiLevelKD(Objective):
 
     ce        ce_weight * (CE of the weak view + CE of the strong view)
     instance  kd_weight * the sum of: KD of the weak view at every one of `temperatures`, samples weighted by the
-              selection; KD of the strong view at `strong_temperatures`, all samples alike; KD of the weak view
-              once more at `unselected_temperatures`, all samples alike. T^2 is inside each.
+              selection; KD of the strong view at `strong_temperatures`, all samples equally; KD of the weak view
+              once more at `unselected_temperatures`, all samples equally. T^2 is inside each.
     batch     kd_weight * sum over `temperatures` of the weak view's batch correlation, selected samples
     class     kd_weight * sum over `temperatures` of the weak view's class correlation, selected classes
 
@@ -185,10 +185,10 @@ class MultiLevelKD(Objective):
     def _instance(self, weak: tuple[Tensor, Tensor], strong: tuple[Tensor, Tensor], samples: Tensor) -> Tensor:
         weak = self.transform(weak[0]), self.transform(weak[1])
         strong = self.transform(strong[0]), self.transform(strong[1])
-        all_alike = torch.ones_like(samples)
+        equally = torch.ones_like(samples)
         parts = [instance_alignment(*weak, temperature=t, weights=samples) for t in self.temperatures]
-        parts += [instance_alignment(*strong, temperature=t, weights=all_alike) for t in self.strong_temperatures]
-        parts += [instance_alignment(*weak, temperature=t, weights=all_alike) for t in self.unselected_temperatures]
+        parts += [instance_alignment(*strong, temperature=t, weights=equally) for t in self.strong_temperatures]
+        parts += [instance_alignment(*weak, temperature=t, weights=equally) for t in self.unselected_temperatures]
         return torch.stack(parts).sum()
 
 

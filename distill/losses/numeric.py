@@ -9,7 +9,7 @@ LEAST_NORM = 1e-12
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Raise half types (float16, bfloat16) to float32; float32 and float64 come back as they are.
+    """Raise half types (float16, bfloat16) to float32; float32 and float64 are returned unchanged.
 
     A softmax over 100 classes, and a deviation most of all, is too coarse in 8 or 11 significant bits. The
     gradient returns through the same cast, so it is rounded once, to the format of `tensor`.
@@ -21,7 +21,7 @@ def root(squares: Tensor, *, least: float | Tensor = 0.0) -> Tensor:
     """Square root of non-negative numbers of any shape; entries <= `least` become 0, without a gradient."""
     squares = at_least_float32(squares)
     vanishes = squares <= least
-    # Chosen twice on purpose: the outer choice alone would multiply its zero by sqrt's infinite slope (NaN).
+    # Two `where` on purpose: the outer one alone would multiply its zero by the infinite slope of sqrt (NaN).
     return torch.where(vanishes, 0.0, torch.where(vanishes, 1.0, squares).sqrt())
 
 

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 def partial_l2(student_map: Tensor, teacher_map: Tensor, *, margin: Tensor) -> Tensor:
-    """Squared distance to max(teacher, margin), summed over a map, where it matters; mean over the batch.
+    """Squared distance to max(teacher, margin), summed over the relevant entries of a map; mean over the batch.
 
     "A Comprehensive Overhaul of Feature Distillation" (Heo et al., ICCV 2019, arXiv 1904.01866), section 3: margin
     ReLU and partial L2 distance. Where the target t = max(teacher, margin) is not positive and the student already
-    lies at or below it, the ReLU behind hides the difference and the distance is 0; elsewhere it is (s - t)^2.
+    lies at or below it, the following ReLU hides the difference and the distance is 0; elsewhere it is (s - t)^2.
     No factor is inside. Per-sample terms.
 
     Args:
         student_map: (B, C, H, W) before a ReLU, in the teacher's channels.
         teacher_map: (B, C, H, W) before its ReLU.
-        margin: negative, broadcast to the maps: (C, 1, 1), what is asked for where the teacher is far below zero.
+        margin: negative, broadcast to the maps: (C, 1, 1), the target where the teacher is far below zero.
     """
     student = at_least_float32(student_map)
     target = torch.maximum(at_least_float32(teacher_map), at_least_float32(margin))
@@ -56,7 +56,7 @@ class NegativeMean(nn.Module):
 
     @torch.no_grad()
     def forward(self, maps: Tensor) -> Tensor:
-        """Take note of maps (B, C, H, W) while training, and return the margin so far."""
+        """Update the sums with maps (B, C, H, W) while training, and return the margin so far."""
         if self.training:
             self.total += maps.clamp(max=0).sum(dim=(0, 2, 3), dtype=self.total.dtype)
             self.count += (maps < 0).sum(dim=(0, 2, 3))
@@ -73,9 +73,9 @@ class FeatureOverhaul(Objective):
     its CIFAR recipe, to which the weight 0.001 belongs.
 
     The margin is the mean negative response of a channel. The paper measures it in training or computes it from the
-    scale and shift of a BatchNorm before the ReLU; public code takes the last BatchNorm of a stage even where a
-    shortcut is added behind it, whose sum has another distribution. Here it is measured on the very maps that are
-    compared, which is right for every network: over all batches so far, this one included, the teacher being fixed.
+    scale and shift of a BatchNorm before the ReLU; public code takes the last BatchNorm of a stage even if a
+    shortcut is added after it, and the sum has another distribution. Here it is measured on the maps that are
+    compared, which is correct for every network: over all batches so far, including this one; the teacher is fixed.
 
     Stages are paired by `pair_taps`, the stem left out. Of maps of different sizes the larger is averaged down.
 

@@ -1,8 +1,8 @@
 """DIST: what has to match is how predictions vary, over the classes of a sample and over the samples of a class.
 
 "Knowledge Distillation from A Stronger Teacher" (Huang et al., NeurIPS 2022, arXiv 2205.10536): the distance
-1 - rho, rho Pearson's correlation of softened probabilities. It sees neither scale nor shift of
-them, so a student need not copy its teacher's numbers. B is the batch, K the number of classes; logits are
+1 - rho, rho Pearson's correlation of softened probabilities. It depends neither on their scale nor on
+their shift, so a student need not copy its teacher's numbers. B is the batch, K the number of classes; logits are
 (B, K). Scalars; T^2 inside, as in the authors' code; student first, teacher second.
 """
 
@@ -56,14 +56,14 @@ def intra_class(student_logits: Tensor, teacher_logits: Tensor, *, temperature: 
 
 
 class PearsonKD(Objective):
-    """`ce` + `inter` + `intra`: the losses of `distill.losses.pearson`, each times its weight.
+    """`ce` + `inter` + `intra`: `inter_class` and `intra_class`, each times its weight.
 
     "Knowledge Distillation from A Stronger Teacher" (DIST, Huang et al., NeurIPS 2022, arXiv 2205.10536);
     `inter_weight` is its beta, `intra_weight` its gamma. T^2 is inside both terms.
 
-    `transform` is applied to the logits of both sides. The z-score is no identity here: the correlations are
-    those of softmaxed logits, which do not see a shift of a row but do see its scale, as a temperature of the
-    sample's own.
+    `transform` is applied to the logits of both sides. The z-score changes the result: the
+    correlations are those of softmaxed logits, which do not depend on the shift of a row but do depend on its scale,
+    which acts as a temperature of that sample.
 
     Raises ValueError if `temperature` <= 0, a weight is negative, all are zero or a number is not finite.
     """

@@ -41,7 +41,7 @@ def _conditional(embeddings: Tensor) -> Tensor:
 
 class ProbabilisticTransfer(Objective):
     """`ce` + `feature`: ce_weight * CE(student, labels) + feature_weight * probabilistic_transfer(student, teacher),
-    of `distill.losses.relation` (which names the paper), on the embeddings.
+    see there for the paper, on the embeddings.
 
     The embeddings may differ in length. Relational. No gradient reaches the teacher.
 

@@ -63,7 +63,7 @@ def _cosines(embeddings: Tensor) -> Tensor:
 
 def _gram_and_distances(embeddings: Tensor) -> tuple[Tensor, Tensor]:
     # float64, and centred: what follows are differences of Gram entries, in which float32 (let alone TF32) would
-    # lose the small distances. Neither distance nor angle sees the centre, so it needs no gradient.
+    # lose the small distances. Neither distances nor angles depend on the centre, so it needs no gradient.
     x = embeddings.double()
     x = x - x.detach().mean(dim=0)
     gram = x @ x.mT
@@ -74,8 +74,8 @@ def _gram_and_distances(embeddings: Tensor) -> tuple[Tensor, Tensor]:
 
 class RelationalDistillation(Objective):
     """`ce` + `distance` + `angle`: ce_weight * CE(student, labels) + feature_weight * (distance_weight *
-    distance_relation + angle_weight * angle_relation), of `distill.losses.relation` (which names paper and
-    equations), on the embeddings as they are, not normalised.
+    distance_relation + angle_weight * angle_relation), see these functions for paper and
+    equations, on the embeddings as they are, not normalised.
 
     The embeddings may differ in length. Relational. No gradient reaches the teacher.
 

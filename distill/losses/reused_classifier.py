@@ -38,11 +38,11 @@ class ReusedClassifier(Network):
     logits are the teacher's classifier of it. Both networks are copied from, and stay as they are.
 
     Args:
-        student: gives `final_map`; its `head` is what is left out.
+        student: has `final_map`; its `head` is left out.
         classifier: the teacher's head.
         channels: of the student's final map.
         reduction: the projector's middle has 1/reduction of the teacher's channels.
-        size: (H, W) to which the student's map is averaged first, None where it stays as it is.
+        size: (H, W) to which the student's map is averaged first; None if it keeps its size.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class ReusedClassifier(Network):
         return Output(logits, seen.features, seen.preactivations, final_map=projected, embedding=embedding)
 
     def _final_map(self, images: Tensor) -> Tensor:
-        """Projected; the student's other maps are gone by the time the projector runs."""
+        """The projected map; the student's other maps are freed before the projector runs."""
         return self._projected(self.backbone(images, taps=True).final_map)
 
     def _projected(self, final_map: Tensor | None) -> Tensor:
-        assert final_map is not None  # attach has asked for it
+        assert final_map is not None  # checked by attach
         if self.size is not None:
             final_map = functional.adaptive_avg_pool2d(final_map, self.size)
         projected: Tensor = self.projector(final_map)
@@ -91,7 +91,7 @@ class ReusedClassifier(Network):
 
 
 def without_head(network: Network) -> Network:
-    """A copy of `network` that has nothing in the place of its head: its logits are its embedding.
+    """A copy of `network` with an identity in place of its head: its logits are its embedding.
 
     ValueError if the head is not one of its modules.
     """
@@ -113,7 +113,7 @@ class ClassifierReuse(Objective):
     frozen. `attach` returns what is trained, counted and exported: the student without its own classifier, the
     projector (1x1, 3x3 and 1x1 convolutions, `reduction` = 2 in the middle) and that classifier, a `ReusedClassifier`.
     The mean is over batch, channels and cells, as in its code. A student's map that is larger than the teacher's is
-    averaged down in the network; where the teacher's is larger, its target is.
+    averaged down in the network; if the teacher's is larger, the target is averaged down.
 
     `ce`, ce_weight * cross-entropy of the deployed logits, is the paper's only with weight 0.
 
@@ -153,7 +153,7 @@ class ClassifierReuse(Objective):
         )
 
     def start(self, student: nn.Module, weights: Mapping[str, Tensor]) -> None:
-        """Refused: what is trained is no longer the network of a first stage."""
+        """Raises ValueError: the trained network is not the one of a first stage."""
         raise ValueError("simkd must not have a first stage, got one: remove loss.first_stage")
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:

@@ -29,8 +29,8 @@ def hierarchical_context(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """HCL: mean squared error of two maps (B, C, H, W) and of their averages over coarser and coarser grids.
 
     "Distilling Knowledge via Knowledge Review" (Chen et al., CVPR 2021, arXiv 2104.09044), section 3.4: spatial
-    pyramid pooling separates the levels of context. The paper gives neither grids nor weights; those of its code are
-    taken: grids 4x4, 2x2 and 1x1 as far as they are smaller than the map, each with half the weight of the one before
+    pyramid pooling separates the levels of context. The paper names neither grids nor weights; those of its code are
+    used: grids 4x4, 2x2 and 1x1 as far as they are smaller than the map, each with half the weight of the one before
     (the map itself 1), divided by the sum of the weights. Mean over batch, channels and cells; per-sample terms.
     """
     student, teacher = at_least_float32(student_map), at_least_float32(teacher_map)
@@ -60,12 +60,12 @@ class TopLevel(nn.Module):
 
 
 class AttentionFusion(nn.Module):
-    """ABF: a student's map fused with what the level above hands down, and brought to the teacher's shape.
+    """ABF: a student's map fused with the output of the level above, and brought to the teacher's shape.
 
     "Distilling Knowledge via Knowledge Review" (Chen et al., CVPR 2021, arXiv 2104.09044), section 3.3 and figure 3:
     a 1x1 convolution takes the map to `channels`; the level above is brought to its size; from both together a 1x1
     convolution and a sigmoid make two attention maps, which weigh their sum. The sum, brought to the teacher's size,
-    is handed down, and goes through a 3x3 convolution to the loss. Sizes change by nearest neighbours, as in its code.
+    goes to the next level, and goes through a 3x3 convolution to the loss. Sizes change by nearest neighbours, as in its code.
     """
 
     def __init__(self, channels_in: int, channels: int, channels_out: int, *, size: tuple[int, int]) -> None:
@@ -102,7 +102,7 @@ class KnowledgeReview(Objective):
     of the student help each shallower one to meet the teacher's, by residual learning with attention-based fusion
     (ABF, see `AttentionFusion`) and the hierarchical context loss (HCL, see `hierarchical_context`). The levels are
     the pairs of `pair_taps`, the stem left out, and above them the embeddings as maps of one cell, as in its code.
-    The student's maps are taken after their ReLU, the teacher's before it, where the teacher gives them, else as they
+    The student's maps are taken after their ReLU, the teacher's before it, if the teacher has them, otherwise as they
     are. The fused maps have as many channels as the student's embedding, `max_channels` at most.
 
     The ramp is that of the field's code: e / ramp_epochs in epoch e = 1, 2, ..., at most 1.

@@ -48,7 +48,7 @@ def _kernel_mean(a: Tensor, b: Tensor) -> Tensor:
 
 class NeuronSelectivityTransfer(Objective):
     """`ce` + `feature`: ce_weight * CE(student, labels) + feature_weight * sum over pairs of taps of the discrepancy
-    of their channels, `distill.losses.maps.neuron_selectivity` (which names paper, kernel and identity).
+    of their channels, see `neuron_selectivity` for paper, kernel and identity.
 
     The taps are the stage outputs without the stem, in the pairs of `distill.losses.taps.pair_taps`; of two
     sizes the larger map is pooled. All stages, summed, are how the field's tables run it. No gradient reaches the

@@ -36,7 +36,7 @@ def _similarities(activations: Tensor) -> Tensor:
 
 class SimilarityPreserving(Objective):
     """`ce` + `feature`: ce_weight * CE(student, labels) + feature_weight * similarity_preserving(student, teacher),
-    of `distill.losses.relation` (which names paper and equations).
+    see there for paper and equations.
 
     The activations are those of the last tap, the end of the last stage; sizes and channels need not agree.
     Relational. No gradient reaches the teacher.

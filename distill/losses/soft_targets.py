@@ -1,7 +1,7 @@
 """KD and Z-score KD: labels plus a teacher's softened logits, and the ablations of the z-score.
 
-B is the batch, K the number of classes; logits are (B, K) of any floating type, the student's and the teacher's alike
-or not. Every function computes in at least float32 (float64 stays float64) and returns a scalar, the mean over the
+B is the batch, K the number of classes; logits are (B, K) of any floating type, which student and teacher need not
+share. Every function computes in at least float32 (float64 stays float64) and returns a scalar, the mean over the
 batch of per-sample terms: none is relational. `temperature` is a number or a 0-d tensor (which may be learned); T^2 is
 multiplied onto the finished mean, factor by factor, so that a half-typed tensor is not squared in its own few digits.
 """

@@ -30,7 +30,7 @@ def cross_entropy_rows(log_student: Tensor, log_teacher: Tensor) -> Tensor:
 def split_target(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The target's logit and the others in their order: (B, K), (B,) -> (B,), (B, K - 1). K must be 2 or more.
 
-    The others are gathered and not masked by a large negative number: nothing of the target is left in them,
+    The others are gathered and not masked by a large negative number: so the target does not affect them,
     whatever the logits' magnitude.
     """
     logits = at_least_float32(logits)

@@ -37,8 +37,8 @@ def virtual_teacher_kd(
 
     Softened as the authors' code does it: the virtual teacher's probabilities are taken for logits, and the
     student's stay at temperature 1. At T = 20 the result is nearly uniform, 5 % more at the target than
-    elsewhere, so the term acts as a little more label smoothing. With both sides at T, as the
-    equation of the paper may also be read, and no T^2, hardly any gradient would be left.
+    elsewhere, so the term acts as a little more label smoothing. The equation of the paper can
+    also be read with both sides at T; without T^2 the gradient would then almost vanish.
     """
     log_student = log_softened(student_logits, 1.0)
     num_classes, dtype = log_student.shape[-1], log_student.dtype

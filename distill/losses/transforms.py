@@ -1,6 +1,6 @@
-"""What is done to logits before a divergence compares them: the z-score, and its parts for ablations.
+"""Transforms of logits before a divergence compares them: the z-score, and its parts for ablations.
 
-Every function takes logits (..., K) and works on each row of K classes by itself, never across the batch.
+Every function takes logits (..., K) and works on each row of K classes separately, never across the batch.
 Results are at least float32. K must be 2 or more. B is the batch, K the number of classes.
 """
 
@@ -18,7 +18,7 @@ def identity(logits: Tensor) -> Tensor:
 
 
 def center(logits: Tensor) -> Tensor:
-    """Subtract each row's mean: (..., K) -> (..., K). No softmax, hence no KL, sees the difference."""
+    """Subtract each row's mean: (..., K) -> (..., K). It changes no softmax, hence no KL."""
     logits = at_least_float32(logits)
     return logits - logits.mean(dim=-1, keepdim=True)
 
@@ -41,7 +41,7 @@ def standardize(logits: Tensor, *, unbiased: bool = True, eps: float = 1e-7) -> 
     Algorithm 1 of "Logit Standardization in Knowledge Distillation" (Sun et al., CVPR 2024, arXiv
     2403.01427). The algorithm writes the population deviation (1/K), the authors' code and the paper's toy
     case use the unbiased one (1/(K-1)): `unbiased` defaults to the latter; the two differ by the factor
-    sqrt(K/(K-1)) of the temperature. `eps` is added to the deviation, it is no floor. The gradient runs
+    sqrt(K/(K-1)) of the temperature. `eps` is added to the deviation; it is not a lower bound. The gradient runs
     through mean and deviation. With `unbiased`, no entry exceeds (K-1)/sqrt(K) in magnitude.
 
     A constant row becomes zeros. `sqrt` has no slope at 0, so the gradient takes the deviation of such a row
@@ -59,5 +59,5 @@ def _mean_and_deviation(logits: Tensor, *, unbiased: bool) -> tuple[Tensor, Tens
     # One running pass for both: its mean of a constant row is exact, where sum/K may miss by more than eps.
     variance, mean = torch.var_mean(logits, dim=-1, correction=int(unbiased), keepdim=True)  # (..., 1) each
     constant = variance == 0
-    # Chosen twice on purpose: the outer choice alone would multiply its zero by sqrt's infinite slope (NaN).
+    # Two `where` on purpose: the outer one alone would multiply its zero by the infinite slope of sqrt (NaN).
     return mean, torch.where(constant, 0.0, torch.where(constant, 1.0, variance).sqrt())

@@ -1,4 +1,4 @@
-"""Weighted soft labels: less of the teacher where the student is already better than it."""
+"""WSLD: soft labels weighted sample by sample; the teacher counts less where the student is already better."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from distill.data import Batch
     from distill.models import Output
 
-EPS = 1e-7  # of the authors' code: a teacher may be so sure that its loss is 0 in float32
+EPS = 1e-7  # of the authors' code: a confident teacher's loss can be 0 in float32
 
 
 def soft_label_weights(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -42,8 +42,8 @@ def weighted_soft_labels(
 
     "Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective" (Zhou et al.,
     ICLR 2021, arXiv 2102.00650): the KD term, here as there the cross-entropy -sum_k p_k log q_k and not the
-    divergence, times `soft_label_weights`. A sample the student gets right and the teacher does not is
-    regularised more than taught; its weight goes to 0. The weights' mean is not normalised.
+    divergence, times `soft_label_weights`. The weight goes to 0 for a sample that the
+    student classifies better than the teacher. The weights' mean is not normalised.
     """
     rows = cross_entropy_rows(log_softened(student_logits, temperature), log_softened(teacher_logits, temperature))
     weights = soft_label_weights(student_logits, teacher_logits, labels)
@@ -54,7 +54,7 @@ class WeightedSoftLabels(Objective):
     """`ce` + `kd`: ce_weight * CE + kd_weight * softened cross-entropy, weighted sample by sample.
 
     "Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective" (Zhou et al.,
-    ICLR 2021, arXiv 2102.00650): see `distill.losses.weighted`. `kd_weight` is its alpha; T^2 is inside. `kd`
+    ICLR 2021, arXiv 2102.00650): see `weighted_soft_labels`. `kd_weight` is its alpha; T^2 is inside. `kd`
     is a cross-entropy, so it does not fall to 0, and it may rise while the student learns to be wrong less often
     than its teacher: the weights grow with the student's own loss, and pass no gradient.
 

@@ -21,6 +21,7 @@ from statistics import fmean
 from typing import Any
 
 from distill.runs.store import RunRecord
+from distill.runs.target_names import with_current_names
 from distill.tables.comparison import compare_cells
 from distill.tables.naming import qualifiers, teacher_names
 from distill.tables.published import Cell, Key, PublishedTable
@@ -46,6 +47,7 @@ class Facts:
     @staticmethod
     def of(config: Mapping[str, Any]) -> "Facts":
         """The facts of a resolved configuration; the place of the data is left out."""
+        config = with_current_names(config)  # a preset of the user's may hold former names
         dataset = {key: value for key, value in (config.get("dataset") or {}).items() if key not in PLACES}
         teacher = config.get("teacher") or {}
         training = {

@@ -13,6 +13,7 @@ import distill.losses
 from distill.config.check import public_name, resolve
 from distill.losses import kd, nckd, standardize, tckd, zscore_kd
 from distill.runs.target_names import current_name, with_current_names
+from distill.tables.cells import Facts
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,3 +114,14 @@ def test_nested_nodes_are_renamed_everywhere_in_new_mappings() -> None:
     renamed = with_current_names(node)
     assert renamed == {"_target_": "distill.losses.Mixture", "parts": [{"of": {"_target_": "distill.losses.kd"}}]}
     assert node["_target_"] == "distill.objectives.Mixture"
+
+
+def test_a_preset_and_a_run_are_equal_whichever_names_they_hold() -> None:
+    def of(prefix: str, formula: str) -> Facts:
+        loss = {"_target_": f"{prefix}.SoftTargets", "divergence": {"_target_": formula, "_partial_": True}}
+        return Facts.of({"dataset": {"_target_": "distill.data.digits"}, "loss": loss, "teacher": {"loss": dict(loss)}})
+
+    former, today = of("distill.objectives", "distill.losses.logit.kd"), of("distill.losses", "distill.losses.kd")
+    assert former.loss == today.loss
+    assert former.teacher_training == today.teacher_training
+    assert former.method == today.method
