@@ -65,7 +65,8 @@ class AttentionFusion(nn.Module):
     "Distilling Knowledge via Knowledge Review" (Chen et al., CVPR 2021, arXiv 2104.09044), section 3.3 and figure 3:
     a 1x1 convolution takes the map to `channels`; the level above is brought to its size; from both together a 1x1
     convolution and a sigmoid make two attention maps, which weigh their sum. The sum, brought to the teacher's size,
-    goes to the next level, and goes through a 3x3 convolution to the loss. Sizes change by nearest neighbours, as in its code.
+    goes to the next level, and through a 3x3 convolution to the loss. Sizes change by nearest neighbours, as in its
+    code.
     """
 
     def __init__(self, channels_in: int, channels: int, channels_out: int, *, size: tuple[int, int]) -> None:
