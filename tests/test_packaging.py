@@ -83,7 +83,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installa
 
 def test_the_wheel_holds_every_module_and_preset(wheel: Path) -> None:
     packages = (ROOT / "distill", ROOT / "hydra_plugins")
-    paths = [path for top in packages for path in top.rglob("*") if path.suffix in (".py", ".css", ".js")]
+    paths = [
+        path for top in packages for path in top.rglob("*") if path.suffix in (".py", ".css", ".js", ".html", ".md")
+    ]
     modules = {path.relative_to(ROOT).as_posix() for path in paths}
     presets = {f"distill/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert "distill/configs/train.yaml" in presets

@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("pairs", nargs="*", metavar="key=value")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--config-dir")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)  # words and options in any order
     values = dict(DEFAULTS)
     for word in options.pairs:
         key, equals, value = word.partition("=")

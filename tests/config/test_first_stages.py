@@ -87,7 +87,7 @@ def test_a_stage_beside_the_teacher_is_shared_by_all_students(command, own) -> N
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("loss.first_stage.epochs=0", "loss.first_stage.epochs must be >= 1, got 0: set loss.first_stage.epochs=30"),
+        ("loss.first_stage.epochs=0", "loss.first_stage.epochs must be >= 1, got 0: set loss.first_stage.epochs=1"),
         ("loss.first_stage.epoch=3", "loss.first_stage.epoch is not a key: did you mean 'epochs'?"),
         ("loss.first_stage.network=both", "loss.first_stage.network must be one of student, teacher, got 'both'"),
         ("loss.first_stage.loss.kd_weight=-1", "kd_weight must be >= 0, got -1.0: set loss.first_stage.loss.kd_weight"),

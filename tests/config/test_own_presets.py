@@ -2,6 +2,9 @@
 
 import pytest
 
+from distill.cli import main
+from distill.cli.arguments import REFUSED
+
 HEAD = "# @package _global_\n"
 
 
@@ -91,11 +94,7 @@ def test_a_preset_that_includes_itself(command, presets_of) -> None:
     assert sentence.startswith("a preset includes itself")
 
 
-def test_a_wrong_folder_is_one_sentence(command, tmp_path) -> None:
-    from distill.config.faults import Refused
-    from distill.config.sweep import prepare
-
-    faults = ["--config-dir 'x' is not a folder"]
-    with pytest.raises(Refused) as caught:
-        prepare(["loss=mine"], multirun=False, config_dir=tmp_path / "x", faults=faults, may_download=False)
-    assert caught.value.sentences == faults
+def test_a_wrong_folder_is_one_sentence(tmp_path, capsys) -> None:
+    folder = tmp_path / "x"
+    assert main(["train", "--config-dir", str(folder), "loss=mine"]) == REFUSED
+    assert capsys.readouterr().err == f"--config-dir {str(folder)!r} is not a folder: name the one with your presets\n"
