@@ -13,6 +13,7 @@ from distill.models.imagenet_resnet import resnet50 as resnet50
 from distill.models.meta import Profile as Profile
 from distill.models.meta import outline as outline
 from distill.models.meta import profile as profile
+from distill.models.mobilenet import mobilenet_v1 as mobilenet_v1
 from distill.models.mobilenet import mobilenet_v2 as mobilenet_v2
 from distill.models.resnet import resnet8 as resnet8
 from distill.models.resnet import resnet8x4 as resnet8x4

@@ -1,6 +1,7 @@
-"""MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381) as the CIFAR distillation literature runs it.
+"""The MobileNets as the distillation literature runs them: V1 on ImageNet, V2 on CIFAR.
 
-It differs from the original: half its width, ReLU instead of ReLU6, fewer strides (2 in the stem and in two groups
+V1 (Howard et al. 2017, arXiv 1704.04861, table 1) has its full width. V2 (Sandler et al., CVPR 2018, arXiv 1801.04381)
+differs from the original: half its width, ReLU instead of ReLU6, fewer strides (2 in the stem and in two groups
 of blocks), a 1x1 expansion in the first block too, no dropout, and the last convolution keeps its 1280 channels.
 Parameter names equal those of RepDistiller's and mdistiller's checkpoints.
 """
@@ -8,6 +9,7 @@ Parameter names equal those of RepDistiller's and mdistiller's checkpoints.
 from typing import cast
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from distill.models.contract import Network, Output, check_num_classes
 from distill.models.stages import (
@@ -19,10 +21,59 @@ from distill.models.stages import (
     pool_and_classify,
 )
 
+# channels and stride of V1's blocks, the first of which is the stem; and the blocks whose maps are taps
+V1_BLOCKS = ((32, 2), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
+V1_TAPPED = (3, 5, 11, 13)
+
 STEM, LAST = 16, 1280
 # expansion, channels, blocks, stride of the first block: the original's table 2 at half its channels
 GROUPS = ((1, 8, 1, 1), (6, 12, 2, 1), (6, 16, 3, 2), (6, 32, 4, 2), (6, 48, 3, 1), (6, 80, 3, 2), (6, 160, 1, 1))
 TAPPED = (1, 2, 4, 6)  # the groups whose ends are taps, beside the stem
+
+
+class MobileNetV1(Network):
+    """MobileNetV1 for images (B, 3, H, W) of ImageNet's size: depthwise 3x3 and 1x1 convolutions, each with BatchNorm
+    and ReLU, after a 3x3 stem of stride 2; torch's default initial values.
+
+    Taps: f0 to f3 are the last maps of 128, 256, 512 and 1024 channels after their ReLU, at 224x224 they are 56, 28, 14
+    and 7 pixels wide. The stem is no tap.
+    """
+
+    def __init__(self, *, num_classes: int = 1000) -> None:
+        check_num_classes(num_classes)
+        super().__init__()
+        self.num_classes = num_classes
+        self.feature_channels = tuple(V1_BLOCKS[i][0] for i in V1_TAPPED)
+        self.embedding_dim = V1_BLOCKS[-1][0]
+        (channels, stride), *others = V1_BLOCKS
+        self.model = nn.ModuleList([nn.Sequential(conv3x3(3, channels, stride=stride), nn.BatchNorm2d(channels))])
+        for channels_out, stride in others:
+            self.model.append(
+                nn.Sequential(
+                    depthwise3x3(channels, stride=stride),
+                    nn.BatchNorm2d(channels),
+                    nn.ReLU(inplace=True),
+                    conv1x1(channels, channels_out),
+                    nn.BatchNorm2d(channels_out),
+                )
+            )
+            channels = channels_out
+        self.fc = nn.Linear(channels, num_classes)
+
+    @property
+    def head(self) -> nn.Linear:
+        return self.fc
+
+    def forward(self, images: Tensor, *, taps: bool = False) -> Output:
+        seen: list[tuple[Tensor, Tensor | None]] | None = [] if taps else None
+        x = images
+        for i, block in enumerate(self.model):
+            before = block(x)
+            tapped = seen is not None and i in V1_TAPPED
+            x = F.relu(before, inplace=not tapped)
+            if seen is not None and tapped:
+                seen.append((x, before))
+        return pool_and_classify(x, self.fc, seen)
 
 
 class InvertedResidual(nn.Module):
@@ -96,6 +147,11 @@ class MobileNetV2(Network):
             if seen is not None and i in TAPPED:
                 seen.append((x, x))
         return pool_and_classify(self.conv2(x), self.head, seen)
+
+
+def mobilenet_v1(*, num_classes: int = 1000) -> MobileNetV1:
+    """4,231,976 parameters with 1,000 classes; the network that some ImageNet tables and code call MobileNetV2."""
+    return MobileNetV1(num_classes=num_classes)
 
 
 def mobilenet_v2(*, num_classes: int = 100) -> MobileNetV2:

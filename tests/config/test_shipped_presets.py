@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from distill.config import configs_dir
@@ -85,9 +86,17 @@ def test_every_recipe(command) -> None:
     assert all(recipe.reference_epochs in (240, recipe.epochs) for recipe in recipes.values())
     assert (recipes["cifar_mlkd"].epochs, recipes["cifar_mlkd"].schedule(150, 480)) == (480, 1)
     assert recipes["cifar_mlkd"].schedule(151, 480) == pytest.approx(0.1)
+    for name, batch, rate in (("imagenet", 512, 0.2), ("imagenet_256", 256, 0.1)):
+        recipe = recipes[name]
+        assert (recipe.epochs, recipe.batch_size, recipe.reference_epochs) == (100, batch, 100)
+        (group,) = recipe.optimizer([torch.nn.Parameter(torch.zeros(1))]).param_groups
+        assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (rate, 0.9, 1e-4, False)
+        factors = [recipe.schedule(epoch, 100) for epoch in (30, 31, 60, 61, 90, 91)]
+        assert factors == pytest.approx([1, 0.1, 0.1, 0.01, 0.01, 0.001])
+    started = {"cifar_vit": 0.001, "imagenette": 0.1}
     for name, recipe in recipes.items():
         last = recipe.epochs
-        assert recipe.schedule(1, last) == (0.001 if name == "cifar_vit" else 1)
+        assert recipe.schedule(1, last) == started.get(name, 1)
         assert recipe.schedule(last, last) < 0.011
 
 

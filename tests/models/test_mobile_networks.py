@@ -1,9 +1,10 @@
-"""MobileNetV2 and the ShuffleNets in their CIFAR forms against definitions written out here."""
+"""MobileNetV1 against timm's; MobileNetV2 and the ShuffleNets in their CIFAR forms against definitions written here."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +26,33 @@ def test_shuffle_is_the_definition(memory: torch.memory_format) -> None:
     x = torch.randn(2, 12, 3, 5).to(memory_format=memory)
     assert torch.equal(shuffle(x, groups=3), shuffled(x, 3))
     assert shuffle(x, groups=3).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_mobilenet_v1_is_timms_with_relu() -> None:
+    torch.manual_seed(0)
+    theirs: Any = timm.create_model("mobilenetv1_100", act_layer=nn.ReLU)
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as if trained
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    ours = models.mobilenet_v1()
+    names, state = list(ours.state_dict()), list(theirs.state_dict().values())
+    ours.load_state_dict(dict(zip(names, state, strict=True)))
+    images = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        logits = theirs.eval()(images)
+        assert float(logits.std()) > 1e-3
+        assert torch.equal(ours.eval()(images).logits, logits)
+        output = ours(images, taps=True)
+    torch.testing.assert_close(output.logits, logits)
+    for feature, before in zip(output.features, output.preactivations, strict=True):
+        assert before is not None
+        assert bool((before < 0).any())
+        assert torch.equal(feature, before.relu())
+    assert output.final_map is output.features[-1]
+    assert [tuple(f.shape[1:]) for f in output.features] == [(128, 24, 24), (256, 12, 12), (512, 6, 6), (1024, 3, 3)]
 
 
 def test_mobilenet_is_the_definition(by_hand: Hand) -> None:
@@ -128,8 +156,8 @@ def test_initial_values_of_mobilenet() -> None:
     assert not bool(network.head.bias.any())
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v1", "shufflenet_v2"])
-def test_initial_values_of_the_shufflenets_are_torchs(name: str) -> None:
+@pytest.mark.parametrize("name", ["mobilenet_v1", "shufflenet_v1", "shufflenet_v2"])
+def test_initial_values_are_torchs(name: str) -> None:
     torch.manual_seed(0)
     network = getattr(models, name)()
     for module in network.modules():

@@ -1,4 +1,4 @@
-"""The networks of the field's CIFAR tables against its figures: size, cost, maps and names of the state."""
+"""The networks of the field's tables against its figures: size, cost, maps and names of the state."""
 
 import hashlib
 import re
@@ -20,6 +20,9 @@ BOTTLENECK: Shapes = ((64, 32, 32), (256, 32, 32), (512, 16, 16), (1024, 8, 8), 
 MOBILE: Shapes = ((16, 16, 16), (12, 16, 16), (16, 8, 8), (48, 4, 4), (160, 2, 2))
 SHUFFLE_V1: Shapes = ((24, 32, 32), (240, 16, 16), (480, 8, 8), (960, 4, 4))
 SHUFFLE_V2: Shapes = ((24, 32, 32), (116, 16, 16), (232, 8, 8), (464, 4, 4))
+LARGE_BASIC: Shapes = ((64, 112, 112), (64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7))
+LARGE_BOTTLENECK: Shapes = ((64, 112, 112), (256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))
+LARGE_MOBILE: Shapes = ((128, 56, 56), (256, 28, 28), (512, 14, 14), (1024, 7, 7))
 
 # parameters, millions of MACs of a 32x32 image as printed, maps, width of the embedding; with 100 classes
 TABLE: dict[str, tuple[str, str, Shapes, int]] = {
@@ -47,6 +50,14 @@ TABLE: dict[str, tuple[str, str, Shapes, int]] = {
     "resnet18": ("11,220,132", "555.469", BASIC, 512),
     "resnet34": ("21,328,292", "1159.449", BASIC, 512),
     "resnet50": ("23,705,252", "1298.014", BOTTLENECK, 2048),
+}
+
+# the same of a 224x224 image, with 1,000 classes; the ResNets are torchvision's
+IMAGENET_TABLE: dict[str, tuple[str, str, Shapes, int]] = {
+    "mobilenet_v1": ("4,231,976", "568.740", LARGE_MOBILE, 1024),
+    "resnet18": ("11,689,512", "1814.073", LARGE_BASIC, 512),
+    "resnet34": ("21,797,672", "3663.761", LARGE_BASIC, 512),
+    "resnet50": ("25,557,032", "4089.184", LARGE_BOTTLENECK, 2048),
 }
 
 # sha256 over the sorted lines "name shape" of the published checkpoints' state with 100 classes
@@ -90,6 +101,18 @@ def test_size_cost_and_maps_are_the_published_ones(name: str) -> None:
     assert (*figures, network.embedding_dim) == TABLE[name]
 
 
+@pytest.mark.parametrize("name", IMAGENET_TABLE)
+def test_size_cost_and_maps_on_imagenet(name: str) -> None:
+    with torch.device("meta"):
+        ours = name == "mobilenet_v1"
+        network = models.mobilenet_v1() if ours else models.torchvision_network(name=name, num_classes=1000)
+    measured = models.profile(network, image_size=224)
+    figures = (f"{measured.parameters:,}", f"{measured.macs / 1e6:.3f}", measured.feature_shapes)
+    assert (*figures, network.embedding_dim) == IMAGENET_TABLE[name]
+    assert network.feature_channels == tuple(shape[0] for shape in measured.feature_shapes)
+    assert network.num_classes == 1000
+
+
 @pytest.mark.parametrize("name", STATES)
 def test_state_names_and_shapes_are_those_of_published_checkpoints(name: str) -> None:
     state = build(name).state_dict()
@@ -113,6 +136,7 @@ PATTERNS: dict[str, set[str]] = {
     | {"fc.weight", "fc.bias"}
     | norm("bn#", "block#.layer.#.bn#"),
     "vgg16": {"block#.#.weight", "block#.#.bias", "classifier.weight", "classifier.bias"} | norm("block#.#"),
+    "mobilenet_v1": {"model.#.#.weight", "fc.weight", "fc.bias"} | norm("model.#.#"),
     "mobilenet_v2": {"conv#.#.weight", "blocks.#.#.conv.#.weight", "classifier.#.weight", "classifier.#.bias"}
     | norm("conv#.#", "blocks.#.#.conv.#"),
     "shufflenet_v1": {"conv#.weight", "layer#.#.conv#.weight", "linear.weight", "linear.bias"}
@@ -139,7 +163,7 @@ def test_the_small_study(name: str, parameters: int, macs: int) -> None:
     assert (measured.parameters, measured.macs) == (parameters, macs)
 
 
-@pytest.mark.parametrize("name", [*TABLE, "wrn_28_2", "wrn_16_4", "wrn_28_4", "plain_cnn", "resnet_1m"])
+@pytest.mark.parametrize("name", [*TABLE, "mobilenet_v1", "wrn_28_2", "wrn_16_4", "wrn_28_4", "plain_cnn", "resnet_1m"])
 def test_no_classes_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="num_classes must be >= 1, got 0"):
         getattr(models, name)(num_classes=0)
