@@ -1,9 +1,9 @@
 """A run before it starts: its configuration, its identity, and how its parts are built."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from distill.losses import Objective
 from distill.runs.files import StorageError, read_json
 from distill.runs.identity import run_id
 from distill.runs.layout import FIRST_STAGE, RESULT, run_path
-from distill.runs.store import RunRecord, weightless
+from distill.runs.store import RunRecord, finished_run, weightless
 from distill.training import Recipe, resolve_precision
 
 Nodes = Mapping[str, Any]
@@ -40,10 +40,78 @@ class MethodFlags:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The accuracy in percent that a teacher must have on the evaluation images of its student.
+
+    states     who says so: "its record says"
+    remedy     what to do where the measured accuracy is another, a clause of its own
+    tolerance  in points; None: 0.1 points or two images, whichever is more
+    """
+
+    accuracy: float
+    states: str
+    remedy: str
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True)
+class TeacherFacts:
+    """What is known of a teacher whose weights exist.
+
+    run_id     of the run that its weights belong to; None for weights that no run belongs to
+    weights    their sha256
+    key        equal for teachers that give equal logits for equal images: the digest of the weights, with a digest of
+               what is done to images and classes, where anything is
+    folder     where its measured accuracies and its tables are kept
+    reference  what its accuracy is held against; None where nothing is known for these images
+    """
+
+    run_id: str | None
+    weights: str
+    key: str
+    folder: Path
+    reference: Reference | None
+
+
+class TeacherSource(Protocol):
+    """Where a run's teacher comes from: a run that is trained first, a finished run, or published weights.
+
+    name       as tables show it
+    identity   what of it enters the ids of its students
+    node       of its network
+    precision  in which it is run, resolved
+    plan       of the run that has to be finished before the methods below are called; None where the weights exist
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def identity(self) -> dict[str, Any]: ...
+    @property
+    def node(self) -> Nodes: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def plan(self) -> "RunPlan | None": ...
+
+    def network(self) -> nn.Module:
+        """The network with its weights, on the host, for images of the student's stream. Raises StorageError."""
+        ...
+
+    def facts(self) -> TeacherFacts:
+        """What is known of it. Raises StorageError."""
+        ...
+
+    def moved(self, device: str) -> "TeacherSource":
+        """The same where it is trained on another device."""
+        ...
+
+
+@dataclass(frozen=True)
 class RunPlan:
     """A checked and identified run.
 
-    teacher      the plan of the teacher's own run, the record of a finished one, or None
+    teacher      where the teacher comes from, or None
     first_stage  the plan of the run whose weights a method of two stages starts from
     notes        lines to print when the run starts
 
@@ -59,7 +127,7 @@ class RunPlan:
     recipe: Recipe
     device: torch.device
     method: MethodFlags
-    teacher: "RunPlan | RunRecord | None"
+    teacher: TeacherSource | None
     first_stage: "RunPlan | None" = None
     notes: tuple[str, ...] = ()
 
@@ -87,6 +155,23 @@ class RunPlan:
         """A new objective, to train with; `method` has its flags."""
         return build_objective(split_stages(self.config["loss"])[0], seed=self.seed)
 
+    def finished(self) -> RunRecord:
+        """The record of the run, which is finished. Raises StorageError where its folder is damaged."""
+        try:
+            return finished_run(self.directory.parent, str(self.directory), weights=False)
+        except (ValueError, StorageError) as error:
+            raise StorageError(f"{error}; restore it, or delete the folder to train the run again") from error
+
+    def moved(self, device: str) -> "RunPlan":
+        """The plan, and those it needs, on another device."""
+        return replace(
+            self,
+            device=torch.device(device),
+            config={**self.config, "engine": {**self.config["engine"], "device": device}},
+            teacher=None if self.teacher is None else self.teacher.moved(device),
+            first_stage=None if self.first_stage is None else self.first_stage.moved(device),
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the arrays and the functions, which `__getattr__` builds again."""
         return {key: value for key, value in vars(self).items() if key not in REBUILT}
@@ -103,7 +188,7 @@ def plan_run(
     names: Mapping[str, str],
     *,
     method: MethodFlags,
-    teacher: RunPlan | RunRecord | None,
+    teacher: TeacherSource | None,
     first_stage: RunPlan | None = None,
     runs_dir: Path,
     dataset: ImageDataset,
@@ -113,7 +198,7 @@ def plan_run(
     identity = run_identity(
         data=data_identity(dataset),
         student=config["student"],
-        teacher=teacher_identity(teacher),
+        teacher=None if teacher is None else teacher.identity,
         loss=split_stages(config["loss"])[0],
         recipe=config["recipe"],
         seed=config["seed"],
@@ -146,16 +231,6 @@ def data_identity(dataset: ImageDataset) -> dict[str, Any]:
         "pad": dataset.pad,
         "flip": dataset.flip,
     }
-
-
-def teacher_identity(teacher: RunPlan | RunRecord | None) -> dict[str, Any] | None:
-    """A teacher given by its configuration is identified by its run, one given as a finished run by its weights."""
-    if teacher is None:
-        return None
-    if isinstance(teacher, RunPlan):
-        return {"run": teacher.run_id}
-    assert teacher.result is not None  # only finished runs are taken
-    return {"weights": teacher.result["weights_sha256"]}
 
 
 def split_stages(loss: Any) -> tuple[Any, Any]:
@@ -249,8 +324,9 @@ def _weights_gone(plan: RunPlan) -> Fault | None:
     """A fault where a run that is still to be trained starts from a finished run whose weights are not here."""
     if (plan.directory / RESULT).is_file():
         return None
-    for what, each in (("teacher", plan.teacher), ("first stage", plan.first_stage)):
-        if isinstance(each, RunPlan) and (sentence := weightless(each.directory)):
+    teacher = None if plan.teacher is None else plan.teacher.plan
+    for what, each in (("teacher", teacher), ("first stage", plan.first_stage)):
+        if each is not None and (sentence := weightless(each.directory)):
             return Fault("", "absent", f"{what} {each.names['student']}: {sentence}")
     return None
 
@@ -260,18 +336,11 @@ def teacher_use(plan: RunPlan) -> str:
     return run_id(
         {
             "teacher": plan.identity["teacher"],
-            "precision": teacher_precision(plan),
+            "precision": None if plan.teacher is None else plan.teacher.precision,
             "data": data_identity(plan.dataset),
             "device": plan.device.type,
         }
     )
-
-
-def teacher_precision(plan: RunPlan) -> str:
-    """The precision in which the plan's teacher is run, resolved."""
-    if isinstance(plan.teacher, RunPlan):
-        return plan.teacher.precision
-    return resolve_precision(plan.config["teacher"]["precision"] or plan.precision, plan.device)
 
 
 def epochs_asked(groups: Iterable[Sequence[RunPlan]]) -> dict[str, int]:

@@ -26,6 +26,8 @@ from distill.config.names import recipe_name, run_names
 from distill.config.plan import (
     MethodFlags,
     RunPlan,
+    TeacherSource,
+    data_identity,
     first_stage_config,
     plan_run,
     source_faults,
@@ -36,6 +38,7 @@ from distill.config.plan import (
 from distill.config.presets import Composed, Presets
 from distill.config.rebuild import rebuild_network
 from distill.config.schema import FirstStage, Root
+from distill.config.teachers import FinishedTeacher, PlannedTeacher
 from distill.data import SHAPES, ImageDataset
 from distill.losses import Objective
 from distill.runs.files import StorageError
@@ -98,12 +101,12 @@ def preflight(
         if taught and teacher.get("run") and "runs_dir" in config:
             finished = _finished_teacher(Path(config["runs_dir"]), teacher["run"], shape[0], faults)
     if shape is not None and not (faults or uncertain):
-        guide = (finished or teacher.get("network")) if taught else None
+        taught_by = (finished or teacher.get("network")) if taught else None
         labels = torch.arange(shape[0]) if dataset is None else torch.tensor(dataset.train_labels)
-        trained = guide if stage.get("network") == "teacher" else config["student"]
+        trained = taught_by if stage.get("network") == "teacher" else config["student"]
         for each, network, path in ((method, config["student"], "loss"), (first, trained, STAGE)):
             if each is not None and not each.flags.logits_only:
-                _check_together(each.objective, network, guide, shape, labels, path, faults)
+                _check_together(each.objective, network, taught_by, shape, labels, path, faults)
     if faults or uncertain:
         raise Refused(faults)
     if dataset is None:
@@ -117,24 +120,26 @@ def preflight(
     config["loss"] |= {FIRST_STAGE: stage} if stage else {}
     names = run_names(composed, config, presets)
     common: dict[str, Any] = {"runs_dir": Path(config.pop("runs_dir")), "dataset": dataset, "device": device}
-    guide_plan: RunPlan | RunRecord | None = finished
+    guide: TeacherSource | None = None
     if not taught:
         names["teacher"], config["teacher"] = "none", None
     elif finished is not None:
-        names["teacher"] = str(finished.names.get("student", finished.run_id))
+        own_precision = resolve_precision(teacher["precision"] or config["precision"], device)
+        guide = FinishedTeacher(finished, config["dataset"], data_identity(dataset), own_precision)
+        names["teacher"] = guide.name
     else:
         assert baseline is not None
         own = teacher_config(config, device)
         recipe = recipe_name(composed, own["recipe"], presets)
         own_names = {**names, "student": names["teacher"], "teacher": "none", "loss": "ce", "recipe": recipe}
-        guide_plan = plan_run(own, own_names, method=baseline.flags, teacher=None, **common)
+        guide = PlannedTeacher(plan_run(own, own_names, method=baseline.flags, teacher=None, **common))
     stage_plan = None
     if first is not None:
-        own = first_stage_config(config, stage, {} if guide_plan is None else guide_plan.config["student"])
+        own = first_stage_config(config, stage, {} if guide is None else guide.node)
         student = names["student" if stage["network"] == "student" else "teacher"]
         own_names = {**names, "student": student, "loss": f"{names['loss']} {FIRST_STAGE}"}
-        stage_plan = plan_run(own, own_names, method=first.flags, teacher=guide_plan, **common)
-    plan = plan_run(config, names, method=method.flags, teacher=guide_plan, first_stage=stage_plan, **common)
+        stage_plan = plan_run(own, own_names, method=first.flags, teacher=guide, **common)
+    plan = plan_run(config, names, method=method.flags, teacher=guide, first_stage=stage_plan, **common)
     if conflict := store_conflict(plan):
         raise Refused([conflict])
     return replace(plan, notes=notes)

@@ -1,6 +1,5 @@
 """A finished run in Python: its network, the normalisation of its images, its data, and its accuracy measured again."""
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,15 +12,14 @@ from torch import Tensor, nn
 
 from distill.config.faults import Refused
 from distill.config.plan import data_identity
-from distill.config.rebuild import rebuild_dataset, rebuild_network
+from distill.config.rebuild import normalisation, rebuild_dataset, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
 from distill.models import Network
-from distill.runs.files import StorageError
+from distill.models.inputs import Channels
 from distill.runs.identity import canonical
 from distill.runs.store import RunRecord, finished_run
 from distill.training import Evaluation, evaluate
 
-Channels = tuple[float, float, float]
 BATCH = 256  # images at once when an accuracy is measured
 
 
@@ -71,7 +69,7 @@ def load_record(record: RunRecord, *, own: str | None) -> LoadedNetwork:
         StorageError: the run's files are damaged.
         ValueError: a network of the user's already has an attribute `normalise`.
     """
-    normalise = _normalisation(record)
+    normalise = Normalisation(*normalisation(record))
     network = cast(LoadedNetwork, rebuild_network(record, own=own).eval())
     if hasattr(network, "normalise"):
         name = type(network).__name__
@@ -132,20 +130,3 @@ def measure_accuracy(network: nn.Module, dataset: ImageDataset, *, device: torch
         return evaluate(network.to(device), stream, precision=precision)
     except torch.OutOfMemoryError as error:
         raise Refused([f"{device} has too little free memory to measure it: set engine.device=cpu"]) from error
-
-
-def _normalisation(record: RunRecord) -> Normalisation:
-    for node in (record.identity.get("data"), record.config.get("dataset")):
-        mean, std = (_channels(node, key) for key in ("mean", "std"))
-        if mean is not None and std is not None and min(std) > 0:
-            return Normalisation(mean, std)
-    raise StorageError(f"{record.path} does not say how its images are normalised: its config is damaged")
-
-
-def _channels(node: Any, key: str) -> Channels | None:
-    values = node.get(key) if isinstance(node, Mapping) else None
-    if not isinstance(values, list) or len(values) != 3:
-        return None
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-        return None
-    return (float(values[0]), float(values[1]), float(values[2]))

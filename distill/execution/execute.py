@@ -19,7 +19,7 @@ from distill.runs.directory import RunDirectory
 from distill.runs.files import StorageError
 from distill.runs.lock import Busy, RunLock
 from distill.runs.provenance import byte_conditions, collect, why_bytes_differ
-from distill.runs.store import RunRecord, finished_run
+from distill.runs.store import RunRecord
 from distill.training import (
     WARM_UP,
     Captured,
@@ -156,7 +156,7 @@ def _admit(plan: RunPlan, cohort: Cohort, locks: ExitStack, *, wait: bool) -> No
         elif not lock.acquire():
             raise Busy(f"{plan.directory} is being trained by {lock.holder()}: wait for it, or stop it first")
     if directory.is_finished:
-        cohort.endings[plan.run_id] = _finished(plan).result or {}
+        cohort.endings[plan.run_id] = plan.finished().result or {}
         if not directory.is_tidy:  # a process was killed after it wrote the result
             with suppress(StorageError):
                 locks.enter_context(lock)
@@ -338,17 +338,18 @@ def _teacher(plan: RunPlan, cohort: Cohort, loaded: Loaded | None) -> MeasuredTe
     """
     if plan.teacher is None:
         return None
-    record = _trained(plan.teacher, cohort, what="teacher") if isinstance(plan.teacher, RunPlan) else plan.teacher
-    use = teacher_use(plan)
+    if plan.teacher.plan is not None:
+        _trained(plan.teacher.plan, cohort, what="teacher")
+    facts, use = plan.teacher.facts(), teacher_use(plan)
     kept = None if loaded is None else loaded.state.get("conditions", {}).get(SOURCE, "live")
     choice = (use, not_from_a_table(plan.method), plan.config["teacher"]["source"], kept)
     if choice not in cohort.sources:
         epochs = cohort.teacher_epochs.get(use, plan.recipe.epochs)
-        cohort.sources[choice] = choose_source(plan, record, kept=kept, epochs=epochs, note=cohort.console.note)
+        cohort.sources[choice] = choose_source(plan, facts, kept=kept, epochs=epochs, note=cohort.console.note)
     source = cohort.sources[choice]
-    key = (plan.teacher.run_id, plan.config["teacher"]["precision"], plan.method.logits_only, source)
+    key = (facts.key, plan.teacher.precision, plan.method.logits_only, source)
     if key not in cohort.teachers:
-        cohort.teachers[key] = measured_teacher(plan, record, source=source, note=cohort.console.note)
+        cohort.teachers[key] = measured_teacher(plan, plan.teacher, facts, source=source, note=cohort.console.note)
     return cohort.teachers[key]
 
 
@@ -362,12 +363,4 @@ def _trained(plan: RunPlan, cohort: Cohort, *, what: str) -> RunRecord:
     failure = cohort.endings[plan.run_id]
     if isinstance(failure, Exception):
         raise RunFailed(f"there is no {what}: {failure}") from failure
-    return _finished(plan)
-
-
-def _finished(plan: RunPlan) -> RunRecord:
-    """The record of a finished run. Raises StorageError where its folder is damaged."""
-    try:
-        return finished_run(plan.directory.parent, str(plan.directory), weights=False)
-    except (ValueError, StorageError) as error:
-        raise StorageError(f"{error}; restore it, or delete the folder to train the run again") from error
+    return plan.finished()

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from distill.config.faults import Fault, Refused
-from distill.config.plan import RunPlan, epochs_asked, store_conflict, teacher_identity
+from distill.config.plan import RunPlan, epochs_asked, store_conflict
 from distill.config.preflight import preflight
 from distill.config.presets import Composed, Presets
 from distill.execution.jobs import Outcome, cohorts, follow_plans, memory_warning
@@ -275,19 +275,20 @@ def _in_order(plans: Mapping[Key, Mapping[int, RunPlan]]) -> list[Job]:
 
 def _with_needs(plan: RunPlan, number: int, place: int) -> Iterator[Job]:
     needs = []
-    teacher, stage = (each if _is_needed(each, plan) else None for each in (plan.teacher, plan.first_stage))
-    if isinstance(teacher, RunPlan):
+    first = None if plan.teacher is None else plan.teacher.plan
+    teacher, stage = (each if _is_needed(each, plan) else None for each in (first, plan.first_stage))
+    if teacher is not None:
         yield Job(teacher, number, TEACHER, place, frozenset())
         needs.append(teacher.run_id)
-    if isinstance(stage, RunPlan):
+    if stage is not None:
         yield Job(stage, number, FIRST_STAGE, place, frozenset(needs))
         needs.append(stage.run_id)
     yield Job(plan, number, STUDENT, place, frozenset(needs))
 
 
-def _is_needed(first: object, plan: RunPlan) -> bool:
+def _is_needed(first: RunPlan | None, plan: RunPlan) -> bool:
     """Whether a run is here or has to be trained: a finished student from another store needs no new teacher."""
-    if not isinstance(first, RunPlan):
+    if first is None:
         return False
     return (first.directory / RESULT).is_file() or not (plan.directory / RESULT).is_file()
 
@@ -325,7 +326,7 @@ def groups(jobs: Sequence[Job]) -> list[list[Job]]:
 def _shared(job: Job) -> tuple[Hashable, ...]:
     if job.plan.device.type == "cuda":
         return ()
-    return (job.plan.run_id,) if job.plan.teacher is None else (str(teacher_identity(job.plan.teacher)), job.plan.seed)
+    return (job.plan.run_id,) if job.plan.teacher is None else (str(job.plan.identity["teacher"]), job.plan.seed)
 
 
 def ready(jobs: Sequence[Job], closed: frozenset[str]) -> list[Job]:

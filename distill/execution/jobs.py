@@ -4,7 +4,7 @@ import sys
 import traceback
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -93,18 +93,7 @@ def on_own_device(plan: RunPlan, hydra: Any) -> RunPlan:
     gpus = torch.cuda.device_count()
     if one_process or plan.config["engine"]["device"] != "auto" or gpus < 2:
         return plan
-    return _moved(plan, f"cuda:{hydra.job.num % gpus}")
-
-
-def _moved(plan: RunPlan, device: str) -> RunPlan:
-    """The plan, and those it needs, on another device."""
-    return replace(
-        plan,
-        device=torch.device(device),
-        config={**plan.config, "engine": {**plan.config["engine"], "device": device}},
-        teacher=_moved(plan.teacher, device) if isinstance(plan.teacher, RunPlan) else plan.teacher,
-        first_stage=None if plan.first_stage is None else _moved(plan.first_stage, device),
-    )
+    return plan.moved(f"cuda:{hydra.job.num % gpus}")
 
 
 def launch(

@@ -1,4 +1,4 @@
-"""A run's teacher: the network of a finished run, measured once, run on every batch or read from a table."""
+"""A run's teacher: a network with its weights, measured once, run on every batch or read from a table."""
 
 import contextlib
 import json
@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.config.plan import RunPlan, not_from_a_table, teacher_precision
-from distill.config.rebuild import load_into, rebuild_network
+from distill.config.plan import RunPlan, TeacherFacts, TeacherSource, not_from_a_table
 from distill.data import EvaluationStream
 from distill.execution.progress import duration
 from distill.execution.stopping import Interrupted, RunFailed, stop_signals
@@ -20,12 +19,12 @@ from distill.models import folded
 from distill.runs.files import StorageError, read_json, write_json
 from distill.runs.layout import TABLES
 from distill.runs.lock import RunLock
-from distill.runs.store import RunRecord, size_of
+from distill.runs.store import size_of
 from distill.teachers import LiveTeacher, TableTeacher, Teacher
 from distill.teachers.table_build import NonFiniteLogits, Progress, answers, build, missing_room
 from distill.teachers.table_file import TableFile
 from distill.teachers.table_spec import TableSpec
-from distill.training import evaluate
+from distill.training import Evaluation, evaluate
 
 EVALUATIONS = "evaluations.json"  # measured accuracies by (weights, data, precision), in the teacher's run directory
 EVALUATION_BATCH = 256
@@ -43,8 +42,10 @@ class MeasuredTeacher:
     facts: Mapping[str, object]
 
 
-def measured_teacher(plan: RunPlan, record: RunRecord, *, source: str, note: Note) -> MeasuredTeacher:
-    """The frozen network of the finished run `record` as `plan`'s teacher; `source` is `live` or `table`.
+def measured_teacher(
+    plan: RunPlan, teacher: TeacherSource, known: TeacherFacts, *, source: str, note: Note
+) -> MeasuredTeacher:
+    """The frozen network of `teacher`, which `plan` has; `source` is `live` or `table`.
 
     Where the method reads logits alone, BatchNorm is folded into the network, which is measured in that form.
 
@@ -52,59 +53,46 @@ def measured_teacher(plan: RunPlan, record: RunRecord, *, source: str, note: Not
         StorageError: its weights are damaged, its accuracy is not the recorded one, or its table cannot be stored.
         RunFailed, Interrupted: its table could not be finished.
     """
-    assert record.result is not None
-    if isinstance(plan.teacher, RunPlan):
-        network = plan.teacher.network()
-        load_into(network, record)
-    else:
-        network = rebuild_network(record)
-    precision = teacher_precision(plan)
-    network = network.to(plan.device)
+    precision = teacher.precision
+    network = teacher.network().to(plan.device)
     if plan.device.type == "cuda":  # the memory format of the batches: otherwise every convolution converts its weights
         network = network.to(memory_format=torch.channels_last)
     taps = not plan.method.logits_only
     used = network if taps else folded(network, image_size=plan.dataset.image_size)
     is_folded = used is not network
-    accuracy = _accuracy(plan, record, used, precision, note, is_folded=is_folded)
-    weights = record.result["weights_sha256"]
-    facts = {"run_id": record.run_id, "weights_sha256": weights, "accuracy": accuracy, "source": source}
+    accuracy = _accuracy(plan, known, used, precision, note, is_folded=is_folded)
+    facts = {"run_id": known.run_id, "weights_sha256": known.weights, "accuracy": accuracy, "source": source}
     if source == "live":
-        live = LiveTeacher(network, weights=weights, precision=precision, taps=taps, fast=used)
+        live = LiveTeacher(network, weights=known.key, precision=precision, taps=taps, fast=used)
         return MeasuredTeacher(live, {**facts, "folded": is_folded})
-    file = table_file(plan, record)
+    file = table_file(plan, known)
     rows = ready_rows(file, used, plan, note=note)
     table = TableTeacher(rows, spec=file.spec, network=network, device=plan.device)
     return MeasuredTeacher(table, {**facts, "table": file.spec.key})
 
 
 def _accuracy(
-    plan: RunPlan, record: RunRecord, network: nn.Module, precision: str, note: Note, *, is_folded: bool
+    plan: RunPlan, known: TeacherFacts, network: nn.Module, precision: str, note: Note, *, is_folded: bool
 ) -> float:
-    """The teacher's accuracy in percent, measured once per (weights, data, precision) and kept in its directory.
+    """The accuracy in percent as the students see it, measured once per (teacher, data, precision) and kept.
 
     A folded network rounds differently, and one image in thousands may change class: it is measured separately.
+
+    Raises StorageError where it is not that of the reference, or, without one, is close to chance.
     """
-    assert record.result is not None
-    data = plan.identity["data"]
-    facts = [record.result["weights_sha256"], data, precision, plan.device.type, *(["folded"] if is_folded else [])]
+    facts = [known.key, plan.identity["data"], precision, plan.device.type, *(["folded"] if is_folded else [])]
     key = sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    path = record.path / EVALUATIONS
-    known: dict[str, Any] = {}
+    path = known.folder / EVALUATIONS
+    kept: dict[str, Any] = {}
     with contextlib.suppress(StorageError):  # a damaged file is written anew
-        known = read_json(path) or {}
+        kept = read_json(path) or {}
     with contextlib.suppress(KeyError, TypeError, ValueError):  # not measured yet
-        return float(known[key]["accuracy"])
+        return float(kept[key]["accuracy"])
     stream = EvaluationStream(plan.dataset, batch_size=EVALUATION_BATCH, device=plan.device)
     measured = evaluate(network, stream, precision=precision)
-    if record.identity.get("data") == data:
-        recorded = record.result["last"]["accuracy"]
-        if not measured.agrees(recorded):
-            raise StorageError(
-                f"the teacher {record.path} has {measured.accuracy:.2f} % where its record says {recorded:.2f} %: "
-                "its weights or the data have changed; delete its folder to train it again"
-            )
+    _check(measured, known, classes=plan.dataset.num_classes)
     form = f"{precision}, folded" if is_folded else precision
-    note(f"teacher {record.path.name}: {plan.dataset.split} {measured.accuracy:.2f} % ({form})")
+    note(f"teacher {known.folder.name}: {plan.dataset.split} {measured.accuracy:.2f} % ({form})")
     entry = {
         "accuracy": measured.accuracy,
         "split": plan.dataset.split,
@@ -113,16 +101,32 @@ def _accuracy(
         "folded": is_folded,
     }
     with contextlib.suppress(StorageError):  # a read-only store is measured again next time
-        write_json(path, {**known, key: entry})
+        write_json(path, {**kept, key: entry})
     return measured.accuracy
 
 
-def choose_source(plan: RunPlan, record: RunRecord, *, kept: str | None, epochs: int, note: Note) -> str:
+def _check(measured: Evaluation, known: TeacherFacts, *, classes: int) -> None:
+    """Raise StorageError where a teacher's accuracy is not what it must be."""
+    reference, found = known.reference, f"the teacher {known.folder} has {measured.accuracy:.2f} %"
+    if reference is not None:
+        if not measured.agrees(reference.accuracy, tolerance=reference.tolerance):
+            raise StorageError(f"{found} where {reference.states} {reference.accuracy:.2f} %: {reference.remedy}")
+        return
+    # three times chance; of few classes the middle between chance and certainty
+    least = min(300 / classes, 50 + 50 / classes)
+    if measured.accuracy < least:
+        raise StorageError(
+            f"{found} on the evaluation images, and nothing says what it should have: a teacher of {classes} classes "
+            f"must have {least:.1f} % at least; is its normalisation right, and the order of its classes?"
+        )
+
+
+def choose_source(plan: RunPlan, known: TeacherFacts, *, kept: str | None, epochs: int, note: Note) -> str:
     """`live` or `table`: the pinned source, else the one the run began with, else the one with fewer forwards.
 
     Args:
         plan: a run with a teacher.
-        record: the teacher's run.
+        known: of its teacher.
         kept: the source in the run's checkpoint, where there is one.
         epochs: of forwards of a live teacher, of all runs of this command.
         note: receives the reason.
@@ -140,17 +144,17 @@ def choose_source(plan: RunPlan, record: RunRecord, *, kept: str | None, epochs:
         return kept
     if pinned != "auto":
         return str(pinned)
-    source, reason = _cheaper(plan, record, epochs)
-    note(f"teacher {record.path.name}: source {source}, {reason}")
+    source, reason = _cheaper(plan, known, epochs)
+    note(f"teacher {known.folder.name}: source {source}, {reason}")
     return source
 
 
-def _cheaper(plan: RunPlan, record: RunRecord, epochs: int) -> tuple[str, str]:
+def _cheaper(plan: RunPlan, known: TeacherFacts, epochs: int) -> tuple[str, str]:
     """The source that takes fewer forwards, and why."""
     unfit = not_from_a_table(plan.method)
     if unfit is not None:
         return "live", f"since no table can serve {plan.names['loss']}: {unfit}"
-    file = table_file(plan, record)
+    file = table_file(plan, known)
     _, missing = file.open()
     if not missing:
         return "table", f"which exists already ({file.folder})"
@@ -163,22 +167,18 @@ def _cheaper(plan: RunPlan, record: RunRecord, epochs: int) -> tuple[str, str]:
     )
     if epochs * images <= cost:
         return "live", reason
-    if not os.access(record.path, os.W_OK):
-        return "live", f"since {record.path} cannot be written to"
+    if not os.access(known.folder, os.W_OK):
+        return "live", f"since {known.folder} cannot be written to"
     room = missing_room(file, missing)
     return ("live", f"since {room}") if room else ("table", reason)
 
 
-def table_file(plan: RunPlan, record: RunRecord) -> TableFile:
-    """The table that would serve `plan`, in the run directory of its teacher; it may not exist yet."""
-    assert record.result is not None
-    spec = TableSpec.of(
-        plan.dataset,
-        weights=record.result["weights_sha256"],
-        precision=teacher_precision(plan),
-        device=plan.device.type,
-    )
-    return TableFile(record.path / TABLES / spec.key, spec)
+def table_file(plan: RunPlan, known: TeacherFacts) -> TableFile:
+    """The table that would serve `plan`, in the folder of its teacher; it may not exist yet."""
+    assert plan.teacher is not None
+    precision = plan.teacher.precision
+    spec = TableSpec.of(plan.dataset, weights=known.key, precision=precision, device=plan.device.type)
+    return TableFile(known.folder / TABLES / spec.key, spec)
 
 
 def ready_rows(file: TableFile, network: nn.Module, plan: RunPlan, *, note: Note) -> Tensor:

@@ -10,6 +10,8 @@ from distill.models.from_torchvision import torchvision_network as torchvision_n
 from distill.models.imagenet_resnet import resnet18 as resnet18
 from distill.models.imagenet_resnet import resnet34 as resnet34
 from distill.models.imagenet_resnet import resnet50 as resnet50
+from distill.models.inputs import AsTrained as AsTrained
+from distill.models.inputs import Inputs as Inputs
 from distill.models.meta import Profile as Profile
 from distill.models.meta import outline as outline
 from distill.models.meta import profile as profile

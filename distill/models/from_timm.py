@@ -1,4 +1,4 @@
-"""Networks of timm (Wightman, pytorch-image-models) behind the contract, and the conversion of their input images.
+"""Networks of timm (Wightman, pytorch-image-models) behind the contract.
 
 Of the transformers that the literature distils on CIFAR, timm has DeiT-Ti and PiT-Ti. It has neither PVT-Ti nor
 T2T-ViT-7: its `pvt_v2_*` are the second version of PVT (other patches, other attention, other sizes) and its
@@ -8,73 +8,11 @@ T2T-ViT-7: its `pvt_v2_*` are the second version of PVT (other patches, other at
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from distill.models.contract import Network, Output, check_num_classes
 from distill.models.foreign import channels_in, check_name, classifier_layers, embedding_of, inputs_of, sole_linear
-
-Channels = tuple[float, float, float]
-
-
-class Inputs(nn.Module):
-    """Images (B, 3, H, W), normalised with the data set's mean and deviation, as (B, 3, size, size) normalised with
-    `mean` and `std`.
-
-    size                 None: the resolution stays. Bicubic interpolation in Pillow's form (antialiased where it
-                         shrinks), which is what the image pipelines of pretrained transformers resize with. It
-                         comes after the normalisation: both are linear and the weights of an interpolated pixel
-                         sum to 1, so the order only matters for values that Pillow would clip to 0..255.
-    mean, std            those of the network's weights, for images in 0..1; None: the normalisation stays
-    data_mean, data_std  those that the images have been normalised with
-
-    The factors are part of the state, so that an exported network keeps them. Raises ValueError for a size below 1,
-    a deviation that is not positive, and a normalisation that is not fully given.
-    """
-
-    def __init__(
-        self,
-        *,
-        size: int | None = None,
-        mean: Channels | None = None,
-        std: Channels | None = None,
-        data_mean: Channels | None = None,
-        data_std: Channels | None = None,
-    ) -> None:
-        super().__init__()
-        if size is not None and size < 1:
-            raise ValueError(f"input_size must be >= 1, got {size}: give the network's own number of pixels, e.g. 224")
-        self.size = size
-        self.factor: Tensor | None
-        self.offset: Tensor | None
-        self.register_buffer("factor", None)
-        self.register_buffer("offset", None)
-        if mean is None and std is None:
-            return
-        if mean is None or std is None or data_mean is None or data_std is None:
-            raise ValueError(
-                "mean and std must come with the statistics they replace, "
-                f"got mean={mean}, std={std}, data_mean={data_mean}, data_std={data_std}: give all four"
-            )
-        for name, values in (("std", std), ("data_std", data_std)):
-            if min(values) <= 0:
-                raise ValueError(f"{name} must be > 0, got {tuple(values)}: give the deviation of each channel")
-        # (x * data_std + data_mean - mean) / std
-        self.factor = _per_channel([d / s for d, s in zip(data_std, std, strict=True)])
-        self.offset = _per_channel([(d - m) / s for d, m, s in zip(data_mean, mean, std, strict=True)])
-
-    def forward(self, images: Tensor) -> Tensor:
-        if self.factor is not None and self.offset is not None:
-            images = images * self.factor + self.offset
-        if self.size is None or images.shape[2:] == (self.size, self.size):
-            return images
-        return F.interpolate(images, size=(self.size, self.size), mode="bicubic", antialias=True)
-
-
-def _per_channel(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values).view(1, -1, 1, 1)
-
+from distill.models.inputs import Channels, Inputs
 
 # They would make timm read a file, or fetch weights, that the configuration does not name.
 REFUSED = frozenset({"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"})

@@ -12,7 +12,7 @@ from torch import nn
 from distill.config.build import usable_device
 from distill.config.faults import Refused
 from distill.config.gradients import term_gradients
-from distill.config.rebuild import rebuild_network
+from distill.config.rebuild import as_trained, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
 from distill.exchange.load import run_dataset
 from distill.report.page import report_files, write_report
@@ -126,7 +126,8 @@ def _measured(run: Rebuilt, teacher: Rebuilt | None, images: Images | None, devi
             if not any(line.get("gradient_norms") for line in history):  # an older run, or a method without them
                 try:
                     network = _network_of_teacher(record, teacher)
-                    gradients = term_gradients(record, run.network, network, run.dataset, device=device)
+                    guide = None if network is None else network.to(device)
+                    gradients = term_gradients(record, run.network, guide, run.dataset, device=device)
                 except ValueError as reason:
                     missing.append(f"no gradients of its loss terms: {reason}")
     if not history:
@@ -135,10 +136,11 @@ def _measured(run: Rebuilt, teacher: Rebuilt | None, images: Images | None, devi
 
 
 def _network_of_teacher(record: RunRecord, teacher: Rebuilt | None) -> nn.Module | None:
-    """The network of `teacher`, if it is the teacher of this run."""
+    """The network of `teacher` for this run's images, if it is the teacher of this run."""
     facts = (record.result or {}).get("teacher")
-    same = teacher is not None and isinstance(facts, Mapping) and facts.get("run_id") == teacher.record.run_id
-    return teacher.network if teacher is not None and same else None
+    if teacher is None or not isinstance(facts, Mapping) or facts.get("run_id") != teacher.record.run_id:
+        return None
+    return None if teacher.network is None else as_trained(teacher.network, teacher.record, record.identity["data"])
 
 
 @torch.no_grad()

@@ -28,9 +28,10 @@ class Evaluation:
         """Plain numbers for metrics.jsonl and result.json."""
         return asdict(self)
 
-    def agrees(self, recorded: float) -> bool:
-        """Whether the accuracy is `recorded` (percent), to 0.1 points or two images, whichever is more."""
-        return abs(self.accuracy - recorded) <= max(0.1, 200.0 / self.count) + 1e-9
+    def agrees(self, recorded: float, *, tolerance: float | None = None) -> bool:
+        """Whether the accuracy is `recorded` (percent), to `tolerance` points: 0.1 or two images, whichever is more."""
+        tolerance = max(0.1, 200.0 / self.count) if tolerance is None else tolerance
+        return abs(self.accuracy - recorded) <= tolerance + 1e-9
 
 
 class Tally:

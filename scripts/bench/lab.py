@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.config.check import resolve
-from distill.config.plan import RunPlan, teacher_precision
+from distill.config.plan import RunPlan
 from distill.config.sweep import prepare
 from distill.data import EvaluationStream, ImageDataset, ImageStream, synthetic
 from distill.data.digest import ordered_digest
@@ -168,10 +168,11 @@ class Lab:
     """
 
     def __init__(self, plan: RunPlan, settings: Settings, *, note: Callable[[str], None] = print) -> None:
-        assert isinstance(plan.teacher, RunPlan)
+        assert plan.teacher is not None
+        assert plan.teacher.plan is not None
         self.plan, self.settings, self.sizes, self.note = plan, settings, settings.sizes, note
         self.device, self.precision = plan.device, plan.precision
-        self.teacher_precision = teacher_precision(plan)
+        self.teacher_precision = plan.teacher.precision
         self.batch_size = plan.recipe.batch_size
         self.clock: Clock = clock_of(self.device)
         sizes = settings.sizes
@@ -182,7 +183,7 @@ class Lab:
         self._loaders: dict[str, Loader] = {}
         self.data = self.first(sizes.images, evaluation_images(sizes.images))
         images = next(ImageStream(self.pool, batch_size=CALIBRATION, seed=0, device="cpu").epoch(1)).images
-        self.teacher_network = calibrated(plan.teacher.network(), images)
+        self.teacher_network = calibrated(plan.teacher.plan.network(), images)
 
     def first(self, images: int, evaluation: int = 8) -> ImageDataset:
         """The first images; `evaluation` of the others are enough where evaluating is not timed."""

@@ -91,7 +91,7 @@ def test_a_plain_network_is_given_the_contract(command) -> None:
 def test_it_can_be_the_teacher(command) -> None:
     plan = command.plan(*command.tiny, "teacher.network._target_=theirs.Plain")
     own = command.plan(*command.tiny, "student._target_=theirs.Plain", "loss=ce", "seed=0")
-    assert plan.teacher.run_id == own.run_id
+    assert plan.teacher.plan.run_id == own.run_id
 
 
 WRONG = {

@@ -35,14 +35,14 @@ def test_the_first_stage_is_a_run_with_the_student_and_its_teacher(command, own)
     plan = command.plan(*command.tiny, "loss=two", "seed=3", "teacher=resnet14", config_dir=own)
     first = plan.first_stage
     assert isinstance(first, RunPlan)
-    assert isinstance(plan.teacher, RunPlan)
+    assert isinstance(plan.teacher.plan, RunPlan)
     assert first.config["student"] == plan.config["student"]
     assert first.teacher is not None
-    assert first.teacher.run_id == plan.teacher.run_id
+    assert first.teacher.plan.run_id == plan.teacher.plan.run_id
     assert first.seed == 3
     assert first.method.needs_teacher
     assert not plan.method.needs_teacher  # the labels alone; its teacher taught the first stage
-    assert plan.identity["teacher"] == {"run": plan.teacher.run_id}
+    assert plan.identity["teacher"] == {"run": plan.teacher.plan.run_id}
     assert plan.identity["objective"]["first_stage"] == {"run": first.run_id}
     assert (plan.names["loss"], plan.names["teacher"]) == ("two", "resnet14")
     assert (first.names["loss"], first.names["teacher"]) == ("two first_stage", "resnet14")
@@ -80,7 +80,7 @@ def test_a_stage_beside_the_teacher_is_shared_by_all_students(command, own) -> N
     )
     assert len({plan.run_id for plan in plans}) == 4
     (first,) = {plan.first_stage.run_id: plan.first_stage for plan in plans}.values()
-    assert first.config["student"] == plans[0].teacher.config["student"]
+    assert first.config["student"] == plans[0].teacher.plan.config["student"]
     assert (first.seed, first.names["student"]) == (0, "resnet20")
 
 

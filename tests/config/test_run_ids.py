@@ -107,7 +107,7 @@ def test_different_ids(run_id) -> None:
 
 def test_the_teachers_id_hangs_on_its_own_values_only(command) -> None:
     def teacher(*overrides: str) -> str:
-        return command.plan(*command.tiny, *overrides).teacher.run_id
+        return command.plan(*command.tiny, *overrides).teacher.plan.run_id
 
     own = teacher()
     students = (
@@ -135,13 +135,13 @@ def test_the_teachers_id_hangs_on_its_own_values_only(command) -> None:
 
 def test_the_teachers_recipe_is_the_option_composed_afresh(command) -> None:
     plan = command.plan(*command.tiny, "recipe=cifar_short", "recipe.epochs=3", "teacher.recipe.optimizer.lr=0.02")
-    assert (plan.recipe.epochs, plan.teacher.recipe.epochs) == (3, 10)
+    assert (plan.recipe.epochs, plan.teacher.plan.recipe.epochs) == (3, 10)
     assert plan.config["recipe"]["optimizer"]["lr"] == 0.05
-    assert plan.teacher.config["recipe"]["optimizer"]["lr"] == 0.02
+    assert plan.teacher.plan.config["recipe"]["optimizer"]["lr"] == 0.02
     assert plan.names["recipe"] == "cifar_short epochs=3"
-    assert plan.teacher.names["recipe"] == "cifar_short optimizer.lr=0.02"
-    assert plan.teacher.names["loss"] == "ce"
-    assert plan.teacher.seed == 0
+    assert plan.teacher.plan.names["recipe"] == "cifar_short optimizer.lr=0.02"
+    assert plan.teacher.plan.names["loss"] == "ce"
+    assert plan.teacher.plan.seed == 0
 
 
 def test_auto_is_resolved_before_it_is_digested(command) -> None:
@@ -182,5 +182,5 @@ def test_the_id_is_the_digest_of_the_identity_and_names_the_folder(command) -> N
     plan = command.plan(*command.tiny, "runs_dir=store", "seed=3")
     assert plan.run_id == run_id(plan.identity)
     assert plan.directory.as_posix() == f"store/resnet8-kd-s3-{plan.run_id}"
-    assert plan.identity["teacher"] == {"run": plan.teacher.run_id}
+    assert plan.identity["teacher"] == {"run": plan.teacher.plan.run_id}
     assert command.plan(*command.tiny, "loss=ce").identity["teacher"] is None

@@ -17,7 +17,9 @@ def prepared(*overrides: str):
 def test_the_grid_is_trained_without_the_held_out_images(command) -> None:
     sweep = prepared(*command.tiny, *GRID)
     assert [job.dataset.holdout for job in sweep.jobs] == [20] * 4  # a tenth of 200
-    assert {job.teacher.dataset.holdout for job in sweep.jobs} == {20}, "the teacher must not have seen them either"
+    assert {job.teacher.plan.dataset.holdout for job in sweep.jobs} == {20}, (
+        "the teacher must not have seen them either"
+    )
     assert [job.names["loss"] for job in sweep.jobs] == [
         "kd temperature=1",
         "kd",

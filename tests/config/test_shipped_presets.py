@@ -46,9 +46,9 @@ def test_every_student_and_teacher(command, name: str) -> None:
     plan = command.plan(*command.tiny, f"student={name}", f"teacher={name}")
     assert (plan.names["student"], plan.names["teacher"]) == (name, name)
     folder = plan.directory.name.split("-")[0]
-    assert folder == plan.teacher.directory.name.split("-")[0]
+    assert folder == plan.teacher.plan.directory.name.split("-")[0]
     assert folder == name or folder.startswith("timm_network.")
-    assert plan.teacher.config["student"] == plan.config["student"]
+    assert plan.teacher.plan.config["student"] == plan.config["student"]
 
 
 def test_there_is_a_teacher_for_every_student() -> None:
@@ -167,7 +167,7 @@ def test_each_teacher_has_one_id_and_every_loss_is_its_presets(command, presets_
     loss = command.plan("dataset=small", "loss=zscore_kd", config_dir=own).config["loss"]
     ids: dict[tuple[str, str], set[str]] = {}
     for plan in plans:
-        ids.setdefault((plan.names["teacher"], plan.teacher.names["recipe"]), set()).add(plan.teacher.run_id)
+        ids.setdefault((plan.names["teacher"], plan.teacher.plan.names["recipe"]), set()).add(plan.teacher.plan.run_id)
         assert plan.config["loss"] == loss
     assert len(plans) == len(EXPERIMENTS)
     assert all(len(found) == 1 for found in ids.values())

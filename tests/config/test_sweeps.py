@@ -132,7 +132,7 @@ def test_a_plan_goes_to_another_process_without_its_arrays(command) -> None:
     assert len(sent) < 20_000
     found = pickle.loads(sent)
     assert (found.run_id, found.directory, found.method) == (plan.run_id, plan.directory, plan.method)
-    assert found.teacher.run_id == plan.teacher.run_id
+    assert found.teacher.plan.run_id == plan.teacher.plan.run_id
     assert found.dataset.digest == plan.dataset.digest
     assert found.recipe.epochs == plan.recipe.epochs
 

@@ -25,11 +25,11 @@ def plan(
     return SimpleNamespace(
         run_id=run_id,
         directory=folder / run_id,
-        teacher=None if teacher is None else SimpleNamespace(result={"weights_sha256": teacher}),
+        teacher=None if teacher is None else SimpleNamespace(plan=None),
         first_stage=None,
         seed=seed,
         config={"engine": {}},
-        identity={"data": {"train": "a"}},
+        identity={"data": {"train": "a"}, "teacher": teacher},
         precision="fp32",
         recipe=SimpleNamespace(batch_size=64, epochs=epochs),
         device=SimpleNamespace(type=device),
@@ -37,9 +37,8 @@ def plan(
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+def jobs(tmp_path: Path) -> list[Job]:
     """Two teachers, and of each two students and of one a baseline, in two rounds."""
-    monkeypatch.setattr("distill.execution.filling.teacher_identity", lambda teacher: teacher.result)
     found = [Job(plan(tmp_path, name), 0, TEACHER, place, frozenset()) for place, name in enumerate("TU")]
     for number in (0, 1):
         for place, teacher in enumerate("TU"):

@@ -62,9 +62,9 @@ def job(launcher: str, number: int, *, device: str = "auto") -> str:
     """The device that a job is given, and the teacher that it may train first."""
     hydra = OmegaConf.create({"runtime": {"choices": {"hydra/launcher": launcher}}, "job": {"num": number}})
     plan = on_own_device(planned(device, teacher=planned(device)), hydra)
-    assert isinstance(plan.teacher, RunPlan)
-    assert plan.config == plan.teacher.config
-    assert plan.device == plan.teacher.device
+    assert isinstance(plan.teacher.plan, RunPlan)
+    assert plan.config == plan.teacher.plan.config
+    assert plan.device == plan.teacher.plan.device
     return str(plan.config["engine"]["device"])
 
 

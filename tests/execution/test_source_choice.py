@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill.config.plan import MethodFlags
+from distill.config.plan import MethodFlags, TeacherFacts
 from distill.data import ImageDataset, synthetic
 from distill.execution import teachers
 from distill.execution.stopping import RunFailed
@@ -31,8 +31,8 @@ class Case:
 
     def __init__(self, folder: Path, dataset: ImageDataset) -> None:
         self.dataset, self.notes = dataset, []
-        self.record = SimpleNamespace(path=folder / "resnet20-s0", result={"weights_sha256": "w"})
-        self.record.path.mkdir()
+        self.known = TeacherFacts("s0", "w", "w", folder / "resnet20-s0", None)
+        self.known.folder.mkdir()
 
     def plan(self, pinned: str = "auto", objective: Objective | None = None) -> SimpleNamespace:
         objective = objective or SoftTargets(divergence=kd, temperature=4.0, ce_weight=0.1, kd_weight=0.9)
@@ -43,16 +43,16 @@ class Case:
             device=torch.device("cpu"),
             method=MethodFlags.of(objective),
             names={"loss": "kd"},
-            teacher=self.record,
+            teacher=SimpleNamespace(precision="fp32"),
             directory=Path("runs/student"),
         )
 
     def source(self, *, epochs: int = 1, kept: str | None = None, **plan) -> str:
         self.notes.clear()
-        return choose_source(self.plan(**plan), self.record, kept=kept, epochs=epochs, note=self.notes.append)
+        return choose_source(self.plan(**plan), self.known, kept=kept, epochs=epochs, note=self.notes.append)
 
     def build(self, chunks: list[int] | None = None) -> None:
-        file = table_file(self.plan(), self.record)
+        file = table_file(self.plan(), self.known)
         build(file, file.open()[1] if chunks is None else chunks, lambda i, v: torch.zeros(len(i), 5), batch_size=99)
 
 
@@ -96,7 +96,7 @@ def test_without_room_or_leave_to_write_auto_is_live(case: Case, monkeypatch: py
         assert case.source(epochs=99) == "live"
         assert "kB" in case.notes[0]
         with pytest.raises(StorageError, match=r"free some, or set teacher\.source=live"):
-            teachers.ready_rows(table_file(case.plan(), case.record), None, case.plan(), note=case.notes.append)
+            teachers.ready_rows(table_file(case.plan(), case.known), None, case.plan(), note=case.notes.append)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert case.source(epochs=99) == "live"
     assert "cannot be written to" in case.notes[0]
@@ -124,7 +124,7 @@ def test_a_run_keeps_the_source_it_began_with(case: Case) -> None:
 
 
 def test_a_table_that_another_process_builds_is_waited_for(case: Case) -> None:
-    file = table_file(case.plan(), case.record)
+    file = table_file(case.plan(), case.known)
     with RunLock(file.folder) as lock, ThreadPoolExecutor(1) as pool:
         assert lock.acquire()
         rows = pool.submit(teachers.ready_rows, file, None, case.plan(), note=case.notes.append)

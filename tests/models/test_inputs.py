@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distill.models import profile, timm_network
-from distill.models.from_timm import Inputs
+from distill.models import Inputs, profile, timm_network
 
 DATA: dict[str, Any] = {"data_mean": (0.5, 0.4, 0.3), "data_std": (0.2, 0.25, 0.3)}
 WEIGHTS: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
