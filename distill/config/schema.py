@@ -26,6 +26,7 @@ class Engine:
 class Pair:
     """Per-pair values of papers; `???` where the experiment gives none, which is a fault only if a preset reads it."""
 
+    ce_weight: float = NAN
     zscore_temperature: float = NAN
     zscore_weight: float = NAN
     dkd_target_weight: float = NAN

@@ -59,10 +59,10 @@ ALONE = ("ce", "label_smoothing", "tf_kd")
 
 
 def test_every_loss(command, presets_of) -> None:
-    experiment = "experiment=cifar100/vgg13_vgg8"  # with values for its pair in every paper
+    experiment = ("experiment=cifar100/vgg13_vgg8", "pair.ce_weight=1")  # values for its pair in every paper
     data = {"config_dir": presets_of({"dataset/small.yaml": SMALL}), "multirun": True}
-    plans = command.plans("dataset=small", experiment, f"loss={','.join(options('loss'))}", **data)
-    names = [plan.names["loss"] for plan in plans]
+    plans = command.plans("dataset=small", *experiment, f"loss={','.join(options('loss'))}", **data)
+    names = [plan.names["loss"].removesuffix(" ce_weight=1") for plan in plans]
     assert names == options("loss")
     assert len({plan.run_id for name, plan in zip(names, plans, strict=True) if name in METHODS}) == len(METHODS)
     for name, plan in zip(names, plans, strict=True):

@@ -15,7 +15,7 @@ from distill.models import Output
 
 FOLDER = Path(__file__).parents[2] / "configs" / "loss"
 NAMES = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
-PAIR = {"zscore_temperature": 3.0, "zscore_weight": 12.0}
+PAIR = {"ce_weight": 0.6, "zscore_temperature": 3.0, "zscore_weight": 12.0}
 
 WEIGHTS = {  # temperature, ce_weight, kd_weight as published, or as chosen in the preset's header
     "kd": (4, 0.1, 0.9),
@@ -27,6 +27,10 @@ WEIGHTS = {  # temperature, ce_weight, kd_weight as published, or as chosen in t
     "kd_w09_t2": (2, 0.1, 0.9),
     "kd_w9_t2": (2, 0.1, 9),
     "zscore_kd_w09": (2, 0.1, 0.9),
+    "imagenet/kd": (1, 0.5, 0.5),
+    "imagenet/kd_paper": (1, 0.6, 0.5),
+    "imagenet/kd_w9_t2": (2, 0.6, 9),
+    "imagenet/zscore_kd": (2, 0.6, 9),
     "ablation/deviation_only": (2, 0.1, 9),
     "ablation/mean_only": (2, 0.1, 9),
     "ablation/population_deviation": (2, 0.1, 9),
@@ -123,6 +127,7 @@ def test_soft_ce_has_the_gradient_of_kd(outputs):
 
 
 def test_control_arms_differ_in_one_thing_each(outputs):
+    assert {**node("imagenet/zscore_kd"), "divergence": node("kd")["divergence"]} == node("imagenet/kd_w9_t2")
     assert kd_term("kd_w9_t2", outputs) == pytest.approx(10 * kd_term("kd_w09_t2", outputs))
     assert kd_term("zscore_kd", outputs) == pytest.approx(10 * kd_term("zscore_kd_w09", outputs))
     assert kd_term("zscore_kd", outputs) != pytest.approx(kd_term("kd_w9_t2", outputs), rel=0.1)

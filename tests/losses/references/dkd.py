@@ -30,14 +30,14 @@ def terms_of(student, teacher, label, temperature):
     return temperature**2 * kl(*binary), temperature**2 * kl(*others)
 
 
-def reference_with(temperature, target_weight, nontarget_weight, *, change=unchanged):
+def reference_with(temperature, target_weight, nontarget_weight, *, change=unchanged, ramp_epochs=20):
     """A reference with these numbers; `change` is applied to the logits of both sides."""
 
     def reference(case):
         sides = change(case.student.logits.numpy()), change(case.teacher.logits.numpy())
         rows = zip(*sides, case.batch.labels.tolist(), strict=True)
         target, nontarget = np.mean([terms_of(*row, temperature) for row in rows], axis=0)
-        ramp = min((math.floor(case.progress) + 1) / 20, 1)
+        ramp = min((math.floor(case.progress) + 1) / ramp_epochs, 1)
         return {
             "ce": cross_entropy(case),
             "tckd": ramp * target_weight * target,
