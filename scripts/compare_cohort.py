@@ -39,7 +39,7 @@ def distill(words: list[str]) -> float:
 
 
 def train_teacher(name: str, data: list[str], folder: Path) -> Path:
-    """One epoch of the teacher: what it knows does not matter for what it costs to ask."""
+    """One epoch of the teacher: its weights do not change what a forward costs."""
     recipe = ["recipe=cifar_short", "recipe.epochs=1"]
     distill(["train", *data, f"student={name}", "loss=ce", "teacher=none", *recipe, f"runs_dir={folder}"])
     (record,) = scan(folder)

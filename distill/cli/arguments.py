@@ -57,7 +57,7 @@ class Verb:
     `sections` are the parts of its help: a heading, then arguments and lines of plain text; `appendix` adds text that
     depends on the user's own presets. Keys that contain a dot are accepted when `dotted` lists the part before the dot
     (`+` and `++` before the key are then dropped) or is `ANY`. Words that are neither options nor known keys are
-    mistakes, unless there is a `positional` key that takes them, or `hydra` says that Hydra reads them all.
+    mistakes, unless there is a `positional` key that takes them, or `hydra` is true: then Hydra reads them all.
     """
 
     name: str
@@ -96,6 +96,8 @@ DEVICE = Argument("engine.device", "auto|cpu|cuda", "auto, the default, takes CU
 OWN_NETWORK = Argument(
     "student._target_", "package.Class", "allow a network class of your own; it is never run otherwise"
 )
+PLACES = (NPZ, ROOT, DOWNLOAD)  # of the data of a run
+NEW_PLACES = (Argument(NPZ.name, "FILE", "where the data are: an .npz file, or"), ROOT, DOWNLOAD)
 CONFIG_DIR = Argument("--config-dir", "DIR", "a folder of your own presets, for example DIR/loss/NAME.yaml")
 FORMAT = Argument(
     "--format",
@@ -275,7 +277,7 @@ def _check_paths(line: CommandLine, verb: Verb) -> None:
 
 
 def exit_code(outcomes: "Iterable[Outcome]") -> int:
-    """The exit code of a command whose runs ended so: a failure counts before a run that is busy elsewhere."""
+    """The exit code for these outcomes: FAILED if a run failed, else BUSY if another process is training one."""
     statuses = {outcome.status for outcome in outcomes}
     return FAILED if "failed" in statuses else BUSY if "busy" in statuses else FINISHED
 

@@ -5,14 +5,12 @@ import sys
 from distill.cli import import_from_here
 from distill.cli.arguments import (
     DEVICE,
-    DOWNLOAD,
     FAILED,
     FINISHED,
     FORMAT,
-    NPZ,
     OUT,
     OWN_NETWORK,
-    ROOT,
+    PLACES,
     RUN,
     RUNS_DIR,
     Argument,
@@ -33,7 +31,7 @@ whichever is larger. Nothing is written to the run.""",
     sections=(
         ("Run", (RUN, RUNS_DIR)),
         ("Measurement", (PRECISION, DEVICE)),
-        ("Data and code", (NPZ, ROOT, DOWNLOAD, OWN_NETWORK)),
+        ("Data and code", (*PLACES, OWN_NETWORK)),
         ("Output", (FORMAT, OUT)),
     ),
     examples=(

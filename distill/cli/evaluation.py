@@ -16,10 +16,10 @@ from distill.training import resolve_precision
 
 @dataclass(frozen=True)
 class Measured:
-    """A measurement beside the record of the same run.
+    """A new measurement and the recorded one of the same run.
 
     `accuracy` is percent, `loss` the mean cross-entropy in nats (None where it is not finite), `recorded` the
-    last epoch of result.json. `agrees` is None where the record is no yardstick, and `not_compared` says why.
+    last epoch of result.json. `agrees` is None where the two cannot be compared; `not_compared` is then the reason.
     """
 
     run_id: str

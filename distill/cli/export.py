@@ -6,13 +6,11 @@ from pathlib import Path
 from distill.cli import import_from_here
 from distill.cli.arguments import (
     ANY,
-    DOWNLOAD,
     FAILED,
     FILTERS,
     FINISHED,
-    NPZ,
     OWN_NETWORK,
-    ROOT,
+    PLACES,
     RUN,
     RUNS_DIR,
     Argument,
@@ -34,7 +32,7 @@ OUT = Argument(
     "--out", "DIR", "default: exports/ with the name of the run's folder. An older export of the same run\n"
     "is replaced; any other folder that is not empty is refused"
 )  # fmt: skip
-OF_RUN = (RUN, RUNS_DIR, NPZ, ROOT, DOWNLOAD, OWN_NETWORK)
+OF_RUN = (RUN, RUNS_DIR, *PLACES, OWN_NETWORK)
 VERB = Verb(
     name="export",
     usage=("run=ID|PATH [KEY=VALUE ...] [--OPTION ...]", "--results [KEY=VALUE ...] [--out DIR]"),
@@ -55,7 +53,7 @@ data are missing); a file that differs is removed (exit code 1). In Python, dist
                 OUT,
             ),
         ),
-        ("Data and code", (NPZ, ROOT, DOWNLOAD, OWN_NETWORK)),
+        ("Data and code", (*PLACES, OWN_NETWORK)),
         (
             "With --results",
             (

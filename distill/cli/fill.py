@@ -9,10 +9,8 @@ from distill.cli import import_from_here
 from distill.cli.arguments import (
     ANY,
     CONFIG_DIR,
-    DOWNLOAD,
     FAILED,
-    NPZ,
-    ROOT,
+    NEW_PLACES,
     RUNS_DIR,
     Argument,
     CommandLine,
@@ -48,9 +46,7 @@ skipped, unfinished ones resumed.""",
         (
             "For every run",
             (
-                Argument(NPZ.name, "FILE", "where the data are: an .npz file, or"),
-                ROOT,
-                DOWNLOAD,
+                *NEW_PLACES,
                 RUNS_DIR,
                 Argument("precision"),
                 *map(Argument, (*GROUPS, "seed")),

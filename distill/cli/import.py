@@ -8,11 +8,9 @@ from distill.cli.arguments import (
     BUSY,
     CONFIG_DIR,
     DEVICE,
-    DOWNLOAD,
     FAILED,
     FINISHED,
-    NPZ,
-    ROOT,
+    NEW_PLACES,
     RUNS_DIR,
     Argument,
     CommandLine,
@@ -31,7 +29,7 @@ and shapes must match the network. The accuracy is measured if the data are ther
 states is recorded as claimed. The result is a finished run: it can be listed, evaluated, and used as a teacher with
 `distill train teacher.run=ID`. Its id is the digest of its weights, so importing a file twice changes nothing.
 
-If FILE is a student.safetensors with the config.yaml and result.json of its run beside it, that run is restored under
+If FILE is a student.safetensors in a folder with the config.yaml and result.json of its run, that run is restored under
 its own id, without student= and dataset=. `teacher=NAME` then uses it. Its weights may be stored as float16.
 
 DIR holds runs: a runs_dir of another machine, or files written by `distill export --results`. Each run is checked (id,
@@ -50,9 +48,7 @@ run without weights appears in lists and tables, but cannot teach or be evaluate
                     "NAME",
                     "the data that the network was trained on; dataset.KEY=VALUE as in `distill train`",
                 ),
-                Argument(NPZ.name, "FILE", "where the data are: an .npz file, or"),
-                ROOT,
-                DOWNLOAD,
+                *NEW_PLACES,
                 CONFIG_DIR,
             ),
         ),
@@ -110,7 +106,7 @@ def _import_folder(line: CommandLine, folder: Path) -> int:
 def _import_file(line: CommandLine, path: Path) -> None:
     from distill.config.build import usable_device
     from distill.exchange.checkpoint import UnreadableError, is_safetensors, read_checkpoint
-    from distill.exchange.restore import has_run, read_beside, restore
+    from distill.exchange.restore import has_run, read_run_of, restore
     from distill.exchange.weights import compose_parts, import_weights
 
     places = data_places(line)
@@ -122,7 +118,7 @@ def _import_file(line: CommandLine, path: Path) -> None:
         line.fault(str(error), of=DEVICE.name)
     if is_safetensors(path) and has_run(path):
         line.check()
-        record, own = read_beside(path, parts.nodes), line.pairs.get("student._target_")
+        record, own = read_run_of(path, parts.nodes), line.pairs.get("student._target_")
         restore(path, record, line.runs_dir, places=places, device=device, own=own, say=_say)
         return
     line.require("student", "import needs student=NAME: resnet56, for example; `distill models` lists them")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distill.cli.arguments import DOWNLOAD, FILTERS, NPZ, ROOT, Argument, CommandLine
+from distill.cli.arguments import FILTERS, PLACES, Argument, CommandLine
 from distill.config.faults import Refused, nearest
 from distill.runs.files import StorageError
 from distill.runs.store import RunRecord, finished_run, scan
@@ -17,7 +17,7 @@ from distill.tables.published import DamagedTable, PublishedTable, UnknownTable,
 from distill.tables.rendering import Content
 from distill.tables.values import preset_name, split_list
 
-DEFAULT_SEEDS = 4  # the literature's means are taken over so many
+DEFAULT_SEEDS = 4  # as for the means in the literature
 MOST_SEEDS = 100  # more is a typing mistake
 TABLE = Argument("table", "NAME", "a published table: cifar100_same, imagenet, ablation, ...")
 ROWS = Argument("rows", "KEY,KEY", "only these rows, for example rows=kd,zscore_kd")
@@ -67,11 +67,11 @@ def no_runs(line: CommandLine) -> str:
 
 
 def data_places(line: CommandLine, record: RunRecord | None = None) -> dict[str, Any]:
-    """Where the command says that the data are: of `npz`, `root` and `download` what it gives.
+    """The places of the data that the command gives: `npz`, `root` and `download`.
 
     Raises Refused if the data set of `record` has no such place.
     """
-    names = {argument.name: argument.name.partition(".")[2] for argument in (NPZ, ROOT, DOWNLOAD)}
+    names = {argument.name: argument.name.partition(".")[2] for argument in PLACES}
     places: dict[str, Any] = {key: line.pairs[name] for name, key in names.items() if name in line.pairs}
     if "download" in places:
         places["download"] = places["download"] == "true"

@@ -45,7 +45,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Loss:
-    """A preset: what its header says, its terms and needs, and its numbers by their key in `loss`."""
+    """A preset: its header, its terms and needs, and its numbers by their key in `loss`."""
 
     name: str
     header: Header
@@ -61,26 +61,26 @@ class Catalogue:
     notes: tuple[str, ...]
 
 
-def catalogue(asked: Sequence[str], *, config_dir: Path | None) -> Catalogue:
-    """The presets named in `asked`, all by default.
+def catalogue(names: Sequence[str], *, config_dir: Path | None) -> Catalogue:
+    """The presets called `names`; all if there are none.
 
-    A preset that cannot be run becomes a note; one that was asked for by name, a fault.
+    A preset that cannot be run becomes a note, or a fault if the command names it.
 
     Raises:
         Refused: everything wrong with the command.
     """
     presets = Presets(config_dir)
-    _, unknown = presets.parse([f"loss={name}" for name in asked])
+    _, unknown = presets.parse([f"loss={name}" for name in names])
     if unknown:
         raise Refused(unknown)
     found: list[Loss] = []
     wrong: list[str] = []
-    for name, node, told in _nodes(list(dict.fromkeys(asked)) or presets.groups["loss"], presets):
+    for name, node, faults in _nodes(list(dict.fromkeys(names)) or presets.groups["loss"], presets):
         try:
-            found.append(_loss(name, node, told, _file(name, config_dir)))
+            found.append(_loss(name, node, faults, _file(name, config_dir)))
         except Refused as error:
             wrong.append(f"{name}: {'; '.join(error.sentences)}")
-    if asked and wrong:
+    if names and wrong:
         raise Refused(wrong)
     return Catalogue(tuple(found), tuple(f"{fault} (not shown)" for fault in wrong))
 
@@ -160,7 +160,7 @@ def views(found: Catalogue) -> Content:
     return Content(
         table=lambda _: _sheet(found),
         records=lambda: [_record(loss) for loss in found.losses],
-        document=lambda: {"losses": [_told(loss) for loss in found.losses], "notes": list(found.notes)},
+        document=lambda: {"losses": [_document(loss) for loss in found.losses], "notes": list(found.notes)},
         notes=lambda: found.notes,
     )
 
@@ -196,14 +196,14 @@ def _words(loss: Loss) -> list[str]:
     return [f"{key}={to_text(value)}" for key, value in loss.defaults.items()]
 
 
-def _told(loss: Loss) -> dict[str, Any]:
+def _document(loss: Loss) -> dict[str, Any]:
     header, observed = asdict(loss.header), asdict(loss.observed)
     return {"name": loss.name, **header, **observed, "defaults": dict(loss.defaults)}
 
 
 def _record(loss: Loss) -> dict[str, Any]:
-    told = _told(loss)
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in told.items()} | {
+    found = _document(loss)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()} | {
         "defaults": _words(loss)
     }
 

@@ -16,7 +16,7 @@ List the loss presets, one a line. The name is what `distill train loss=NAME` ta
                 "paper       the work that the preset implements; `ours` for a combination made for this package",
                 "terms       the terms of the loss as they are logged; training minimises their sum. Terms in brackets",
                 "            belong to a first stage: a run of its own that is trained before this one",
-                "needs       what the loss reads beside the labels, of the teacher or of both networks: logits,",
+                "needs       what the loss reads besides the labels, of the teacher or of both networks: logits,",
                 "            features (maps of the stages), preactivations (maps before the ReLU), final_map,",
                 "            embedding, head (the linear classifier); index (positions in the training set); strong (a",
                 "            second, strongly augmented view); `no teacher` where the labels are enough",

@@ -44,15 +44,15 @@ class Listing:
 def count(pairs: Mapping[str, str], *, config_dir: Path | None) -> Listing:
     """Count the networks that `dataset`, `student` and their dotted keys name, every preset by default.
 
-    A preset that cannot be counted becomes a note; one that was asked for by name, a fault.
+    A preset that cannot be counted becomes a note, or a fault if the command names it.
 
     Raises:
         Refused: everything wrong with the command.
     """
     presets = Presets(config_dir)
-    asked, overrides = _read(pairs, presets)
+    named, overrides = _read(pairs, presets)
     changes = [f" {key.removeprefix('student.')}={pairs[key]}" for key in pairs if key.startswith("student.")]
-    names = asked or sorted(presets.groups["student"], key=natural_key)
+    names = named or sorted(presets.groups["student"], key=natural_key)
     jobs = {name: presets.compose([*overrides, f"student={name}"]) for name in names}
     found: list[Counted] = []
     faults: list[Fault] = []
@@ -68,7 +68,7 @@ def count(pairs: Mapping[str, str], *, config_dir: Path | None) -> Listing:
             if shape is not None:
                 found.append(_counted("".join([name, *changes]), node, *shape))
         except Refused as error:
-            if asked:
+            if named:
                 faults += error.faults
             else:
                 notes.append(_how(name, job) or f"{name} is not counted: {'; '.join(error.sentences)}")
@@ -78,15 +78,15 @@ def count(pairs: Mapping[str, str], *, config_dir: Path | None) -> Listing:
 
 
 def _read(pairs: Mapping[str, str], presets: Presets) -> tuple[list[str], list[str]]:
-    """The students asked for, and the overrides that hold for all of them."""
-    asked = pairs["student"].split(",") if "student" in pairs else []
+    """The students that the command names, and the overrides for all of them."""
+    named = pairs["student"].split(",") if "student" in pairs else []
     dataset = f"dataset={pairs.get('dataset', DATASET)}"
     values = [f"{key}={value}" for key, value in pairs.items() if "." in key]
-    parsed, faults = presets.parse([dataset, *(f"student={name}" for name in asked), *values])
+    parsed, faults = presets.parse([dataset, *(f"student={name}" for name in named), *values])
     several = (o for o in parsed if o.is_sweep_override())
     faults += (Fault(o.key_or_group, "value", f"{o.input_line} names several values: choose one") for o in several)
     _refuse_any(faults)
-    return asked, [dataset, *(presets.text(o) for o in parsed if not presets.is_group(o))]
+    return named, [dataset, *(presets.text(o) for o in parsed if not presets.is_group(o))]
 
 
 def _refuse_any(faults: Iterable[Fault]) -> None:
@@ -125,7 +125,7 @@ def _counted(name: str, node: Mapping[str, Any], classes: int, image_size: int) 
         counted = profile(network, image_size=image_size)
     except Refused as error:
         raise Refused([f"{name}: {fault}" for fault in error.faults]) from error
-    # whatever a network of somebody else's says to images of this size, or to tensors without content
+    # any network may fail on images of this size, or on the meta device
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Refused([f"{name} does not take images of {image_size} x {image_size} pixels: {reason}"]) from error

@@ -6,12 +6,10 @@ from distill.cli.arguments import (
     ANY,
     CONFIG_DIR,
     DEVICE,
-    DOWNLOAD,
     FILTERS,
     FINISHED,
-    NPZ,
     OWN_NETWORK,
-    ROOT,
+    PLACES,
     RUN,
     RUNS_DIR,
     Argument,
@@ -30,7 +28,7 @@ OUT = Argument(
     "--out", "DIR", "default: report/ with the name of the run's folder, of the table, or sweep-NAME.\n"
     "An older report of the same is replaced; any other folder that is not empty is refused"
 )  # fmt: skip
-OF_RUN = (RUN, AGAINST, ACCURACY, DEVICE, NPZ, ROOT, DOWNLOAD, OWN_NETWORK)
+OF_RUN = (RUN, AGAINST, ACCURACY, DEVICE, *PLACES, OWN_NETWORK)
 OF_TABLE = (TABLE, ROWS, COLUMNS, SEEDS)
 VERB = Verb(
     name="report",
@@ -53,7 +51,7 @@ Write index.html, one page that works offline, with each figure also as a drawin
                 "left out, with a note on the page.",
             ),
         ),
-        ("Data and code of the run", (NPZ, ROOT, DOWNLOAD, OWN_NETWORK)),
+        ("Data and code of the run", (*PLACES, OWN_NETWORK)),
         ("A published table, with your runs in its cells", OF_TABLE),
         (
             "A sweep: accuracy over the values, what held-out images choose, and its accuracy on the test set",

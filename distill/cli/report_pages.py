@@ -6,10 +6,8 @@ from pathlib import Path
 from distill.cli import import_from_here
 from distill.cli.arguments import (
     DEVICE,
-    DOWNLOAD,
-    NPZ,
     OWN_NETWORK,
-    ROOT,
+    PLACES,
     CommandLine,
     default_runs_dir,
 )
@@ -52,7 +50,7 @@ def report_runs(line: CommandLine) -> Path | None:
             teacher,
             folder,
             places=places,
-            insist=any(place.name in line.pairs for place in (NPZ, ROOT, DOWNLOAD)),
+            insist=any(place.name in line.pairs for place in PLACES),
             own=own,
             device=line.pairs.get(DEVICE.name, "auto"),
             missing=(gap,) if gap else (),

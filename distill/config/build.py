@@ -42,7 +42,7 @@ def usable_device(name: str, *, key: str) -> torch.device:
 
 
 def build(node: Mapping[str, Any], **given: Any) -> Any:
-    """Instantiate a checked `_target_` node with `given` keyword arguments beside its own.
+    """Instantiate a checked `_target_` node with `given` keyword arguments in addition to its own.
 
     Raises:
         Refused: the constructor's faults, without a key, since a constructor does not know where its node stands.
@@ -57,7 +57,7 @@ def build(node: Mapping[str, Any], **given: Any) -> Any:
 
 
 def sentences(error: BaseException) -> list[str]:
-    """The lines of an error's message; an error that is not raised for users gets its type in front."""
+    """The lines of an error's message; an error of a type that is not meant for users begins with its type."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     if isinstance(error, ValueError | TypeError | OSError | RuntimeError) and lines:
         return lines

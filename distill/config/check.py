@@ -1,4 +1,4 @@
-"""Values and nodes of a configuration checked against the types and signatures that they are for."""
+"""Check values and nodes of a configuration against declared types and the signatures of their targets."""
 
 import collections.abc
 import dataclasses
@@ -100,16 +100,16 @@ _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "tex
 
 
 class Mismatch(Exception):
-    """The value does not fit the declared type; the text says what was expected."""
+    """The value does not fit the declared type; the text is what was expected."""
 
 
 def cast(value: Any, annotation: Any) -> Any:
-    """`value` as `annotation` would have it: 2 becomes 2.0 for a float, a list a tuple.
+    """`value` converted to `annotation`: 2 becomes 2.0 for a float, a list becomes a tuple.
 
-    Types a YAML file cannot hold (tensors, modules) are passed over; what has no annotation is left alone.
+    A type that YAML cannot hold (a tensor, a module) is not checked, nor is a value without annotation.
 
     Raises:
-        Mismatch: saying what was expected.
+        Mismatch: the type that was expected.
     """
     origin = typing.get_origin(annotation)
     if annotation in _WORDS:
@@ -152,7 +152,7 @@ def _scalar(value: Any, kind: type) -> Any:
 
 def _first_fit(value: Any, members: tuple[Any, ...]) -> Any:
     expected = []
-    # the exact type first, so that `int | float` keeps an integer
+    # the exact type first: `int | float` must keep an integer
     for member in sorted(members, key=lambda m: type(value) is not m):
         if not _expressible(member):
             continue

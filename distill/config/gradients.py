@@ -1,4 +1,4 @@
-"""How hard each term of a finished run's loss pulls at its final weights."""
+"""The gradient norm of each term of a finished run's loss, at its final weights."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,7 +78,7 @@ def _objective(record: RunRecord, student: nn.Module, teacher: nn.Module | None,
     except ValueError as error:
         raise ValueError(sentences(error)[0]) from error
     if any(True for _ in objective.parameters()) or any(True for _ in objective.buffers()):
-        raise ValueError("what its method learned or remembered beside the student is not kept with a finished run")
+        raise ValueError("its method has parameters or buffers of its own, which a finished run does not keep")
     return objective
 
 
@@ -88,9 +88,9 @@ def _measured(
     """Of each term the norms on one batch, and the cosine to ce."""
     taps = not objective.logits_only
     with torch.no_grad():
-        told = None if teacher is None else _outputs(teacher.eval(), batch, taps=taps)
+        taught = None if teacher is None else _outputs(teacher.eval(), batch, taps=taps)
     output = _outputs(student, batch, taps=taps)
-    terms = objective(output, told, batch, progress)
+    terms = objective(output, taught, batch, progress)
     parameters = [each for each in student.parameters() if each.requires_grad]
     gradients = {term: list(_gradients(value, [*parameters, output.logits])) for term, value in terms.items()}
     weights = {term: torch.cat([each.flatten() for each in found[:-1]]) for term, found in gradients.items()}

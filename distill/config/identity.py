@@ -7,15 +7,15 @@ from typing import Any
 from distill.config.check import PROVIDED, RESERVED, public_name, resolve, signature
 from distill.runs.identity import NUMERICS_VERSION
 
-# arguments that are the method, where the objective is a frame for several
+# arguments that name the method, where one objective class serves several
 NAMING = ("divergence", "distance")
 
 
 def canonical_node(node: Mapping[str, Any]) -> dict[str, Any]:
     """A `_target_` node under its public name, without the arguments that equal the target's own defaults.
 
-    So an argument spelt out as its default, one left out, and one that did not exist yet are the same. What the data
-    set decides (the number of classes) is left out too.
+    An argument set to its default, one left out, and one that did not exist yet therefore give one id. What follows
+    from the data set (the number of classes) is left out too.
     """
     target = resolve(str(node["_target_"]))
     defaults = signature(target).defaults
@@ -57,7 +57,7 @@ def run_identity(
 
 
 def short_names(identity: Mapping[str, Any]) -> tuple[str, str]:
-    """Student and method as the run's folder calls them: `("resnet8", "zscore_kd")`; they follow from the identity."""
+    """Student and method in the name of the run's folder: `("resnet8", "zscore_kd")`."""
     objective = identity["objective"]
     named = next((objective[key] for key in NAMING if isinstance(objective.get(key), Mapping)), objective)
     method = _snake(str(named["target"]).rsplit(".", 1)[-1])

@@ -1,4 +1,4 @@
-"""What people call a run's parts: the option chosen, and what was changed in it."""
+"""The names of a run's parts for people: the chosen option and the values changed in it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -30,7 +30,7 @@ def recipe_name(composed: Composed, recipe: Mapping[str, Any], presets: Presets)
 
 
 def _touched(composed: Composed) -> set[str]:
-    """The groups in which the command sets values, beside choosing an option."""
+    """The groups in which the command sets values of its own."""
     keys = {override.lstrip("+").partition("=")[0] for override in composed.overrides}
     groups = {key.lstrip("~").partition("@")[0].partition(".")[0] for key in keys if set(key) & set(".@~")}
     if any("@teacher" in key for key in keys):
@@ -48,10 +48,10 @@ def _name(option: str, node: Mapping[str, Any], preset: Mapping[str, Any]) -> st
 
 
 def _other_preset(loss: Mapping[str, Any], base: tuple[str, ...], presets: Presets) -> str | None:
-    """The loss preset that says the same as a changed one."""
+    """The loss preset whose values a changed one has."""
     for option in presets.groups["loss"]:
         if list(differing(presets.numbers("loss", option), loss)):
-            continue  # one look at the file is cheaper than composing it
+            continue  # reading the file is cheaper than composing it
         preset = presets.nodes({"loss": option}, base)["loss"]
         if set(loss) == set(preset) and not list(differing(loss, preset)):
             return option

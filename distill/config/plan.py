@@ -222,7 +222,7 @@ def plan_run(
 
 
 def data_identity(dataset: ImageDataset) -> dict[str, Any]:
-    """Data by their content, whatever file they came from."""
+    """The data set's part of the identity: its content, not its files."""
     return {
         **dataset.digest,
         "holdout": dataset.holdout,
@@ -297,7 +297,7 @@ def source_faults(teacher: Nodes, methods: Iterable[MethodFlags | None], *, opti
 
 
 def store_conflict(plan: RunPlan) -> Fault | None:
-    """What in the store keeps a run from being trained: another `teacher.source`, or weights that are not there."""
+    """Why the store rules a run out: it finished with another `teacher.source`, or weights it needs are missing."""
     return _other_source(plan) or _weights_gone(plan)
 
 
@@ -343,7 +343,7 @@ def teacher_use(plan: RunPlan) -> str:
     )
 
 
-def epochs_asked(groups: Iterable[Sequence[RunPlan]]) -> dict[str, int]:
+def teacher_epochs_of(groups: Iterable[Sequence[RunPlan]]) -> dict[str, int]:
     """For each `teacher_use` the epochs of teacher forwards that its runs need if it is run live.
 
     The runs of a group train side by side, and those with equal streams share a forward. Finished runs count too, so

@@ -53,7 +53,7 @@ AT_LEAST = {"seed": 0, "teacher.seed": 0, "engine.threads": 1, "engine.checkpoin
 
 
 @dataclass
-class Method:
+class BuiltMethod:
     """An objective that was built to be checked, and its flags."""
 
     objective: Objective
@@ -85,13 +85,8 @@ def preflight(
     first = _method(stage.get("loss"), f"{STAGE}.loss", faults)
     taught = _needs_teacher(method, config.get("loss")) or _needs_teacher(first, stage.get("loss"))
     teacher: Mapping[str, Any] = config.get("teacher") or {}
-    option = composed.choices.get("loss", "?")
     if taught and "teacher" not in uncertain:
-        faults += source_faults(teacher, (each.flags for each in (method, first) if each), option=option)
-        if not (teacher.get("network") or teacher.get("run")):
-            faults.append(
-                Fault("teacher", "missing", f"loss={option} needs a teacher: choose teacher=NAME or teacher.run=ID")
-            )
+        faults += _choice_faults(teacher, [each.flags for each in (method, first) if each], composed.choices)
     baseline = _teachers_method(teacher, faults)
     dataset, shape = _data(config.get("dataset"), faults, may_download=may_download)
     finished = None
@@ -104,9 +99,8 @@ def preflight(
         taught_by = (finished or teacher.get("network")) if taught else None
         labels = torch.arange(shape[0]) if dataset is None else torch.tensor(dataset.train_labels)
         trained = taught_by if stage.get("network") == "teacher" else config["student"]
-        for each, network, path in ((method, config["student"], "loss"), (first, trained, STAGE)):
-            if each is not None and not each.flags.logits_only:
-                _check_together(each.objective, network, taught_by, shape, labels, path, faults)
+        _check_together(method, config["student"], taught_by, shape, labels, "loss", faults)
+        _check_together(first, trained, taught_by, shape, labels, STAGE, faults)
     if faults or uncertain:
         raise Refused(faults)
     if dataset is None:
@@ -129,20 +123,51 @@ def preflight(
         names["teacher"] = guide.name
     else:
         assert baseline is not None
-        own = teacher_config(config, device)
-        recipe = recipe_name(composed, own["recipe"], presets)
-        own_names = {**names, "student": names["teacher"], "teacher": "none", "loss": "ce", "recipe": recipe}
-        guide = PlannedTeacher(plan_run(own, own_names, method=baseline.flags, teacher=None, **common))
+        guide = PlannedTeacher(_teacher_plan(config, names, composed, presets, method=baseline.flags, **common))
     stage_plan = None
     if first is not None:
-        own = first_stage_config(config, stage, {} if guide is None else guide.node)
-        student = names["student" if stage["network"] == "student" else "teacher"]
-        own_names = {**names, "student": student, "loss": f"{names['loss']} {FIRST_STAGE}"}
-        stage_plan = plan_run(own, own_names, method=first.flags, teacher=guide, **common)
+        stage_plan = _stage_plan(config, names, stage, method=first.flags, teacher=guide, **common)
     plan = plan_run(config, names, method=method.flags, teacher=guide, first_stage=stage_plan, **common)
     if conflict := store_conflict(plan):
         raise Refused([conflict])
     return replace(plan, notes=notes)
+
+
+def _choice_faults(
+    teacher: Mapping[str, Any], methods: Sequence[MethodFlags], choices: Mapping[str, str]
+) -> list[Fault]:
+    """What is wrong with the teacher of a loss that needs one: none is chosen, or its source cannot serve the loss."""
+    option = choices.get("loss", "?")
+    faults = source_faults(teacher, methods, option=option)
+    if not (teacher.get("network") or teacher.get("run")):
+        text = f"loss={option} needs a teacher: choose teacher=NAME or teacher.run=ID"
+        faults.append(Fault("teacher", "missing", text))
+    return faults
+
+
+def _teacher_plan(
+    config: Mapping[str, Any], names: Mapping[str, str], composed: Composed, presets: Presets, **given: Any
+) -> RunPlan:
+    """The plan of the run in which the teacher is trained; `given` goes on to `plan_run`."""
+    own = teacher_config(config, given["device"])
+    recipe = recipe_name(composed, own["recipe"], presets)
+    own_names = {**names, "student": names["teacher"], "teacher": "none", "loss": "ce", "recipe": recipe}
+    return plan_run(own, own_names, teacher=None, **given)
+
+
+def _stage_plan(
+    config: Mapping[str, Any],
+    names: Mapping[str, str],
+    stage: Mapping[str, Any],
+    *,
+    teacher: TeacherSource | None,
+    **given: Any,
+) -> RunPlan:
+    """The plan of a first stage's run; `given` goes on to `plan_run`."""
+    own = first_stage_config(config, stage, {} if teacher is None else teacher.node)
+    student = names["student" if stage["network"] == "student" else "teacher"]
+    own_names = {**names, "student": student, "loss": f"{names['loss']} {FIRST_STAGE}"}
+    return plan_run(own, own_names, teacher=teacher, **given)
 
 
 def _checked(
@@ -202,13 +227,13 @@ def _precision_notes(wanted: str, device: torch.device) -> tuple[str, ...]:
     return (f"precision=auto is {precision}: {reason}",)
 
 
-def _method(node: Any, path: str, faults: list[Fault]) -> Method | None:
+def _method(node: Any, path: str, faults: list[Fault]) -> BuiltMethod | None:
     """The objective of a node without faults so far."""
     objective = _attempt(lambda sound: build_objective(sound, seed=0), node, path, faults)
-    return None if objective is None else Method(objective, MethodFlags.of(objective))
+    return None if objective is None else BuiltMethod(objective, MethodFlags.of(objective))
 
 
-def _needs_teacher(method: Method | None, node: Any) -> bool:
+def _needs_teacher(method: BuiltMethod | None, node: Any) -> bool:
     """The objective's flag, or that of its class where a fault keeps it from being built."""
     if method is not None:
         return method.flags.needs_teacher
@@ -218,7 +243,7 @@ def _needs_teacher(method: Method | None, node: Any) -> bool:
         return False
 
 
-def _teachers_method(node: Mapping[str, Any], faults: list[Fault]) -> Method | None:
+def _teachers_method(node: Mapping[str, Any], faults: list[Fault]) -> BuiltMethod | None:
     """The objective that a teacher without a finished run is trained with."""
     _attempt(build_recipe, node.get("recipe"), "teacher.recipe", faults)
     method = _method(node.get("loss"), "teacher.loss", faults)
@@ -254,7 +279,7 @@ def check_network(node: Any, shape: tuple[int, int], path: str, faults: list[Fau
 
 
 def _check_together(
-    objective: Objective,
+    method: BuiltMethod | None,
     student: Mapping[str, Any] | RunRecord | None,
     teacher: Mapping[str, Any] | RunRecord | None,
     shape: tuple[int, int],
@@ -265,7 +290,7 @@ def _check_together(
     """Attach an objective that reads more than logits to its networks, and run it once, on shapes alone.
 
     Args:
-        objective: built for this check; it is moved to the meta device.
+        method: built for this check; its objective is moved to the meta device.
         student: its node.
         teacher: its node, or a finished run.
         shape: classes and image size.
@@ -273,10 +298,12 @@ def _check_together(
         path: where the objective stands.
         faults: what is missing is added here.
     """
+    if method is None or method.flags.logits_only:
+        return
     try:
-        trained, guide = (_without_values(network, shape) for network in (student, teacher))
+        trained, taught_by = (_without_values(network, shape) for network in (student, teacher))
         if trained is not None:
-            rehearse(objective, trained, guide, image_size=shape[1], labels=labels)
+            rehearse(method.objective, trained, taught_by, image_size=shape[1], labels=labels)
     except Exception as error:  # of any objective and any network
         faults.append(Fault(path, "value", f"{path}: {sentences(error)[0]}"))
 

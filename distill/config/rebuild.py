@@ -44,7 +44,7 @@ WITHOUT_DOWNLOAD = {"pretrained": False, "weights": None}
 
 
 class Untrusted(StorageError):
-    """The run's configuration names code that is not built just because a folder names it."""
+    """The run's configuration names code that is not of distill, and the user has not allowed it."""
 
 
 def rebuild_network(record: RunRecord, *, own: str | None = None) -> nn.Module:

@@ -11,7 +11,7 @@ Target = NewType("Target", dict[str, Any])
 
 
 @dataclass
-class Engine:
+class EngineNode:
     """How a run is computed; nothing here enters its id."""
 
     device: str
@@ -57,9 +57,9 @@ class FirstStage:
 
     loss     the objective of the first stage
     epochs   its length in the recipe's reference epochs; a shortened recipe shortens it by the same factor
-    network  whose network the first stage trains: the student's, which then starts from its weights, or the teacher's,
-             beside which it trains something that the second stage takes over (a paraphraser); a teacher's first stage
-             is shared by all students
+    network  the network of the first stage: the student's, which then starts from the weights it ends with,
+             or the teacher's, next to which it trains a module for the second stage (a paraphraser); all students
+             share a teacher's first stage
     """
 
     loss: Target
@@ -106,7 +106,7 @@ class Root:
     loss: Target
     recipe: Target
     pair: Pair
-    engine: Engine
+    engine: EngineNode
     seed: int
     precision: Precision
     runs_dir: str

@@ -10,10 +10,10 @@ from distill.config.faults import Fault, Refused
 from distill.config.plan import RunPlan
 from distill.config.preflight import preflight
 from distill.config.presets import FILLED, Composed, Presets
-from distill.config.tuning import Search, Selection, cells_of, checked_seeds, corners, held_out, read_space
+from distill.config.tuning import Search, Tuning, cells_of, checked_seeds, corners, held_out, read_space
 
 HOLDOUT = "dataset.holdout"
-Job = frozenset[str]  # the overrides of a job, without those of Hydra's own node
+JobKey = frozenset[str]  # the overrides of a job, without those of Hydra's own node
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,20 @@ class Sweep:
     overrides    with these Hydra's sweeper makes the same jobs again
     cohort_size  the number of runs side by side in this process: 1, or the size of the cohort launcher; None where
                  Hydra's sweeper and launcher have to start the jobs
-    selection    the jobs are trained without its held-out images, and it chooses the best of them
-    search       the jobs are not trained as they are: its trials change their values
+    tuning       for a sweep that tunes: the jobs are trained without its held-out images, on which the best is chosen
+    search       for a sweep that searches: its trials replace the values of the jobs
     """
 
     jobs: list[RunPlan]
-    planned: Mapping[Job, RunPlan]
+    planned: Mapping[JobKey, RunPlan]
     overrides: list[str]
     multirun: bool
     cohort_size: int | None
-    selection: Selection | None = None
+    tuning: Tuning | None = None
     search: Search | None = None
 
 
-def job_of(overrides: Sequence[str]) -> Job:
+def job_of(overrides: Sequence[str]) -> JobKey:
     """The key of a job in `Sweep.planned`."""
     return frozenset(override for override in overrides if not override.startswith("hydra"))
 
@@ -95,10 +95,10 @@ def prepare(
     texts = [presets.text(o) for o in parsed]
     planned = dict(zip(map(job_of, jobs), plans, strict=True))
     sweep = Sweep(plans, planned, texts, multirun, _cohort_size(texts, base))
-    return presets, _with_selection(sweep, jobs, base, presets) if multirun else sweep
+    return presets, _with_tuning(sweep, jobs, base, presets) if multirun else sweep
 
 
-def _with_selection(sweep: Sweep, jobs: list[list[str]], base: Composed, presets: Presets) -> Sweep:
+def _with_tuning(sweep: Sweep, jobs: list[list[str]], base: Composed, presets: Presets) -> Sweep:
     """The sweep as its preset defines it: run as it is, tuned over its grid, or searched."""
     node = base.config.get("sweep") or {}
     if node.get("select"):
@@ -130,18 +130,18 @@ def _tuned(select: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], prese
     fixed, cells = cells_of(jobs, presets)
     fixed = tuple(text for text in fixed if not text.lstrip("+").startswith(f"{HOLDOUT}="))
     final = (*fixed, f"++{HOLDOUT}=0", "++sweep.select=null", "++sweep.search=null")
-    selection = Selection(holdout, seeds, final, cells)
-    return replace(sweep, jobs=plans, planned=planned, overrides=texts, selection=selection)
+    tuning = Tuning(holdout, seeds, final, cells)
+    return replace(sweep, jobs=plans, planned=planned, overrides=texts, tuning=tuning)
 
 
 def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base: Composed, presets: Presets) -> Sweep:
     """A sweep whose cells are searched; the ends of the space are composed and checked like any job."""
-    assert sweep.selection is not None
+    assert sweep.tuning is not None
     faults: list[Fault] = []
     if node["trials"] < 1:
         text = f"sweep.search.trials must be >= 1, got {node['trials']}: set sweep.search.trials=20"
         faults.append(Fault("sweep.search.trials", "value", text))
-    if any(cell.values or len(cell.jobs) > 1 for cell in sweep.selection.cells):
+    if any(cell.values or len(cell.jobs) > 1 for cell in sweep.tuning.cells):
         text = "a search proposes values itself and takes one seed: sweep over groups only, e.g. loss=kd,zscore_kd"
         faults.append(Fault("sweep.search", "conflict", text))
     if not _is_basic(base, "launcher"):
@@ -154,7 +154,7 @@ def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base
         space = read_space(node["space"])
     except Refused as refused:
         raise Refused([*faults, *refused.faults]) from refused
-    bases = tuple((*job, f"++{HOLDOUT}={sweep.selection.holdout}") for job in jobs)
+    bases = tuple((*job, f"++{HOLDOUT}={sweep.tuning.holdout}") for job in jobs)
     for corner in (corner for job in bases for corner in corners(job, space)):
         try:
             preflight(presets.compose(corner), presets)

@@ -12,7 +12,7 @@ SEEDS = ("seed", "teacher.seed")  # averaged over, not tuned
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One configuration of a grid.
 
     `method` is what is compared (the swept choices of groups, `loss=kd`), `values` what is tuned (swept values of keys,
@@ -30,7 +30,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Selection:
+class Tuning:
     """The cells of a sweep that is run without `holdout` training images, to choose the best of each method.
 
     `fixed` are the overrides that no job varies; `seeds` is how many runs a chosen cell then gets on all images.
@@ -39,9 +39,9 @@ class Selection:
     holdout: int
     seeds: int
     fixed: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[GridCell, ...]
 
-    def overrides(self, cell: Cell) -> list[str]:
+    def overrides(self, cell: GridCell) -> list[str]:
         """The overrides that train a cell on all images."""
         return [*self.fixed, *cell.method, *cell.values, f"seed=range(1,{self.seeds + 1})"]
 
@@ -53,19 +53,19 @@ class Chosen:
     `ties` counts the cells that are as good, itself included: it is the first of them.
     """
 
-    cell: Cell
+    cell: GridCell
     accuracy: float
     tried: int
     ties: int = 1
 
     @property
     def rank(self) -> str:
-        """What it is among the cells, in words."""
+        """Its place among the cells, in words."""
         first = f"the first of {self.ties} that tie as " if self.ties > 1 else ""
         return f"{first}the best of {self.tried} configurations"
 
 
-def cells_of(jobs: Sequence[Sequence[str]], presets: Presets) -> tuple[tuple[str, ...], tuple[Cell, ...]]:
+def cells_of(jobs: Sequence[Sequence[str]], presets: Presets) -> tuple[tuple[str, ...], tuple[GridCell, ...]]:
     """The overrides that all jobs share, and the cells of the rest, in the order of the jobs."""
     shared = set(jobs[0]).intersection(*jobs)
     found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
@@ -75,22 +75,22 @@ def cells_of(jobs: Sequence[Sequence[str]], presets: Presets) -> tuple[tuple[str
         values = tuple(override for override in swept if override not in method)
         found.setdefault((method, values), []).append(position)
     fixed = tuple(override for override in jobs[0] if override in shared and _key(override) not in SEEDS)
-    return fixed, tuple(Cell(*key, tuple(positions)) for key, positions in found.items())
+    return fixed, tuple(GridCell(*key, tuple(positions)) for key, positions in found.items())
 
 
-def best_of_each_method(cells: Sequence[Cell], accuracies: Mapping[int, float]) -> list[Chosen]:
-    """The cell of each method with the highest mean accuracy over its jobs; of equals the first.
+def best_of_each_method(cells: Sequence[GridCell], accuracies: Mapping[int, float]) -> list[Chosen]:
+    """The cell of each method with the highest mean accuracy over its jobs; the first of equals.
 
-    A cell of which a job has no accuracy (it failed) is out; a method may have none.
+    A cell with a failed job is left out; a method whose cells all failed has no result.
     """
-    means: dict[tuple[str, ...], dict[Cell, float]] = {}
+    means: dict[tuple[str, ...], dict[GridCell, float]] = {}
     for cell in cells:
         if all(job in accuracies for job in cell.jobs):
             means.setdefault(cell.method, {})[cell] = fmean(accuracies[job] for job in cell.jobs)
     return [_first_of_the_best(each) for each in means.values()]
 
 
-def _first_of_the_best(means: Mapping[Cell, float]) -> Chosen:
+def _first_of_the_best(means: Mapping[GridCell, float]) -> Chosen:
     most = max(means.values())
     best = [cell for cell, mean in means.items() if mean == most]
     return Chosen(best[0], most, len(means), len(best))
@@ -120,8 +120,8 @@ KEYS = ("low", "high", "log")
 
 
 @dataclass(frozen=True)
-class Interval:
-    """Numbers from `low` to `high`, evenly, or with `log` evenly in their logarithm; whole ones where both ends are."""
+class Range:
+    """Numbers from `low` to `high`, uniform, or with `log` uniform in their logarithm; integers if both ends are."""
 
     key: str
     low: float
@@ -153,16 +153,16 @@ class Search:
 
     trials: int
     seed: int
-    space: tuple[Interval | Choice, ...]
+    space: tuple[Range | Choice, ...]
     bases: tuple[tuple[str, ...], ...]
 
 
 def override(key: str, value: Any) -> str:
-    """One value as Hydra takes it; numbers keep four digits, which is finer than any deviation between seeds."""
+    """One value as an override; floats keep four digits, finer than the deviation between seeds."""
     return f"++{key}={value:.4g}" if isinstance(value, float) else f"++{key}={value}"
 
 
-def read_space(space: Mapping[str, Any]) -> tuple[Interval | Choice, ...]:
+def read_space(space: Mapping[str, Any]) -> tuple[Range | Choice, ...]:
     """The dimensions of a space: `{low, high, log}` or a list of values by key. Raises Refused."""
     faults: list[Fault] = []
     found = [_dimension(key, node, faults) for key, node in space.items()]
@@ -174,8 +174,8 @@ def read_space(space: Mapping[str, Any]) -> tuple[Interval | Choice, ...]:
     return tuple(each for each in found if each is not None)
 
 
-def corners(base: Sequence[str], space: Sequence[Interval | Choice]) -> list[list[str]]:
-    """The overrides of jobs that together have every end of every dimension once."""
+def corners(base: Sequence[str], space: Sequence[Range | Choice]) -> list[list[str]]:
+    """The overrides of jobs that together contain both ends of every dimension."""
     longest = max(len(dimension.ends) for dimension in space)
     return [
         [*base, *(override(each.key, each.ends[min(step, len(each.ends) - 1)]) for each in space)]
@@ -183,7 +183,7 @@ def corners(base: Sequence[str], space: Sequence[Interval | Choice]) -> list[lis
     ]
 
 
-def _dimension(key: str, node: Any, faults: list[Fault]) -> Interval | Choice | None:
+def _dimension(key: str, node: Any, faults: list[Fault]) -> Range | Choice | None:
     where = f"sweep.search.space.{key}"
     if isinstance(node, list | tuple):
         if node:
@@ -200,4 +200,4 @@ def _dimension(key: str, node: Any, faults: list[Fault]) -> Interval | Choice | 
         text = f"{where} must have {rule}, got low {low!r} and high {high!r}: change them"
         faults.append(Fault(where, "value", text))
         return None
-    return Interval(key, low, high, log)
+    return Range(key, low, high, log)

@@ -3,7 +3,7 @@
 RepDistiller         {epoch, model, accuracy or best_acc, optimizer}, or {opt: Namespace, model, optimizer}
 mdistiller, runs     {epoch, model: {module.student.*, module.teacher.*}, optimizer, best_acc}
 mdistiller, student  {model}
-others               {state_dict} or {net} with anything beside it, or the state dict alone
+others               {state_dict} or {net} with any other keys, or the state dict alone
 
 Nothing in a file is executed. torch's restricted unpickler builds tensors and plain values, and of other types only
 those in `ADMITTED`, which can do nothing but hold values.
@@ -64,7 +64,7 @@ class Claim:
 class Checkpoint:
     """One network's tensors (CPU, under the network's own names) and what the file states about them.
 
-    `ignored` are parts of the file beside the student (`teacher`); `epoch` is None if the file states none.
+    `ignored` are parts of the file other than the student (`teacher`); `epoch` is None if the file states none.
     """
 
     path: Path
@@ -105,16 +105,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     tensors, ignored = _student(state)
     for name, value in tensors.items():
         _check(path, name, value)
-    beside = content if place else {}
+    others = content if place else {}
     return Checkpoint(
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
         container=container,
-        layout=SAFETENSORS if container == SAFETENSORS else _layout(place, beside, ignored),
+        layout=SAFETENSORS if container == SAFETENSORS else _layout(place, others, ignored),
         tensors={name: value.detach() for name, value in tensors.items()},
         ignored=ignored,
-        epoch=_epoch(beside),
-        claim=_claim(beside),
+        epoch=_epoch(others),
+        claim=_claim(others),
     )
 
 
@@ -287,26 +287,26 @@ def _kind(value: object) -> str:
     return f"an {kind}" if kind[0] in "aeiouAEIOU" else f"a {kind}"
 
 
-def _layout(place: str, beside: Mapping[Any, Any], ignored: tuple[str, ...]) -> str:
+def _layout(place: str, others: Mapping[Any, Any], ignored: tuple[str, ...]) -> str:
     if not place:
         return "state dict"
     if place != "model":
         return f"checkpoint ({place})"
     if "teacher" in ignored:
         return "mdistiller"
-    if set(beside) == {"model"}:
+    if set(others) == {"model"}:
         return "mdistiller student"
-    return "RepDistiller" if {"opt", "accuracy", "best_acc"} & set(beside) else "checkpoint (model)"
+    return "RepDistiller" if {"opt", "accuracy", "best_acc"} & set(others) else "checkpoint (model)"
 
 
-def _epoch(beside: Mapping[Any, Any]) -> int | None:
-    number = _number(beside.get("epoch"))
+def _epoch(others: Mapping[Any, Any]) -> int | None:
+    number = _number(others.get("epoch"))
     return int(number) if number is not None and number >= 0 and number.is_integer() else None
 
 
-def _claim(beside: Mapping[Any, Any]) -> Claim | None:
+def _claim(others: Mapping[Any, Any]) -> Claim | None:
     for key in CLAIMS:
-        number = _number(beside.get(key))
+        number = _number(others.get(key))
         if number is not None and 0 <= number <= 100:
             # nobody stores a network with less than one percent, so a number below 1 is a fraction
             return Claim(float(f"{100 * number:.12g}") if number < 1 else number, key)

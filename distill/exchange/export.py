@@ -169,7 +169,7 @@ def export_run(
         folder: where to write; see `check_folder`.
         forms: names of `FORMS`.
         half: whether the weights in the safetensors file are rounded to fp16.
-        places: where the user says that the data lie (`npz`, `root`, `download`); data that cannot be used are then an
+        places: the places of the data that the user gives (`npz`, `root`, `download`); unusable data are then an
             error.
         own: the target of a network from outside the package, named by the user.
         note: called with a line before each slow step.
@@ -260,7 +260,7 @@ def _rounded(source: Source, sample: Sample, note: Callable[[str], None]) -> Rou
 
 
 def _facts(source: Source, sample: Sample, written: Sequence[Written], rounded: Rounded | None) -> dict[str, Any]:
-    """The content of export.json: what the card says, for programs. The file also marks a folder as an export."""
+    """The content of export.json: the facts of the card, for programs. The file also marks a folder as an export."""
     assert source.record.result is not None
     result, size, normalise = source.record.result, source.image_size, source.network.normalise
     packages = {"torch", "safetensors"}.union(*(FORMS[model.form].needs for model in written))

@@ -73,7 +73,7 @@ def check_folder(folder: Path, run_id: str) -> None:
 
 @contextlib.contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside `folder` to write into; it is removed when the block ends, unless `publish` renamed it.
+    """A hidden folder next to `folder` to write into; it is removed when the block ends, unless `publish` renamed it.
 
     Staging folders of killed processes are removed first. Raises StorageError for every OSError of the block.
     """
@@ -85,7 +85,7 @@ def staged(folder: Path) -> Iterator[Path]:
                 os.close(lock)
         staging = temporary_path(folder)
         staging.mkdir()
-        lock = _lock(staging)  # tells other processes that this folder is in use
+        lock = _lock(staging)  # so that other processes leave this folder alone
         try:
             yield staging
         finally:

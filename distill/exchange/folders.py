@@ -19,7 +19,12 @@ from distill.runs.store import RunRecord, damage, read_run, weightless
 
 IMPORTED, COMPLETED, THERE = "imported", "given their weights", "there already"
 LEFT_OUT = "not finished"
-DAMAGED, DIFFERENT, UNWRITTEN, HELD = "damaged", "not alike", "not to be written", "busy elsewhere"
+DAMAGED, DIFFERENT, UNWRITTEN, HELD = (
+    "damaged",
+    "different from the run here",
+    "not writable",
+    "in use by another process",
+)
 FAILURES = (DAMAGED, DIFFERENT, UNWRITTEN)
 
 

@@ -99,7 +99,7 @@ def run_dataset(record: RunRecord, places: Mapping[str, Any], *, strict: bool = 
 def data_at_hand(construct: Callable[[], ImageDataset], *, needed: bool) -> ImageDataset | None:
     """The data set; None if its files are not where it looks by default. If it is `needed`, they must be there.
 
-    Raises Refused: the data are damaged, or not where the command says.
+    Raises Refused: the data are damaged, or not at the place that the command gives.
     """
     try:
         return construct()

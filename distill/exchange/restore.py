@@ -1,4 +1,4 @@
-"""A run of distill brought back from its weights, with its `config.yaml` and `result.json` beside them."""
+"""Restores a run of distill from its weights and the `config.yaml` and `result.json` in the same folder."""
 
 import contextlib
 import shutil
@@ -40,12 +40,12 @@ WEIGHTS = "weights"  # in the identity of a run made of imported weights, whose 
 
 
 def has_run(path: Path) -> bool:
-    """Whether a run's config and result lie beside the file."""
+    """Whether a run's config and result are in the folder of the file."""
     return all((path.parent / name).is_file() for name in (CONFIG, RESULT))
 
 
-def read_beside(path: Path, nodes: Mapping[str, Mapping[str, Any]]) -> RunRecord:
-    """The run whose config and result lie beside `path`; `nodes` are the groups (student, dataset) the command names.
+def read_run_of(path: Path, nodes: Mapping[str, Mapping[str, Any]]) -> RunRecord:
+    """The run in the folder of `path`; `nodes` are the groups (student, dataset) that the command names.
 
     Raises Refused: the files are damaged or edited, or are those of another network or data set.
     """
@@ -73,7 +73,6 @@ def changed_identity(record: RunRecord) -> str | None:
     """A sentence if the identity in a finished run's config is not the one that its id digests."""
     path, result = record.path / CONFIG, record.result or {}
     if WEIGHTS in record.identity:
-        recorded = (result.get("restored") or {}).get("recorded") or {}
         restored = result.get("restored")
         recorded = restored.get("recorded") if isinstance(restored, Mapping) else None
         known = [facts.get("weights_sha256") for facts in (result, recorded) if isinstance(facts, Mapping)]
@@ -101,9 +100,9 @@ def restore(
 
     Args:
         path: the weights, of any floating type.
-        record: the run that lies beside them.
+        record: the run in their folder.
         runs_dir: where the run is written.
-        places: where the user says that the data lie.
+        places: the places of the data that the user gives.
         device: where the accuracy is measured.
         own: the target of a network of the user's, named on the command line.
         say: prints a line.
@@ -132,26 +131,18 @@ def restore(
             raise Refused([f"{path}: {error}"]) from error
         recorded = record.result["last"]["accuracy"]
         if found is not None and not found.agrees(recorded):
-            raise Refused(
-                [
-                    f"{path} has {found.accuracy:.2f} % where its run recorded {recorded:.2f} %: these are not the "
-                    "weights of that run; put them into a folder of their own to import them without it"
-                ]
+            text = (
+                f"{path} has {found.accuracy:.2f} % where its run recorded {recorded:.2f} %: these are not its weights"
             )
-        for name in (METRICS, TIMING):
-            if (path.parent / name).is_file():
-                files.write_bytes(target / name, (path.parent / name).read_bytes())
+            raise Refused([f"{text}; put the file into a folder of its own to import it without the run"])
         facts = {
             "file": path.name,
             "weights_sha256": digest,
             "recorded": {"weights_sha256": record.result["weights_sha256"], "accuracy": recorded},
             "measured": None if found is None else found.accuracy,
         }
-        try:
-            provenance = files.read_json(path.parent / PROVENANCE) or {"sessions": []}
-        except StorageError as error:  # a damaged provenance must not cost the run
-            provenance = {"note": str(error), "sessions": []}
         last = {} if found is None else {"last": {**record.result["last"], **found.as_dict()}}
+        provenance = _copied_history(path.parent, target)
         write_records(
             target,
             config=read_config(path.parent),
@@ -161,6 +152,17 @@ def restore(
     if digest != record.result["weights_sha256"] and found is None:
         say(f"its weights are not the bytes that the run recorded: {recorded:.2f} % is recorded, not measured")
     say(f"{target}: finished; use it as teacher.run={record.run_id}, or name it as it was trained")
+
+
+def _copied_history(source: Path, target: Path) -> Mapping[str, Any]:
+    """Copy the run's metrics and timing, where they exist, and return its provenance."""
+    for name in (METRICS, TIMING):
+        if (source / name).is_file():
+            files.write_bytes(target / name, (source / name).read_bytes())
+    try:
+        return files.read_json(source / PROVENANCE) or {"sessions": []}
+    except StorageError as error:  # a damaged provenance must not cost the run
+        return {"note": str(error), "sessions": []}
 
 
 def _measured(
@@ -268,7 +270,7 @@ def locked(path: Path) -> Iterator[None]:
 def write_records(
     path: Path, *, config: Mapping[str, Any], provenance: Mapping[str, Any], result: Mapping[str, Any]
 ) -> None:
-    """Everything beside the weights, `result.json` last, so that a killed import is repeated, never half believed.
+    """Write all files but the weights, `result.json` last: a killed import is not taken for a finished run.
 
     Raises StorageError.
     """

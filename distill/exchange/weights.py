@@ -122,100 +122,102 @@ def import_weights(
         data_needed: whether the user said where the data lie, so that it is an error if they are not there.
         device: where the accuracy is measured.
         say: prints a line.
-        warn: prints a line beside the output.
+        warn: prints a line to stderr.
 
     Raises:
         Refused: everything wrong with file or data, or there is neither a stated accuracy nor data to measure one.
         Busy, StorageError: the run's folder is in use, damaged, or cannot be written to.
     """
-    nodes, names = parts.nodes, parts.names
     network, dataset, (classes, image_size) = _filled(checkpoint, parts, data_needed=data_needed)
     weights = safetensors.torch.save({n: tensor.contiguous().clone() for n, tensor in network.state_dict().items()})
-    identity = _identity(nodes, dataset, sha256(weights).hexdigest())
-    run_id, claim = _run_id(identity, nodes["dataset"], dataset), checkpoint.claim
+    identity = _identity(parts.nodes, dataset, sha256(weights).hexdigest())
+    run_id, claim = _run_id(identity, parts.nodes["dataset"], dataset), checkpoint.claim
     student, method = short_names(identity)
     target = run_path(runs_dir, student=student, objective=method, seed=0, run_id=run_id)
-    there = finished_at(target)
-    if there is not None and there.result is not None and not weightless(target):
-        load_weights(target / STUDENT, expected_sha256=there.result["weights_sha256"])  # raises if damaged
-        last, claimed = there.result["last"], (there.result.get("imported") or {}).get("accuracy") == "claimed"
-        if dataset is None or not claimed:
-            accuracy = f"{there.result['split']} {last['accuracy']:.2f} % ({'claimed' if claimed else 'measured'})"
-            say(f"{target} is there already: {accuracy}; use it as teacher.run={run_id}")
-            if not claimed and {"correct", "count", "loss"} <= last.keys():
-                known = Evaluation(last["correct"], last["count"], last["accuracy"], last["loss"])
-                _compare_with_claim(checkpoint, known, warn=warn)
-            return
+    if _is_there(target, run_id, checkpoint, measurable=dataset is not None, say=say, warn=warn):
+        return
     if dataset is None and claim is None:
-        raise Refused(
-            [
-                f"{checkpoint.path} states no accuracy, and the data to measure it are not here: add dataset.npz=FILE "
-                "or dataset.root=DIR"
-            ]
-        )
+        text = f"{checkpoint.path} states no accuracy, and the data to measure it are not here"
+        raise Refused([f"{text}: add dataset.npz=FILE or dataset.root=DIR"])
     with locked(target):
         files.write_bytes(target / STUDENT, weights)
         found = None if dataset is None else measure_accuracy(network, dataset, device=device, precision=PRECISION)
-        claimed_accuracy = {} if claim is None else {"accuracy": claim.accuracy}
-        epoch = checkpoint.epoch or 0
-        accuracy_record = {"epoch": epoch, **(claimed_accuracy if found is None else found.as_dict())}
-        measured = None if found is None else found.accuracy
-        loss = f"{METHOD} accuracy=claimed" if found is None else METHOD
-        facts = {**checkpoint.metadata, "measured": measured}
+        facts = {**checkpoint.metadata, "measured": None if found is None else found.accuracy}
+        provenance = collect(device, precision=PRECISION, teacher=None, imported=facts)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        shape = {"parameters": parameters, "classes": classes, "image_size": image_size}
         write_records(
             target,
-            config={
-                "run_id": run_id,
-                "names": {**names, "teacher": "none", "loss": loss, "recipe": METHOD},
-                "config": {
-                    "seed": 0,
-                    "precision": PRECISION,
-                    "teacher": None,
-                    "dataset": nodes["dataset"],
-                    "student": nodes["student"],
-                    "loss": None,
-                    "recipe": None,
-                },
-                "identity": identity,
-            },
-            provenance={
-                **collect(device, precision=PRECISION, teacher=None, imported=facts),
-                "started": now(),
-                "sessions": [],
-            },
-            result={
-                "run_id": run_id,
-                "finished": now(),
-                "seconds": 0.0,
-                "parameters": sum(parameter.numel() for parameter in network.parameters()),
-                "epochs": epoch,
-                "split": "test",
-                "last": accuracy_record,
-                "best": accuracy_record,  # the weights stand for the last epoch and for the best
-                "precision": PRECISION,
-                "classes": classes,
-                "image_size": image_size,
-                "teacher": None,
-                "imported": {
-                    "accuracy": "claimed" if found is None else "measured",
-                    "claimed": None if claim is None else claim.accuracy,
-                    "claimed_as": None if claim is None else claim.key,
-                },
-                "weights_sha256": identity["weights"],
-            },
+            config=_config(run_id, identity, parts, claimed=found is None),
+            provenance={**provenance, "started": now(), "sessions": []},
+            result={"run_id": run_id, **_result(checkpoint, found), **shape, "weights_sha256": identity["weights"]},
         )
     in_epoch = "" if checkpoint.epoch is None else f", epoch {checkpoint.epoch}"
     without = f", without its {' and '.join(checkpoint.ignored)}" if checkpoint.ignored else ""
     say(f"{checkpoint.path}: {checkpoint.layout}, {checkpoint.container}{in_epoch}{without}")
     if found is not None:
-        say(f"measured on the test set of {names['dataset']}: {found}, {PRECISION}, {device}")
+        say(f"measured on the test set of {parts.names['dataset']}: {found}, {PRECISION}, {device}")
         _compare_with_claim(checkpoint, found, warn=warn)
     elif claim is not None:
         say(
-            f"not measured, since the data of {names['dataset']} are not here (dataset.npz=FILE, dataset.root=DIR): "
-            f"the claimed accuracy is recorded, {claim.accuracy:.2f} % ({claim.key})"
+            f"not measured, since the data of {parts.names['dataset']} are not here (dataset.npz=FILE, "
+            f"dataset.root=DIR): the claimed accuracy is recorded, {claim.accuracy:.2f} % ({claim.key})"
         )
     say(f"{target}: finished; use it as teacher.run={run_id}")
+
+
+def _is_there(target: Path, run_id: str, checkpoint: Checkpoint, *, measurable: bool, say: Say, warn: Say) -> bool:
+    """Whether the file has been imported before; then that run's accuracy is printed.
+
+    An import without weights, or with a claimed accuracy that can be measured now, is written again.
+    """
+    there = finished_at(target)
+    if there is None or there.result is None or weightless(target):
+        return False
+    load_weights(target / STUDENT, expected_sha256=there.result["weights_sha256"])  # raises if damaged
+    last, claimed = there.result["last"], (there.result.get("imported") or {}).get("accuracy") == "claimed"
+    if measurable and claimed:
+        return False
+    accuracy = f"{there.result['split']} {last['accuracy']:.2f} % ({'claimed' if claimed else 'measured'})"
+    say(f"{target} is there already: {accuracy}; use it as teacher.run={run_id}")
+    if not claimed and {"correct", "count", "loss"} <= last.keys():
+        measured = Evaluation(last["correct"], last["count"], last["accuracy"], last["loss"])
+        _compare_with_claim(checkpoint, measured, warn=warn)
+    return True
+
+
+def _config(run_id: str, identity: Mapping[str, Any], parts: Parts, *, claimed: bool) -> dict[str, Any]:
+    """The content of the run's config.yaml."""
+    loss = f"{METHOD} accuracy=claimed" if claimed else METHOD
+    without = dict.fromkeys(("teacher", "loss", "recipe"))
+    return {
+        "run_id": run_id,
+        "names": {**parts.names, "teacher": "none", "loss": loss, "recipe": METHOD},
+        "config": {"seed": 0, "precision": PRECISION, **without, **{group: parts.nodes[group] for group in GROUPS}},
+        "identity": identity,
+    }
+
+
+def _result(checkpoint: Checkpoint, found: Evaluation | None) -> dict[str, Any]:
+    """What result.json records of the accuracy: measured, else claimed by the file."""
+    claim, epoch = checkpoint.claim, checkpoint.epoch or 0
+    claimed = {} if claim is None else {"accuracy": claim.accuracy}
+    accuracy = {"epoch": epoch, **(claimed if found is None else found.as_dict())}
+    return {
+        "finished": now(),
+        "seconds": 0.0,
+        "epochs": epoch,
+        "split": "test",
+        "last": accuracy,
+        "best": accuracy,  # the weights stand for the last epoch and for the best
+        "precision": PRECISION,
+        "teacher": None,
+        "imported": {
+            "accuracy": "claimed" if found is None else "measured",
+            "claimed": None if claim is None else claim.accuracy,
+            "claimed_as": None if claim is None else claim.key,
+        },
+    }
 
 
 def _filled(
@@ -241,11 +243,13 @@ def _filled(
 
 def _identity(nodes: Mapping[str, Mapping[str, Any]], dataset: ImageDataset | None, weights: str) -> dict[str, Any]:
     """What the run is, for tables and students; without the data their digests are None."""
-    known = {key: nodes["dataset"][key] for key in ("mean", "std", "pad", "flip") if key in nodes["dataset"]}
+    normalisation = {key: nodes["dataset"][key] for key in ("mean", "std", "pad", "flip") if key in nodes["dataset"]}
     method = {"target": METHOD}
     return {
         "numerics": NUMERICS_VERSION,
-        "data": {"train": None, "test": None, "holdout": 0, **known} if dataset is None else data_identity(dataset),
+        "data": {"train": None, "test": None, "holdout": 0, **normalisation}
+        if dataset is None
+        else data_identity(dataset),
         "student": canonical_node(nodes["student"]),
         "teacher": None,
         "objective": method,

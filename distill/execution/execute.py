@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from distill.config.plan import RunPlan, epochs_asked, not_from_a_table, teacher_use
+from distill.config.plan import RunPlan, not_from_a_table, teacher_epochs_of, teacher_use
 from distill.config.rebuild import weights_of
 from distill.data import EvaluationStream, ImageStream
 from distill.execution.stopping import Interrupted, RunFailed, stop_signals
@@ -57,7 +57,7 @@ class Console:
 class Cohort:
     """Runs that train side by side in one call of `fit`, and how runs ended.
 
-    `teacher_epochs` are the epochs of forwards that the whole command needs of each teacher (see `epochs_asked`).
+    `teacher_epochs` are the epochs of forwards that the whole command needs of each teacher (see `teacher_epochs_of`).
     """
 
     retry: bool
@@ -95,13 +95,13 @@ def execute(
         console: receives what happens.
         retry: train runs again that failed before.
         wait: wait for a run that another process holds (and take over if that process dies) instead of giving up.
-        teacher_epochs: what the whole command needs of each teacher (`epochs_asked`), where these are not all runs.
+        teacher_epochs: what the whole command needs of each teacher (`teacher_epochs_of`), if it has other runs too.
 
     Raises:
         Interrupted: training was stopped; every member has saved its state.
     """
     distinct = list({plan.run_id: plan for plan in plans}.values())
-    epochs = {**epochs_asked([distinct]), **(teacher_epochs or {})}
+    epochs = {**teacher_epochs_of([distinct]), **(teacher_epochs or {})}
     cohort = Cohort(retry, console, len(distinct), epochs)
     groups = [distinct]
     while groups:

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from distill.config.faults import Fault, Refused
-from distill.config.plan import RunPlan, epochs_asked, store_conflict
+from distill.config.plan import RunPlan, store_conflict, teacher_epochs_of
 from distill.config.preflight import preflight
 from distill.config.presets import Composed, Presets
 from distill.execution.jobs import Outcome, cohorts, follow_plans, memory_warning
-from distill.execution.progress import Progress, duration
+from distill.execution.progress import TrainingProgress, duration
 from distill.execution.stopping import Deadline, Interrupted, stop_when
 from distill.runs.files import StorageError, read_json, read_lines
 from distill.runs.identity import run_id
@@ -105,7 +105,7 @@ def fill(request: Request, words: Sequence[str], *, retry: bool, only_plan: bool
         Refused: everything that is wrong; nothing has been trained.
         Interrupted: a signal stopped training; every run is saved.
     """
-    deadline = Deadline(request.budget, Progress(), begun=begun)
+    deadline = Deadline(request.budget, TrainingProgress(), begun=begun)
     if len(request.table.cells) > MANY and sys.stderr.isatty():
         print(f"checking the runs of {len(request.table.cells)} cells ...", file=sys.stderr)
     filling = plan_cells(request, Presets(request.config_dir))
@@ -126,7 +126,7 @@ def _train(jobs: Sequence[Job], deadline: Deadline, *, budget: float | None, ret
     """Train cohort after cohort until nothing is ready or the time is over; returns how each run ended, by its id."""
     ended: dict[str, Outcome] = {}
     # of all runs, finished or not: a command typed again decides about a teacher's table as it did at first
-    teacher_epochs = epochs_asked([job.plan for job in group] for group in groups(jobs))
+    teacher_epochs = teacher_epochs_of([job.plan for job in group] for group in groups(jobs))
     reserve = 0.0 if budget is None else min(LATEST_START, LATEST_SHARE * budget)
     warnings: set[str | None] = {None}
     try:
@@ -153,7 +153,7 @@ def _report(jobs: Sequence[Job], ended: Mapping[str, Outcome], words: Sequence[s
     """Print what is finished, what failed and how to go on; returns the outcomes of runs that are still missing."""
     missing = open_jobs(jobs)
     say(f"{len(jobs) - len(missing)} of {len(jobs)} runs finished")
-    still = {job.plan.run_id for job in missing}  # a run that was busy elsewhere may be finished by now
+    still = {job.plan.run_id for job in missing}  # another process may have finished a run since
     left = [outcome for run, outcome in ended.items() if run in still]
     for outcome in left:
         say(f"{outcome.status}: {outcome.text}")
@@ -411,7 +411,7 @@ def measured_times(jobs: Sequence[Job]) -> dict[str, float]:
 
 
 def _pair(run: RunPlan | RunRecord) -> str:
-    """What the time of an epoch depends on besides the device, as text."""
+    """Everything except the device that the time of an epoch depends on, as text."""
     teacher = (run.config.get("teacher") or {}).get("network")
     data, precision = run.identity["data"], run.identity["precision"]
     return json.dumps([run.config["student"], teacher, run.names.get("teacher"), data, precision], sort_keys=True)

@@ -15,12 +15,12 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from distill.config.faults import Refused
-from distill.config.plan import RunPlan, epochs_asked
+from distill.config.plan import RunPlan, teacher_epochs_of
 from distill.config.preflight import preflight
 from distill.config.presets import Presets, from_hydra
-from distill.config.sweep import Job, job_of
+from distill.config.sweep import JobKey, job_of
 from distill.execution.execute import Console, Result, execute
-from distill.execution.progress import Progress, discard_output, duration
+from distill.execution.progress import TrainingProgress, discard_output, duration
 from distill.execution.stopping import Interrupted
 from distill.models.meta import meta_images
 from distill.runs.layout import RESULT
@@ -49,7 +49,7 @@ class Outcome:
 def run_job(
     config: DictConfig,
     *,
-    planned: Mapping[Job, RunPlan],
+    planned: Mapping[JobKey, RunPlan],
     config_dir: Path | None,
     retry: bool,
     teacher_epochs: Mapping[str, int] | None = None,
@@ -71,7 +71,7 @@ def run_job(
 
 
 def plan_job(
-    config: DictConfig, hydra: Any, planned: Mapping[Job, RunPlan], config_dir: Path | None
+    config: DictConfig, hydra: Any, planned: Mapping[JobKey, RunPlan], config_dir: Path | None
 ) -> RunPlan | Outcome:
     """The plan of a job. One that is not in `planned`, from a sweeper that proposes values, is checked only now."""
     overrides = list(hydra.overrides.task)
@@ -100,7 +100,7 @@ def launch(
     configs: Sequence[DictConfig],
     *,
     size: int,
-    planned: Mapping[Job, RunPlan],
+    planned: Mapping[JobKey, RunPlan],
     config_dir: Path | None,
     retry: bool,
 ) -> list[JobReturn]:
@@ -119,7 +119,7 @@ def launch(
 def run_cohorts(plans: Sequence[RunPlan], *, size: int, retry: bool) -> list[Outcome]:
     """Train checked plans in cohorts of at most `size`; returns their outcomes in the order of `plans`."""
     groups = cohorts(plans, size=size)
-    teacher_epochs = epochs_asked(groups)
+    teacher_epochs = teacher_epochs_of(groups)
     outcomes: dict[str, Outcome] = {}
     for group in groups:
         if warning := memory_warning(group):
@@ -197,7 +197,7 @@ def run_plans(
         SystemExit: the user stopped the command.
     """
     try:
-        return follow_plans(plans, Progress(), retry=retry, teacher_epochs=teacher_epochs)
+        return follow_plans(plans, TrainingProgress(), retry=retry, teacher_epochs=teacher_epochs)
     except Interrupted as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None  # also inside a launcher: the whole command stops

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 0.5
 
 
-class Progress:
+class TrainingProgress:
     """A `Watch` that writes to a stream; on a terminal the line of the current epoch is rewritten in place."""
 
     def __init__(self, stream: TextIO | None = None) -> None:

@@ -14,9 +14,9 @@ from distill.config.faults import Refused
 from distill.config.plan import RunPlan
 from distill.config.preflight import preflight
 from distill.config.presets import Presets
-from distill.config.tuning import Cell, Choice, Chosen, Interval, Search, override
+from distill.config.tuning import Choice, Chosen, GridCell, Range, Search, override
 from distill.execution.execute import Console, execute
-from distill.execution.progress import Progress
+from distill.execution.progress import TrainingProgress
 from distill.execution.stopping import RunFailed
 from distill.runs.lock import Busy, RunLock
 from distill.training import Evaluation, Member
@@ -26,7 +26,7 @@ WARM_UP = 0.2  # of a run's epochs: earlier accuracies say little about the last
 UNPRUNED = 5  # trials that run to their end before any is ended early
 
 
-class Reporting(Progress):
+class Reporting(TrainingProgress):
     """Progress that also reports every epoch of the student to its trial, and ends the run where the trial is poor."""
 
     def __init__(self, trial: optuna.Trial, run: str) -> None:
@@ -43,7 +43,7 @@ class Reporting(Progress):
 
 
 def optimise(
-    search: Search, cells: Sequence[Cell], plans: Sequence[RunPlan], presets: Presets, *, retry: bool
+    search: Search, cells: Sequence[GridCell], plans: Sequence[RunPlan], presets: Presets, *, retry: bool
 ) -> Iterator[Chosen]:
     """The best values found for each method; a search typed again runs the trials that are missing.
 
@@ -74,7 +74,7 @@ def optimise(
             yield _chosen(study, search, cell)
 
 
-def _chosen(study: optuna.Study, search: Search, cell: Cell) -> Chosen:
+def _chosen(study: optuna.Study, search: Search, cell: GridCell) -> Chosen:
     """The best proposal, the first of equals; a proposal that was made twice counts once."""
 
     def values(trial: optuna.trial.FrozenTrial) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ def _chosen(study: optuna.Study, search: Search, cell: Cell) -> Chosen:
     pruned = [trial for trial in study.trials if trial.state.name == "PRUNED"]
     tried = {values(trial) for trial in (*finished, *pruned)}
     ties = {values(trial) for trial in finished if trial.value == best.value}
-    return Chosen(Cell(cell.method, values(best), cell.jobs), float(best.value or 0.0), len(tried), len(ties))
+    return Chosen(GridCell(cell.method, values(best), cell.jobs), float(best.value or 0.0), len(tried), len(ties))
 
 
 def _one_trial(study: optuna.Study, search: Search, base: list[str], presets: Presets, *, retry: bool) -> None:
@@ -146,7 +146,7 @@ def _done(study: optuna.Study) -> int:
     return sum(state in ("COMPLETE", "PRUNED", "FAIL") for state in states) - killed
 
 
-def _suggested(trial: optuna.Trial, dimension: Interval | Choice) -> Any:
+def _suggested(trial: optuna.Trial, dimension: Range | Choice) -> Any:
     if isinstance(dimension, Choice):
         return trial.suggest_categorical(dimension.key, dimension.ends)
     if dimension.whole:

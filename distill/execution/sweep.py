@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from distill.config.plan import epochs_asked
+from distill.config.plan import teacher_epochs_of
 from distill.config.presets import Presets
 from distill.config.sweep import Sweep, prepare
-from distill.config.tuning import Chosen, Selection, best_of_each_method
+from distill.config.tuning import Chosen, Tuning, best_of_each_method
 from distill.execution.jobs import Outcome, outcomes_on_disk, run_cohorts, run_job, run_plans, summarise
 from distill.runs.files import StorageError, explain
 from distill.runs.layout import RESULT
@@ -23,17 +23,17 @@ def run_sweep(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry:
         Busy: another process works on the same search.
         Interrupted: the user stopped the search.
     """
-    if sweep.selection is None:
+    if sweep.tuning is None:
         return _run(presets, sweep, config_dir=config_dir, retry=retry)
     outcomes: list[Outcome] = []
     if sweep.search is None:
         outcomes += _run(presets, sweep, config_dir=config_dir, retry=retry)
-        chosen: Iterable[Chosen] = _best(sweep, sweep.selection)
+        chosen: Iterable[Chosen] = _best(sweep, sweep.tuning)
     else:
         from distill.execution.search import optimise  # optuna is an optional extra
 
-        chosen = optimise(sweep.search, sweep.selection.cells, sweep.jobs, presets, retry=retry)
-    return outcomes + list(_train_chosen(chosen, sweep.selection, config_dir=config_dir, retry=retry))
+        chosen = optimise(sweep.search, sweep.tuning.cells, sweep.jobs, presets, retry=retry)
+    return outcomes + list(_train_chosen(chosen, sweep.tuning, config_dir=config_dir, retry=retry))
 
 
 def _run(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry: bool) -> list[Outcome]:
@@ -43,7 +43,7 @@ def _run(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry: bool
         return list(summarise(run_plans(sweep.jobs, retry=retry)))
     if sweep.cohort_size is not None:
         return list(summarise(run_cohorts(sweep.jobs, size=sweep.cohort_size, retry=retry)))
-    teacher_epochs = epochs_asked([job] for job in sweep.jobs)
+    teacher_epochs = teacher_epochs_of([job] for job in sweep.jobs)
     run = partial(run_job, planned=sweep.planned, config_dir=config_dir, retry=retry, teacher_epochs=teacher_epochs)
     try:
         returned = presets.hydra.multirun("train", run, sweep.overrides, with_log_configuration=False)
@@ -58,7 +58,7 @@ def _run(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry: bool
     return list(summarise([job.return_value for batch in returned for job in batch]))
 
 
-def _best(sweep: Sweep, selection: Selection) -> list[Chosen]:
+def _best(sweep: Sweep, tuning: Tuning) -> list[Chosen]:
     """The best cell of each method, by the accuracy of its finished runs on the held-out images."""
     finished = {position: read_run(job.directory) for position, job in enumerate(sweep.jobs)}
     accuracies = {
@@ -66,22 +66,22 @@ def _best(sweep: Sweep, selection: Selection) -> list[Chosen]:
         for position, record in finished.items()
         if record is not None and record.status == "finished" and record.result is not None
     }
-    return best_of_each_method(selection.cells, accuracies)
+    return best_of_each_method(tuning.cells, accuracies)
 
 
 def _train_chosen(
-    chosen: Iterable[Chosen], selection: Selection, *, config_dir: Path | None, retry: bool
+    chosen: Iterable[Chosen], tuning: Tuning, *, config_dir: Path | None, retry: bool
 ) -> Iterator[Outcome]:
     """Train the chosen cells on all images; yields a failure for each method of which no configuration finished."""
-    left = {cell.method for cell in selection.cells}
+    left = {cell.method for cell in tuning.cells}
     for each in chosen:
         left.discard(each.cell.method)
         print(
-            f"chosen: {each.cell.title}, {each.accuracy:.2f} % on {selection.holdout:,} held-out images, "
-            f"{each.rank}; now on all images, {selection.seeds} seeds",
+            f"chosen: {each.cell.title}, {each.accuracy:.2f} % on {tuning.holdout:,} held-out images, "
+            f"{each.rank}; now on all images, {tuning.seeds} seeds",
             flush=True,
         )
-        overrides = selection.overrides(each.cell)
+        overrides = tuning.overrides(each.cell)
         presets, final = prepare(overrides, multirun=True, config_dir=config_dir, faults=[], may_download=False)
         yield from _run(presets, final, config_dir=config_dir, retry=retry)
     for method in sorted(left):

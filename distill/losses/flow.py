@@ -46,7 +46,7 @@ class SolutionFlow(Objective):
     "A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer Learning" (Yim et al.,
     CVPR 2017), section 3: the inner products between one tap and the next, the stem with the first stage and so on. The
     paper trains the student on it first and on the labels afterwards: preset `fsp` does so, this being its first stage.
-    Nothing is learned beside the student, so its taps need the teacher's channels.
+    No adapter is learned, so the student's taps need the teacher's channels.
 
     Raises ValueError if the weights are negative or all zero; from `attach` if the networks differ in the number
     of their taps or in the channels of any.

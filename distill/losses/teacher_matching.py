@@ -17,7 +17,7 @@ from distill.losses.softened import kl_rows, log_softened
 def ttm(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float | Tensor) -> Tensor:
     """TTM: KL(p_T of the teacher || q of the student), q at temperature 1.
 
-    Equal to T KL(p_T || q_T) - (T - 1) H_{1/T}(q) + (T - 1) H(p_T) (Eq. 15): vanilla KD, and besides it a reward
+    Equal to T KL(p_T || q_T) - (T - 1) H_{1/T}(q) + (T - 1) H(p_T) (Eq. 15): vanilla KD plus a reward
     for the student's Renyi entropy of order 1/T. The gradient is q - p_T (Eq. 20).
     """
     return kl_rows(log_softened(student_logits, 1.0), log_softened(teacher_logits, temperature)).mean()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What a network says about a batch of B images. Without taps only `logits` is filled.
+    """The outputs of a network for a batch of B images. Without taps only `logits` is filled.
 
     logits          (B, K)
     features        the taps (B, C, H, W) that the network's literature distils, first to last
@@ -48,7 +48,7 @@ class Network(nn.Module):
 
     @property
     def head(self) -> nn.Linear | None:
-        """None unless a subclass says otherwise, be it only by a layer of that name."""
+        """None, unless a subclass defines it, for example as a layer of that name."""
         return cast("nn.Linear | None", self._modules.get("head"))
 
     def forward(self, images: Tensor, *, taps: bool = False) -> Output:

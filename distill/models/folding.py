@@ -34,7 +34,7 @@ def folded(network: nn.Module, *, image_size: int) -> nn.Module:
         return network
     try:
         pairs = foldable(network, image_size=image_size)
-    except Exception:  # of whatever network: it is run as it is, and says there what it has to say
+    except Exception:  # of any network: it is run unfolded, and its own error appears there
         return network
     return _fold(_frozen(network), pairs) if pairs else network
 

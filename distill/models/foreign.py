@@ -28,7 +28,7 @@ class LogitsOnly(Network):
 
     @property
     def head(self) -> None:
-        """None: nobody knows what the module's last layer reads."""
+        """None: the input of the module's last layer is unknown."""
 
     def forward(self, images: Tensor, *, taps: bool = False) -> Output:
         logits = self.network(images)

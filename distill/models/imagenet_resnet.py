@@ -17,7 +17,7 @@ Blocks = tuple[int, int, int, int]  # in each stage
 WIDTHS = (64, 128, 256, 512)
 
 
-class BasicBlock(nn.Module):
+class ImageNetBasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut. Takes an activated map, returns the sum before its ReLU."""
 
     expansion = 1
@@ -62,7 +62,7 @@ class Bottleneck(nn.Module):
         return out
 
 
-Block = type[BasicBlock] | type[Bottleneck]
+Block = type[ImageNetBasicBlock] | type[Bottleneck]
 
 
 def stage(block: Block, channels_in: int, width: int, *, blocks: int, stride: int) -> Stage:
@@ -109,12 +109,12 @@ class ImageNetResNet(Network):
 
 def resnet18(*, num_classes: int = 100) -> ImageNetResNet:
     """11,220,132 parameters with 100 classes."""
-    return ImageNetResNet(block=BasicBlock, blocks=(2, 2, 2, 2), num_classes=num_classes)
+    return ImageNetResNet(block=ImageNetBasicBlock, blocks=(2, 2, 2, 2), num_classes=num_classes)
 
 
 def resnet34(*, num_classes: int = 100) -> ImageNetResNet:
     """21,328,292 parameters with 100 classes."""
-    return ImageNetResNet(block=BasicBlock, blocks=(3, 4, 6, 3), num_classes=num_classes)
+    return ImageNetResNet(block=ImageNetBasicBlock, blocks=(3, 4, 6, 3), num_classes=num_classes)
 
 
 def resnet50(*, num_classes: int = 100) -> ImageNetResNet:

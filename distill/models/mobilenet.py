@@ -28,7 +28,7 @@ V1_TAPPED = (3, 5, 11, 13)
 STEM, LAST = 16, 1280
 # expansion, channels, blocks, stride of the first block: the original's table 2 at half its channels
 GROUPS = ((1, 8, 1, 1), (6, 12, 2, 1), (6, 16, 3, 2), (6, 32, 4, 2), (6, 48, 3, 1), (6, 80, 3, 2), (6, 160, 1, 1))
-TAPPED = (1, 2, 4, 6)  # the groups whose ends are taps, beside the stem
+TAPPED = (1, 2, 4, 6)  # the groups whose ends are taps, in addition to the stem
 
 
 class MobileNetV1(Network):

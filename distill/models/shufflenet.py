@@ -26,7 +26,7 @@ def shuffle(x: Tensor, *, groups: int) -> Tensor:
 
 class GroupedBlock(nn.Module):
     """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1, and the input added; with stride 2 the averaged
-    input is put beside the result instead (figure 2). Takes an activated map, returns the one before its ReLU.
+    input is concatenated with the result instead (figure 2). Takes an activated map, returns the one before its ReLU.
 
     Unlike the original, and like the field's networks, there is a ReLU after the depthwise convolution. The first
     convolution has one group where it reads the stem, whose channels are too few.

@@ -64,7 +64,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """Rows of text. `columns` maps each header to whether its cells are numbers; the first cell names the row."""
 
     caption: str
@@ -82,7 +82,7 @@ class Text:
     warning: bool = False
 
 
-Block = Figure | Table | Text
+Block = Figure | PageTable | Text
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def render(title: str, about: str, sections: Sequence[Section]) -> str:
     )
     environment.tests |= {
         "figure": lambda block: isinstance(block, Figure),
-        "table": lambda block: isinstance(block, Table),
+        "table": lambda block: isinstance(block, PageTable),
     }
     environment.filters["unbroken"] = _unbroken
     page = environment.get_template("page.html").render(title=title, about=about, sections=sections)

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from distill.report.drawing import HEAT, band, dots, dots_legend, drawing, label_dots, line, styles_of
-from distill.report.page import INK, Block, Figure, Section, Table, Text, number, report_files
+from distill.report.page import INK, Block, Figure, PageTable, Section, Text, number, report_files
 from distill.report.sweep_runs import Curve, Panel, SweepPreset, is_number
 from distill.tables.rows import Row
 from distill.tables.values import to_text
@@ -285,14 +285,14 @@ def _chosen(preset: SweepPreset, panels: Sequence[Panel]) -> list[Block]:
         "Of each method the configuration with the highest mean on the held-out images, and its accuracy on the test "
         "set after training on all images; - where that has not been done."
     )
-    made: list[Block] = [Table(caption, columns, rows, sortable=True), *map(Text, ties)]
+    made: list[Block] = [PageTable(caption, columns, rows, sortable=True), *map(Text, ties)]
     if len({len(curve.cells) for _, curve in tunings}) > 1:
         text = "The methods did not have equal budgets: the column 'tried' is the number of configurations of each."
         made.append(Text(text, warning=True))
     return made
 
 
-def _all(preset: SweepPreset, panels: Sequence[Panel]) -> Table:
+def _all(preset: SweepPreset, panels: Sequence[Panel]) -> PageTable:
     columns = {"method": False, "student": False, "dataset": False, **_key_columns(preset, panels)}
     columns |= {"measured on": False, "n": True, "last epoch (%)": True, **({"chosen": False} if preset.keys else {})}
     rows = [
@@ -313,4 +313,4 @@ def _all(preset: SweepPreset, panels: Sequence[Panel]) -> Table:
     caption = "All finished configurations, the best of each method first. Click a column header to sort by it."
     if preset.searched:
         caption += " Proposals that the search stopped early have no last epoch and are not listed."
-    return Table(caption, columns, rows, sortable=True)
+    return PageTable(caption, columns, rows, sortable=True)

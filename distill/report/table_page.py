@@ -1,11 +1,11 @@
-"""The page of a published table: our runs in its cells, drawn beside what was published."""
+"""The page of a published table: our runs in its cells, drawn next to the published numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
 from distill.report.drawing import band, dots, dots_legend, drawing, label_dots, line, styles_of, whole_epochs
-from distill.report.page import INK, Block, Figure, Section, Table, Text, number, report_files
+from distill.report.page import INK, Block, Figure, PageTable, Section, Text, number, report_files
 from distill.tables.cells import MeasuredTable
 from distill.tables.published import Cell, TableColumn
 from distill.tables.published_layouts import commands, details, distinction, notes, paper_layout
@@ -151,10 +151,10 @@ def _is_published(numbers: Mapping[str, Any]) -> bool:
     return any(each["published"] is not None for lines in numbers["columns"].values() for each in lines)
 
 
-def _table(table: TextTable) -> Table:
+def _table(table: TextTable) -> PageTable:
     """Sortable where every row has a name: a row without one belongs to the row above it."""
     columns = dict(zip(table.headers, table.numeric, strict=True))
-    return Table(table.title or "The table.", columns, table.rows, sortable=all(row[0] for row in table.rows))
+    return PageTable(table.title or "The table.", columns, table.rows, sortable=all(row[0] for row in table.rows))
 
 
 def _figures(measured: MeasuredTable, histories: Histories) -> list[Block]:
@@ -166,7 +166,7 @@ def _figures(measured: MeasuredTable, histories: Histories) -> list[Block]:
         f"{name}: " + ", ".join(f"{each['label']} {each['mean']:.2f} %" for each in lines)
         for name, lines in found["columns"].items()
     )
-    beside = " beside the published numbers, which follow their own epoch rule (see the table)"
+    beside = " and the published numbers, which follow their own epoch rule (see the table)"
     made: list[Block] = [
         Figure(
             "cells",
@@ -217,4 +217,4 @@ def _runs(measured: MeasuredTable, provenance: Provenance) -> Block:
     columns = {"run": False, "row": False, "column": False}
     columns |= {"seed": True, "last epoch (%)": True, "best epoch (%)": True}
     columns |= {"teacher": False, "precision": False, "device": False, "commit": False, "training (s)": True}
-    return Table("The runs in the cells. Click a column header to sort by it.", columns, rows, sortable=True)
+    return PageTable("The runs in the cells. Click a column header to sort by it.", columns, rows, sortable=True)

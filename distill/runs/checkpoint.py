@@ -32,7 +32,7 @@ class Loaded(NamedTuple):
 
 
 class _DamagedError(Exception):
-    """The file is not a whole checkpoint of ours; the message says why."""
+    """The file is not a complete checkpoint; the message is the reason."""
 
 
 def save_checkpoint(directory: Path, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
@@ -95,7 +95,7 @@ def load_weights(path: Path, *, expected_sha256: str | None = None) -> dict[str,
     found = hashlib.sha256(data).hexdigest()
     if expected_sha256 is not None and found != expected_sha256:
         raise files.StorageError(
-            f"{path} is not the file its run recorded: its sha256 is {found[:12]}..., the record says "
+            f"{path} is not the file its run recorded: its sha256 is {found[:12]}..., the recorded one "
             f"{expected_sha256[:12]}...; restore the file, or delete the folder to train the run again"
         )
     try:
@@ -230,7 +230,7 @@ class CheckpointSchedule:
         return self._spent
 
     def due(self) -> bool:
-        """Whether a checkpoint may be written now; cheap enough to be asked after every step."""
+        """Whether a checkpoint may be written now; cheap enough to be called after every step."""
         now = self._clock()
         affordable = self._spent + self._cost <= self._share * (now - self._start)
         return affordable and now - self._saved_at >= self._interval

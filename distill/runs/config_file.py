@@ -29,7 +29,7 @@ def write_config(directory: Path, config: Mapping[str, object]) -> None:
 
 
 def as_yaml(content: Mapping[str, object]) -> bytes:
-    """The bytes of a `config.yaml` that says `content`, plain data."""
+    """The bytes of a `config.yaml` with `content`, plain data."""
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1_000_000).encode("utf-8")
 
 

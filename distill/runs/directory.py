@@ -87,7 +87,7 @@ class RunDirectory:
         self._board.scalars(_without_epoch(timing), step=timing["epoch"], prefix="timing/")
 
     def log_hparams(self) -> None:
-        """The run's row in TensorBoard's HPARAMS page: its config beside the last values of `log_epoch`."""
+        """The run's row in TensorBoard's HPARAMS page: its config and the last values of `log_epoch`."""
         self._board.hparams(self._config.get("config", {}))
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
@@ -187,7 +187,7 @@ class Board:
         self._carefully(lambda: self._write_scalars(numbers, step))
 
     def hparams(self, hyperparameters: Mapping[str, object]) -> None:
-        """One row of TensorBoard's HPARAMS page, beside the last values of what `scalars` wrote."""
+        """One row of TensorBoard's HPARAMS page, with the last values that `scalars` wrote."""
         self._carefully(lambda: self._write_hparams(flatten(hyperparameters, separator=".")))
 
     def _carefully(self, write: Callable[[], None]) -> None:

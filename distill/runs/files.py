@@ -12,7 +12,7 @@ from typing import Any
 
 
 class StorageError(RuntimeError):
-    """A file of a run cannot be written or read; the message is one sentence that says what to do."""
+    """A file of a run cannot be written or read; the message is one sentence with the remedy."""
 
 
 _AGAIN = "type the command again: the run resumes from its last checkpoint"
@@ -51,7 +51,7 @@ def storage_errors(path: Path, *, action: str = "write") -> Iterator[None]:
 
 
 def temporary_path(path: Path) -> Path:
-    """A fresh hidden name beside `path`, on the same file system, so that a rename into place is atomic."""
+    """A fresh hidden name in the folder of `path`, on the same file system, so that a rename into place is atomic."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
@@ -112,7 +112,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames in `folder` survive a power cut, where the file system knows how."""
+    """Makes renames in `folder` survive a power cut, where the file system can."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

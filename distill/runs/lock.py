@@ -58,11 +58,11 @@ class RunLock:
 
     def wait(self, on_wait: Callable[[str], None] | None = None, *, poll: float = 0.5) -> None:
         """Acquires, looking again every `poll` seconds; `on_wait(holder)` is called for each new holder."""
-        told = None
+        noted = None
         while not self.acquire():
             holder = self.holder()
-            if on_wait is not None and holder != told:
-                told = holder
+            if on_wait is not None and holder != noted:
+                noted = holder
                 on_wait(holder)
             time.sleep(poll)
 

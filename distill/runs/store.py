@@ -31,7 +31,7 @@ _CONFIG_KEYS = {"config.student": Mapping, "config.dataset": Mapping, "identity.
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What one run directory says about itself; `message` tells what is damaged, empty otherwise."""
+    """The content of one run directory; `message` is what is damaged in it, empty otherwise."""
 
     path: Path
     run_id: str
@@ -202,7 +202,7 @@ def remove_table(folder: Path) -> int | None:
             return None
         freed = occupied(folder)
         shutil.rmtree(folder)
-    with contextlib.suppress(OSError):  # others may lie beside it
+    with contextlib.suppress(OSError):  # the folder may hold other tables
         folder.parent.rmdir()
     return freed
 

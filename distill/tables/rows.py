@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Teacher:
+class RowTeacher:
     """The frozen teacher of a run: its name and weights, and whether it ran live or a table of its logits was read."""
 
     name: str
@@ -48,7 +48,7 @@ class FinishedRun:
     seconds: float | None
     epochs: int | None
     peak_memory: int | None
-    teacher: Teacher | None
+    teacher: RowTeacher | None
 
 
 def read_finished(record: RunRecord) -> FinishedRun | None:
@@ -94,7 +94,7 @@ def _values_of(record: RunRecord, result: Mapping[str, Any]) -> FinishedRun:
         peak_memory=result.get("peak_memory_bytes"),
         teacher=None
         if teacher is None
-        else Teacher(
+        else RowTeacher(
             name=record.names["teacher"],
             weights=teacher.get("weights_sha256"),
             source=teacher.get("source"),
@@ -185,7 +185,7 @@ class Row:
         return "teacher" if self.members else "seed"
 
     @property
-    def teacher(self) -> Teacher | None:
+    def teacher(self) -> RowTeacher | None:
         """The teacher that all runs share; None where the loss needs none, and over several teachers."""
         return None if self.members else self.first.teacher
 

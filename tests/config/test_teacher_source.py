@@ -2,7 +2,7 @@
 
 import torch
 
-from distill.config.plan import epochs_asked, teacher_use
+from distill.config.plan import teacher_epochs_of, teacher_use
 from distill.runs.directory import RunDirectory
 
 MEASURED = {"epoch": 1, "correct": 5, "count": 10, "accuracy": 50.0, "loss": 1.0}
@@ -57,7 +57,7 @@ def test_a_finished_run_is_not_taken_for_one_of_another_source(command, tmp_path
 def test_a_command_asks_a_teacher_for_the_epochs_of_its_streams(command) -> None:
     def asked(*words: str, together: bool) -> list[int]:
         plans = command.plans(*command.tiny, "recipe.epochs=5", *words, multirun=True)
-        return sorted(epochs_asked([plans] if together else [[plan] for plan in plans]).values())
+        return sorted(teacher_epochs_of([plans] if together else [[plan] for plan in plans]).values())
 
     assert asked("seed=1,2", "loss=kd,zscore_kd,ce", together=False) == [20]
     assert asked("seed=1,2", "loss=kd,zscore_kd,ce", together=True) == [10]

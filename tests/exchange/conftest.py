@@ -10,6 +10,7 @@ import torch
 
 import distill
 import distill.cli
+import distill.models
 from distill.cli.arguments import FINISHED
 from distill.config.build import _dataset
 
@@ -56,3 +57,17 @@ def expected(run: Path, images: torch.Tensor) -> torch.Tensor:
     """The logits of the run's network for them."""
     with torch.no_grad():
         return distill.load(run)(images).logits
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes an empty folder the current one, with runs below it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTILL_RUNS", "runs")
+
+
+@pytest.fixture
+def weights() -> dict[str, torch.Tensor]:
+    """A resnet8 for 10 classes."""
+    torch.manual_seed(1)
+    return distill.models.resnet8(num_classes=10).state_dict()

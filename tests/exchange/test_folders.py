@@ -237,7 +237,7 @@ def test_a_run_that_cannot_be_written_is_not_called_damaged(
         assert bring(source) == FAILED
     told = capsys.readouterr()
     assert told.err.count("no space left on device") == 2
-    assert "2 not to be written, 1 not finished" in told.out
+    assert "2 not writable, 1 not finished" in told.out
     assert not Path("ours").exists()
     assert bring(source) == FINISHED
 
@@ -249,7 +249,7 @@ def test_another_training_of_the_same_run_is_listed_and_left(source: Path, capsy
     assert bring(source) == FAILED
     told = capsys.readouterr()
     assert "is finished with another result than" in told.err
-    assert "1 there already, 1 not alike, 1 not finished" in told.out
+    assert "1 there already, 1 different from the run here, 1 not finished" in told.out
     assert contents("ours") == before
 
 

@@ -12,26 +12,13 @@ import torch
 
 from distill.cli import main
 from distill.cli.arguments import BUSY, FAILED, FINISHED, REFUSED
-from distill.models import resnet8
 from distill.runs.lock import RunLock
 
 Capture = pytest.CaptureFixture[str]
 SMALL = ["dataset=synthetic", "dataset.train_size=40", "dataset.test_size=50", "dataset.image_size=8"]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with runs below it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DISTILL_RUNS", "runs")
-    return tmp_path
-
-
-@pytest.fixture
-def weights() -> dict[str, torch.Tensor]:
-    """A resnet8 for 10 classes."""
-    torch.manual_seed(1)
-    return resnet8(num_classes=10).state_dict()
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def bring(*words: str) -> int:
@@ -76,12 +63,12 @@ REFUSALS = {
 
 @pytest.mark.parametrize("line", REFUSALS)
 def test_refusals_are_collected_and_write_nothing(
-    weights: dict[str, Any], folder: Path, line: str, capsys: Capture
+    weights: dict[str, Any], tmp_path: Path, line: str, capsys: Capture
 ) -> None:
     words, sentences = line.split(), REFUSALS[line]
     torch.save(weights, "x.pth")
     torch.save({"model": weights, "x": Touch()}, "hostile")
-    before = sorted(folder.rglob("*"))
+    before = sorted(tmp_path.rglob("*"))
     device = [] if any("device" in word for word in words) else ["engine.device=cpu"]
     assert main(["import", *words, *device]) == REFUSED
     told = capsys.readouterr()
@@ -89,7 +76,7 @@ def test_refusals_are_collected_and_write_nothing(
     for sentence in sentences:
         assert sentence in told.err
     assert len(told.err.splitlines()) == len(sentences)
-    assert sorted(folder.rglob("*")) == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 class Touch:

@@ -132,7 +132,7 @@ def test_other_weights_than_the_runs_are_refused(source: Path, capsys: Capture) 
     tensors["fc.weight"] = -tensors["fc.weight"]
     save_weights(source / "student.safetensors", tensors)
     assert bring(source, "dataset.npz=data.npz") == REFUSED
-    assert "these are not the weights of that run" in capsys.readouterr().err
+    assert "these are not its weights" in capsys.readouterr().err
     assert not Path("store").exists()
     del tensors["fc.weight"]
     save_weights(source / "student.safetensors", tensors)

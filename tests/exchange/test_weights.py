@@ -12,26 +12,14 @@ import yaml
 
 from distill.cli import main
 from distill.cli.arguments import FINISHED, REFUSED
-from distill.models import resnet8, resnet20
+from distill.models import resnet20
 
 ROOT = Path(__file__).resolve().parents[2]
 Capture = pytest.CaptureFixture[str]
 SMALL = ["dataset=synthetic", "dataset.train_size=40", "dataset.test_size=50", "dataset.image_size=8"]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with runs below it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DISTILL_RUNS", "runs")
-    return tmp_path
-
-
-@pytest.fixture
-def weights() -> dict[str, torch.Tensor]:
-    """A resnet8 for 10 classes."""
-    torch.manual_seed(1)
-    return resnet8(num_classes=10).state_dict()
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def cifar10(path: str, *, seed: int = 0) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from distill.cli import main
 from distill.config.faults import Fault, Refused
-from distill.config.tuning import Choice, Interval, corners, override, read_space
+from distill.config.tuning import Choice, Range, corners, override, read_space
 from distill.execution.stopping import Interrupted
 from distill.runs.store import scan
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_searched_is_refused(
 
 def test_a_space_is_read_whole() -> None:
     space = read_space({"a": {"low": 1, "high": 8}, "b": {"low": 0.5, "high": 2.0, "log": True}, "c": ["x", "y", "z"]})
-    assert space == (Interval("a", 1, 8, False), Interval("b", 0.5, 2.0, True), Choice("c", ("x", "y", "z")))
+    assert space == (Range("a", 1, 8, False), Range("b", 0.5, 2.0, True), Choice("c", ("x", "y", "z")))
     assert [each.whole for each in space[:2]] == [True, False]
     assert corners(["base"], space) == [
         ["base", "++a=1", "++b=0.5", "++c=x"],

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from distill import models
-from distill.models.imagenet_resnet import BasicBlock, Bottleneck, ImageNetResNet
+from distill.models.imagenet_resnet import Bottleneck, ImageNetBasicBlock, ImageNetResNet
 from distill.models.vgg import Vgg
 
 Hand = Callable[[nn.Module], Any]
@@ -51,13 +51,13 @@ def test_the_number_counts_layers_with_those_that_the_cifar_form_drops(name: str
     assert all(conv.bias is not None for conv in convolutions)
 
 
-@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+@pytest.mark.parametrize("block", [ImageNetBasicBlock, Bottleneck])
 def test_residual_network_is_the_definition(block: Any, by_hand: Hand) -> None:
     torch.manual_seed(0)
     network = ImageNetResNet(block=block, blocks=(1, 2, 1, 1), num_classes=5).double().train()
     images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     layers = by_hand(network)
-    convolutions, strided = (2, 1) if block is BasicBlock else (3, 2)
+    convolutions, strided = (2, 1) if block is ImageNetBasicBlock else (3, 2)
 
     before = layers.conv_bn(images, "conv1", "bn1")
     features, preactivations = [before.relu()], [before]

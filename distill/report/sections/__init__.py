@@ -37,7 +37,7 @@ _ORDER = ("runs", "curves", *_FROM_OUTPUTS, "gradients", "toy", "configuration",
 
 
 def section(key: str, report: Report) -> Section:
-    """One section; where the outputs it needs are missing, a sentence says why."""
+    """One section; a sentence with the reason where the outputs it needs are missing."""
     if key in _FROM_RECORDS:
         title, from_records = _FROM_RECORDS[key]
         return Section(key, title, from_records(report))

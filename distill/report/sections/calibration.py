@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from distill.report.drawing import Styles, drawing, line, run_styles, steps
-from distill.report.page import FAINT, Block, Figure, Table, Text, number
+from distill.report.page import FAINT, Block, Figure, PageTable, Text, number
 from distill.report.runs import Images, Report
 from distill.report.softmax import Flags, Labels, Logits, Reals, log_softmax
 
@@ -27,7 +27,7 @@ _METHOD = (
     f"ECE has {BINS} bins of equal width on the largest probability. Temperature scaling is two-fold cross-fitting "
     "on the {images}, split into two halves class by class: each half gets the temperature with the lowest NLL on the "
     "other half. No image is scored with a temperature that it helped to choose, but no separate images were held "
-    "back either: this compares methods and says nothing about new data."
+    "back either: this compares methods and is no estimate for new data."
 )
 
 
@@ -173,7 +173,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
             numbers,
             draw_reliability(numbers, run_styles(report)),
         ),
-        Table(
+        PageTable(
             "Calibration, raw and after temperature scaling by cross-fitting.",
             {"network": False, "softmax": False} | dict.fromkeys(headers, True),
             rows,

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from distill.report.drawing import COLOURS, DASHES, MARKERS, Style, Styles, drawing, line, run_styles, whole_epochs
-from distill.report.page import Block, Figure, Table, Text
+from distill.report.page import Block, Figure, PageTable, Text
 from distill.report.runs import Report
 
 History = Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
@@ -146,4 +146,4 @@ def blocks(report: Report) -> list[Block]:
     caption = f"First epoch with at least this {split} accuracy; - where it is never reached.{chosen}"
     columns = {"run": False, **{f"{target:g} %": True for target in reached["targets"]}}
     rows = [(name, *(str(epoch or "-") for epoch in epochs)) for name, epochs in reached["runs"].items()]
-    return [*made, Table(caption, columns, rows)]
+    return [*made, PageTable(caption, columns, rows)]

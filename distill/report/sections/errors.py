@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from distill.report.drawing import Style, Styles, drawing, heat, run_styles, square
-from distill.report.page import FAINT, INK, PAPER, Block, Figure, Table, number
+from distill.report.page import FAINT, INK, PAPER, Block, Figure, PageTable, number
 from distill.report.runs import Images, Report
 from distill.report.softmax import Labels, Logits
 
 MOST = 8  # confusions and classes listed by name
 _LABELLED = 2  # classes labelled on either side of the diagonal
 _SIDE, _LINE = 200, 11  # points: about the side of a panel, and the height of a label
-_NAMED = 20  # classes whose names fit beside a matrix
+_NAMED = 20  # classes whose names fit next to a matrix
 
 
 def class_errors(networks: Mapping[str, Logits], labels: Labels, names: Sequence[str]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _scatter(axes: Axes, numbers: Mapping[str, Any], of: str, other: str, style:
 
 
 def _label_points(axes: Axes, points: Sequence[tuple[float, float, str]], most: float, *, below: bool) -> None:
-    """Names beside points, below and right of them or above them, each on a line of its own."""
+    """Names next to points, below and right of them or above them, each on a line of its own."""
     sign = -1 if below else 1
     lifts, line = [0.0] * len(points), -math.inf
     for n in sorted(range(len(points)), key=lambda n: sign * points[n][1]):
@@ -159,7 +159,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
         ]
         columns = {"class": False, f"{run} (%)": True, f"{other} (%)": True, "difference (points)": True}
         caption = f"Classes whose error differs most between {run} and {other}."
-        made.append(Table(caption, columns, rows, sortable=True))
+        made.append(PageTable(caption, columns, rows, sortable=True))
     most = confusion["networks"][run]["most"]
     return [
         *made,
@@ -171,7 +171,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
             confusion,
             draw_confusion(confusion),
         ),
-        Table(
+        PageTable(
             f"The most frequent confusions of {run}.",
             {"true class": False, "predicted": False, "images": True, "of": True},
             [(each["true"], each["predicted"], str(each["images"]), str(each["of"])) for each in most],

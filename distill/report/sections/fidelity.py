@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distill.report.drawing import SMALL, Styles, drawing, heat, run_styles
-from distill.report.page import Block, Figure, Table, number
+from distill.report.page import Block, Figure, PageTable, number
 from distill.report.runs import Images, Report
 from distill.report.softmax import Flags, Labels, Logits, Reals, accuracy, divergence, standardized
 
@@ -160,7 +160,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
             numbers,
             draw_fidelity(numbers, run_styles(report)),
         ),
-        Table("The same in numbers; KL in nats.", columns, rows),
+        PageTable("The same in numbers; KL in nats.", columns, rows),
         Figure(
             "class_means",
             f"Class-mean logits of student and teacher compared. {_MAPS}",

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from distill.report.drawing import DASHES, HATCHES, MARKERS, Style, Styles, drawing, line, run_styles
-from distill.report.page import INK, PAPER, Block, Figure, Table, Text, number
+from distill.report.page import INK, PAPER, Block, Figure, PageTable, Text, number
 from distill.report.runs import Report
 from distill.report.sections.curves import History, metrics
 
@@ -86,7 +86,7 @@ def blocks(report: Report) -> list[Block]:
     final = {label: each for label, each in measured.items() if label not in recorded["runs"]}
     made = _by_epoch(recorded, styles) if recorded["runs"] else []
     made += _at_the_end(final, styles) if final else []
-    text = "No gradients: they need weights, data, and a method that trains nothing besides its student."
+    text = "No gradients: they need weights, data, and a method without parameters of its own."
     return made or [Text(text, missing=True)]
 
 
@@ -115,7 +115,7 @@ def _by_epoch(numbers: Mapping[str, Any], styles: Styles) -> list[Block]:
             numbers,
             draw_by_epoch(numbers, styles),
         ),
-        Table(
+        PageTable(
             "Gradient norms at the weights, after the first and the last epoch with a record.",
             {"run": False, "term": False, "epochs": True, "first": True, "last": True},
             rows,
@@ -146,7 +146,7 @@ def _at_the_end(runs: Mapping[str, Mapping[str, Any]], styles: Styles) -> list[B
             numbers,
             draw_at_the_end(numbers, styles),
         ),
-        Table(
+        PageTable(
             "Gradient norms; the cosine is that between a term's gradient at the weights and that of ce.",
             {"run": False, "term": False, "at the weights": True, "at the logits": True, "cosine to ce": True},
             rows,

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 
 from distill.report.drawing import HEAT, Styles, drawing, run_styles, square, steps
-from distill.report.page import Block, Figure, Table, number
+from distill.report.page import Block, Figure, PageTable, number
 from distill.report.runs import Images, Report
 from distill.report.softmax import Labels, Logits, Reals
 
@@ -137,7 +137,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
             numbers,
             draw_spread(numbers, run_styles(report)),
         ),
-        Table(
+        PageTable(
             "Logits over all images; range and deviation are those of one image's logits.",
             {"network": False} | dict.fromkeys(headers.values(), True),
             rows,

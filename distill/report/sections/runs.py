@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from distill.report.page import Block, Table, Text, number
+from distill.report.page import Block, PageTable, Text, number
 from distill.report.runs import Report, ReportedRun
 from distill.report.softmax import accuracy
 from distill.tables.values import flatten, to_text
@@ -33,7 +33,7 @@ def summary(report: Report) -> list[Block]:
     rows = [_row(each, report) for each in report.everyone]
     caption = f"Accuracy on the {split} images. Click a column header to sort by it."
     return [
-        Table(caption, columns | {"training (s)": True}, rows, sortable=True),
+        PageTable(caption, columns | {"training (s)": True}, rows, sortable=True),
         Text(_ONE_SEED),
         *(Text(f"{gap}.", missing=True) for gap in report.missing),
     ]
@@ -68,7 +68,7 @@ def configuration(report: Report) -> list[Block]:
         return [Text("The configurations are equal. Two trainings of one configuration can differ on a GPU.")]
     rows = [(path, *(values[name] for name in configs)) for path, values in found.items()]
     caption = "Keys of config.yaml whose values differ between the students; - where there is none."
-    return [Table(caption, {"key": False, **dict.fromkeys(configs, False)}, rows)]
+    return [PageTable(caption, {"key": False, **dict.fromkeys(configs, False)}, rows)]
 
 
 def provenance(report: Report) -> list[Block]:
@@ -76,7 +76,7 @@ def provenance(report: Report) -> list[Block]:
     facts = {each.label: _provenance(each) for each in report.everyone}
     keys = dict.fromkeys(key for each in facts.values() for key in each)
     rows = [(key, *(each.get(key, "-") for each in facts.values())) for key in keys]
-    return [Table("What each run recorded about itself.", {"what": False, **dict.fromkeys(facts, False)}, rows)]
+    return [PageTable("What each run recorded about itself.", {"what": False, **dict.fromkeys(facts, False)}, rows)]
 
 
 def _provenance(run: ReportedRun) -> dict[str, str]:

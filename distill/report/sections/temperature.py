@@ -17,7 +17,7 @@ TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 ENTROPY_TEMPERATURES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 SHOWN = 5  # classes of an image
 SEED = 0
-_MOST = 4  # networks whose bars can be told apart
+_MOST = 4  # networks whose bars can be distinguished
 
 
 def chosen_images(run: Logits, teacher: Logits | None, labels: Labels) -> dict[str, int]:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from distill.losses import kd, standardize, zscore_kd
 from distill.report.drawing import HATCHES, SMALL, drawing, style_of
-from distill.report.page import FAINT, INK, Block, Figure, Table, Text, number
+from distill.report.page import FAINT, INK, Block, Figure, PageTable, Text, number
 from distill.report.runs import Report
 
 TITLE = "Four classes in which plain KL prefers the wrong student"
@@ -118,7 +118,7 @@ def blocks(_: Report) -> list[Block]:
             numbers,
             draw_toy(numbers),
         ),
-        Table(
+        PageTable(
             f"The same in numbers, in the order {classes}; KL in nats.",
             columns | {"KL, plain": True, "KL after z-score": True},
             rows,

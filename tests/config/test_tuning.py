@@ -4,7 +4,7 @@ import pytest
 
 from distill.config.presets import Presets
 from distill.config.sweep import prepare
-from distill.config.tuning import Cell, best_of_each_method, cells_of, held_out
+from distill.config.tuning import GridCell, best_of_each_method, cells_of, held_out
 
 GRID = ("sweep=temperature", "loss=kd,zscore_kd", "loss.temperature=1,4")
 
@@ -36,12 +36,12 @@ def test_hydra_makes_the_same_jobs_again_from_the_overrides_handed_on(command) -
 
 def test_a_chosen_cell_is_trained_on_all_images_over_its_seeds(command) -> None:
     sweep = prepared(*command.tiny, *GRID, "sweep.select.seeds=3", "seed=7,8")
-    assert sweep.selection is not None
-    zscore_hot = sweep.selection.cells[3]
+    assert sweep.tuning is not None
+    zscore_hot = sweep.tuning.cells[3]
     assert (zscore_hot.method, zscore_hot.values) == (("loss=zscore_kd",), ("++loss.temperature=4",))
     assert zscore_hot.jobs == (6, 7), "seeds are runs of one cell"
-    final = prepared(*sweep.selection.overrides(zscore_hot))
-    assert final.selection is None
+    final = prepared(*sweep.tuning.overrides(zscore_hot))
+    assert final.tuning is None
     assert [job.seed for job in final.jobs] == [1, 2, 3]
     plain = command.plans(*command.tiny, "loss=zscore_kd", "loss.temperature=4", "seed=1,2,3", multirun=True)
     assert [job.run_id for job in final.jobs] == [job.run_id for job in plain]
@@ -50,15 +50,15 @@ def test_a_chosen_cell_is_trained_on_all_images_over_its_seeds(command) -> None:
 def test_a_hold_out_of_ones_own_is_taken_and_dropped_at_the_end(command) -> None:
     sweep = prepared(*command.tiny, *GRID, "dataset.holdout=40")
     assert {job.dataset.holdout for job in sweep.jobs} == {40}
-    assert sweep.selection is not None
-    assert sweep.selection.holdout == 40
-    final = prepared(*sweep.selection.overrides(sweep.selection.cells[0]))
+    assert sweep.tuning is not None
+    assert sweep.tuning.holdout == 40
+    final = prepared(*sweep.tuning.overrides(sweep.tuning.cells[0]))
     assert {job.dataset.holdout for job in final.jobs} == {0}
 
 
 def test_without_selection_the_grid_stands_alone(command) -> None:
     sweep = prepared(*command.tiny, *GRID, "sweep.select=null")
-    assert sweep.selection is None
+    assert sweep.tuning is None
     assert {job.dataset.holdout for job in sweep.jobs} == {0}
 
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_selected_from_is_refused(command, override: str, sentenc
 
 
 def test_the_best_mean_wins_and_the_first_of_equals() -> None:
-    kd = [Cell(("loss=kd",), (f"t={t}",), (2 * t, 2 * t + 1)) for t in range(3)]
+    kd = [GridCell(("loss=kd",), (f"t={t}",), (2 * t, 2 * t + 1)) for t in range(3)]
     accuracies = {0: 60.0, 1: 50.0, 2: 56.0, 3: 56.0, 4: 70.0}  # the third cell lacks a run
     (chosen,) = best_of_each_method(kd, accuracies)
     assert (chosen.cell, chosen.accuracy, chosen.tried) == (kd[1], 56.0, 2)
@@ -97,7 +97,7 @@ def test_the_best_mean_wins_and_the_first_of_equals() -> None:
 
 
 def test_methods_are_judged_apart() -> None:
-    cells = [Cell((f"loss={loss}",), (), (n,)) for n, loss in enumerate(("kd", "zscore_kd"))]
+    cells = [GridCell((f"loss={loss}",), (), (n,)) for n, loss in enumerate(("kd", "zscore_kd"))]
     assert [each.cell for each in best_of_each_method(cells, {0: 1.0, 1: 2.0})] == cells
     assert [each.cell for each in best_of_each_method(cells, {1: 2.0})] == [cells[1]]
 
