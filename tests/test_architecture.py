@@ -171,6 +171,16 @@ def nameless(sources: Sources) -> list[str]:
     return [name for name in sources if {"utils", "util"} & set(name.split("."))]
 
 
+def twin_classes(sources: Sources) -> list[str]:
+    """Classes of one name in two modules."""
+    homes: dict[str, list[str]] = {}
+    for name, source in sources.items():
+        for node in ast.walk(parse(source)):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(name)
+    return [f"{name}: {', '.join(found)}" for name, found in homes.items() if len(found) > 1]
+
+
 def preset_names() -> set[str]:
     """What a loss may be called."""
     return {"ce", "kd", "zscore_kd"} | {path.stem for path in (ROOT / "configs/loss").rglob("*.yaml")}
@@ -222,6 +232,7 @@ RULES = [
     torch_at_import,
     scattered_instantiate,
     nameless,
+    twin_classes,
     method_ladders,
     long_fit,
 ]
@@ -265,6 +276,7 @@ BROKEN: list[tuple[Rule, Sources]] = [
         },
     ),
     (nameless, {"distill.data.utils": ""}),
+    (twin_classes, {"distill.tables.table": "class Cell: ...", "distill.config.sweep": "class Cell: ..."}),
     (method_ladders, {"distill.training.loop": "if method == 'anything': pass"}),
     (method_ladders, {"distill.training.loop": "if run.objective in ('a', 'b'): pass"}),
     (method_ladders, {"distill.training.step": "x = 1 if name == 'zscore_kd' else 2"}),

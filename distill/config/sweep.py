@@ -10,7 +10,7 @@ from distill.config.faults import Fault, Refused
 from distill.config.plan import RunPlan
 from distill.config.preflight import preflight
 from distill.config.presets import FILLED, Composed, Presets
-from distill.config.tuning import Search, Tuning, cells_of, checked_seeds, corners, held_out, read_space
+from distill.config.tuning import Search, HoldoutTuning, cells_of, checked_seeds, corners, held_out, read_space
 
 HOLDOUT = "dataset.holdout"
 JobKey = frozenset[str]  # the overrides of a job, without those of Hydra's own node
@@ -34,7 +34,7 @@ class Sweep:
     overrides: list[str]
     multirun: bool
     cohort_size: int | None
-    tuning: Tuning | None = None
+    tuning: HoldoutTuning | None = None
     search: Search | None = None
 
 
@@ -130,7 +130,7 @@ def _tuned(select: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], prese
     fixed, cells = cells_of(jobs, presets)
     fixed = tuple(text for text in fixed if not text.lstrip("+").startswith(f"{HOLDOUT}="))
     final = (*fixed, f"++{HOLDOUT}=0", "++sweep.select=null", "++sweep.search=null")
-    tuning = Tuning(holdout, seeds, final, cells)
+    tuning = HoldoutTuning(holdout, seeds, final, cells)
     return replace(sweep, jobs=plans, planned=planned, overrides=texts, tuning=tuning)
 
 

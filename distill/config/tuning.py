@@ -30,7 +30,7 @@ class GridCell:
 
 
 @dataclass(frozen=True)
-class Tuning:
+class HoldoutTuning:
     """The cells of a sweep that is run without `holdout` training images, to choose the best of each method.
 
     `fixed` are the overrides that no job varies; `seeds` is how many runs a chosen cell then gets on all images.

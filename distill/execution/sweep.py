@@ -8,7 +8,7 @@ from pathlib import Path
 from distill.config.plan import teacher_epochs_of
 from distill.config.presets import Presets
 from distill.config.sweep import Sweep, prepare
-from distill.config.tuning import Chosen, Tuning, best_of_each_method
+from distill.config.tuning import Chosen, HoldoutTuning, best_of_each_method
 from distill.execution.jobs import Outcome, outcomes_on_disk, run_cohorts, run_job, run_plans, summarise
 from distill.runs.files import StorageError, explain
 from distill.runs.layout import RESULT
@@ -58,7 +58,7 @@ def _run(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry: bool
     return list(summarise([job.return_value for batch in returned for job in batch]))
 
 
-def _best(sweep: Sweep, tuning: Tuning) -> list[Chosen]:
+def _best(sweep: Sweep, tuning: HoldoutTuning) -> list[Chosen]:
     """The best cell of each method, by the accuracy of its finished runs on the held-out images."""
     finished = {position: read_run(job.directory) for position, job in enumerate(sweep.jobs)}
     accuracies = {
@@ -70,7 +70,7 @@ def _best(sweep: Sweep, tuning: Tuning) -> list[Chosen]:
 
 
 def _train_chosen(
-    chosen: Iterable[Chosen], tuning: Tuning, *, config_dir: Path | None, retry: bool
+    chosen: Iterable[Chosen], tuning: HoldoutTuning, *, config_dir: Path | None, retry: bool
 ) -> Iterator[Outcome]:
     """Train the chosen cells on all images; yields a failure for each method of which no configuration finished."""
     left = {cell.method for cell in tuning.cells}
