@@ -10,7 +10,7 @@ from distill.config.faults import Fault, Refused
 from distill.config.plan import RunPlan
 from distill.config.preflight import preflight
 from distill.config.presets import FILLED, Composed, Presets
-from distill.config.tuning import Search, HoldoutTuning, cells_of, checked_seeds, corners, held_out, read_space
+from distill.config.tuning import HoldoutTuning, Search, cells_of, checked_seeds, corners, held_out, read_space
 
 HOLDOUT = "dataset.holdout"
 JobKey = frozenset[str]  # the overrides of a job, without those of Hydra's own node
