@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from distill.data.views import num_views
+from distill.data.resident import num_views
 from distill.runs.store import scan
 
 TEMPERATURES, ALPHAS = (1, 2, 4, 8), (0.3, 0.5, 0.7, 0.9)

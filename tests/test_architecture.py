@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "training": {"data", "models", "losses", "teachers", "training", "runs"},
     "runs": {"data", "models", "losses", "teachers", "training", "runs"},
     "tables": {"config", "runs", "tables"},
-    "report": {"config", "data", "exchange", "losses", "runs", "tables", "report"},
+    "report": {"config", "data", "models", "exchange", "losses", "runs", "tables", "report"},
     "config": None,
     "exchange": {"config", "data", "models", "runs", "tables", "training", "exchange"},
     "execution": {"config", "data", "models", "runs", "tables", "teachers", "training", "execution"},
@@ -264,8 +264,8 @@ BROKEN: list[tuple[Rule, Sources]] = [
     (torch_at_import, {"distill.runs": "from torch import nn", "distill.runs.lock": "import os"}),
     (
         torch_at_import,
-        {"distill.runs.store": "from distill.data.digest import f", "distill.data": "from . import stream"}
-        | {"distill.data.digest": "", "distill.data.stream": "import torch"},
+        {"distill.runs.store": "from distill.data.dataset import f", "distill.data": "from . import stream"}
+        | {"distill.data.dataset": "", "distill.data.stream": "import torch"},
     ),
     (scattered_instantiate, {"distill.cli.train": "from hydra.utils import instantiate"}),
     (
@@ -287,8 +287,8 @@ BROKEN: list[tuple[Rule, Sources]] = [
 SOUND: Sources = {
     "distill": "",
     "distill.__main__": "from distill.cli import main",
-    "distill.data": "import torch\nfrom distill.data.batch import Batch",
-    "distill.data.batch": "",
+    "distill.data": "import torch\nfrom distill.data.stream import Batch",
+    "distill.data.stream": "",
     "distill.losses.x": "from distill.losses.softened import kl_rows\nfrom ..models import Output",
     "distill.training.loop": "def fit():\n" + "    x = device.type == 'cuda' or loss < best['kd']\n" * 119,
     "distill.runs": "",

@@ -11,6 +11,7 @@ CIFAR takes 390 MB.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from weakref import WeakValueDictionary
 
@@ -19,8 +20,58 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.data.channels import Channels
-from distill.data.views import num_views, split_view
+Channels = tuple[float, float, float]
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[Channels, Channels]:
+    """Mean and population deviation of (N, H, W, 3) uint8 images in units of 0..1, to six decimals.
+
+    Sums are exact integers (a histogram per channel), so every platform finds the same numbers."""
+    levels = np.arange(256)
+    mean, std = [], []
+    for channel in range(3):
+        histogram = np.bincount(images[..., channel].reshape(-1), minlength=256)
+        count, total = int(histogram.sum()), int(histogram @ levels)
+        squares = int(histogram @ levels**2)
+        mean.append(round(total / count / 255, 6))
+        std.append(round(math.sqrt(count * squares - total**2) / count / 255, 6))
+    return checked_channels("mean", mean), checked_channels("std", std)
+
+
+def checked_channels(name: str, values: tuple[float, ...] | list[float], *, positive: bool = False) -> Channels:
+    """Three finite numbers as a tuple; ValueError otherwise."""
+    channels = tuple(float(value) for value in values)
+    if len(channels) != 3 or not all(math.isfinite(value) for value in channels):
+        raise ValueError(f"dataset.{name} must be three finite numbers, one per channel, got {list(values)}")
+    if positive and min(channels) <= 0:
+        raise ValueError(
+            f"dataset.{name} must be > 0 in every channel, got {list(values)}: "
+            f"set dataset.{name}=[a,b,c] (a channel without any variation has no deviation of its own)"
+        )
+    return (channels[0], channels[1], channels[2])
+
+
+# Numbering of the augmented views of an image: crop offsets (dy, dx) and a horizontal flip.
+#
+# A view is numbered ((dy * (2p+1) + dx) * F + flip), F = 2 with flips and 1 without: zero padding of
+# p pixels gives (2p+1)^2 crops, so pad 4 with flips has exactly 162 views.
+
+
+def num_views(*, pad: int, flip: bool) -> int:
+    """Number of views of one image."""
+    return (2 * pad + 1) ** 2 * (1 + flip)
+
+
+def centre_view(*, pad: int, flip: bool) -> int:
+    """Number of the view that is the image itself: dy = dx = pad, not flipped."""
+    return (pad * (2 * pad + 1) + pad) * (1 + flip)
+
+
+def split_view(view: Tensor, *, pad: int, flip: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The (dy, dx, flip) of view numbers, int64 tensors of the shape of `view`."""
+    crop, mirrored = (view // 2, view % 2) if flip else (view, view * 0)
+    span = 2 * pad + 1
+    return crop // span, crop % span, mirrored
 
 
 class DeviceImages:

@@ -4,21 +4,48 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from itertools import repeat
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from distill.data.batch import Batch
 from distill.data.dataset import ImageDataset
 from distill.data.resident import full_device
 from distill.data.strong import StrongView, strong_images
 
 
+@dataclass(frozen=True)
+class Batch:
+    """One batch on the stream's device (B images, H = W = the data set's image size).
+
+    images  (B, 3, H, W) float32 in channels_last memory, normalised
+    labels  (B,) int64
+    index   (B,) int64, position in the training set used (after limit and hold-out);
+            for an evaluation stream the position in the evaluation set
+    view    (B,) int64, number of the augmented view, ((dy * (2p+1) + dx) * F + flip) with F = 2
+            where images are flipped and 1 where not; -1 where views are not enumerable
+    strong  (B, 3, H, W) second, strongly augmented images for two-view methods, otherwise None
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    view: Tensor
+    strong: Tensor | None = None
+
+
+def stable_seed(text: str, *, byteorder: Literal["big", "little"]) -> int:
+    """A 63-bit seed from the sha256 of `text`, the same on every platform.
+
+    `byteorder` differs between the two callers (streams: big, training: little); finished runs depend on both."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], byteorder) >> 1
+
+
 def draw_generator(seed: int, purpose: str, epoch: int) -> torch.Generator:
     """A CPU generator for one epoch's draws of one purpose, seeded by a stable hash: no state to save."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator().manual_seed(stable_seed(f"{seed}/{purpose}/{epoch}", byteorder="big"))
 
 
 class ImageStream:

@@ -21,9 +21,8 @@ from distill.runs.layout import TABLES
 from distill.runs.lock import RunLock
 from distill.runs.store import size_of
 from distill.teachers import LiveTeacher, TableTeacher, Teacher
+from distill.teachers.table import TableFile, TableSpec
 from distill.teachers.table_build import NonFiniteLogits, Progress, answers, build, missing_room
-from distill.teachers.table_file import TableFile
-from distill.teachers.table_spec import TableSpec
 from distill.training import Evaluation, evaluate
 
 EVALUATIONS = "evaluations.json"  # measured accuracies by (weights, data, precision), in the teacher's run directory

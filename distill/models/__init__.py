@@ -2,6 +2,7 @@
 
 from distill.models.contract import Network as Network
 from distill.models.contract import Output as Output
+from distill.models.contract import on_both_views as on_both_views
 from distill.models.folding import folded as folded
 from distill.models.foreign import LogitsOnly as LogitsOnly
 from distill.models.foreign import as_network as as_network

@@ -1,6 +1,7 @@
 """The contract between networks and everything that uses them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """The outputs of a network for a batch of B images. Without taps only `logits` is filled.
+    """What a network computes for a batch of B images. Without taps only `logits` is filled.
 
     logits          (B, K)
     features        the taps (B, C, H, W) that the network's literature distils, first to last
@@ -48,7 +49,7 @@ class Network(nn.Module):
 
     @property
     def head(self) -> nn.Linear | None:
-        """None, unless a subclass defines it, for example as a layer of that name."""
+        """The submodule named `head`, or None; a subclass may override it."""
         return cast("nn.Linear | None", self._modules.get("head"))
 
     def forward(self, images: Tensor, *, taps: bool = False) -> Output:
@@ -57,6 +58,12 @@ class Network(nn.Module):
     if TYPE_CHECKING:  # nn.Module.__call__ returns Any
 
         def __call__(self, images: Tensor, *, taps: bool = False) -> Output: ...
+
+
+def on_both_views(network: Callable[..., Output], images: Tensor, strong: Tensor | None, *, taps: bool) -> Output:
+    """The network's output on `images` (B, 3, H, W), holding its output on their strong view where there is one."""
+    output = network(images, taps=taps)
+    return output if strong is None else replace(output, strong=network(strong, taps=taps))
 
 
 def check_num_classes(num_classes: int) -> None:

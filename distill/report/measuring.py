@@ -11,7 +11,6 @@ from torch import nn
 
 from distill.config.build import usable_device
 from distill.config.faults import Refused
-from distill.config.gradients import term_gradients
 from distill.config.rebuild import as_trained, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
 from distill.exchange.load import run_dataset
@@ -19,6 +18,7 @@ from distill.report.page import report_files, write_report
 from distill.report.runs import Images, Outputs, Report, ReportedRun, make_report, read_provenance
 from distill.report.sections import sections
 from distill.report.sections.embedding import shown_images
+from distill.report.term_gradients import term_gradients
 from distill.runs.files import read_lines
 from distill.runs.layout import METRICS, STUDENT
 from distill.runs.store import RunRecord

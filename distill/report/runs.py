@@ -48,7 +48,7 @@ class Images:
 class ReportedRun:
     """A finished run: its record and files, the outputs of its network, and what is missing (without its label).
 
-    `gradients` are the numbers of `distill.config.gradients`. `make_report` sets `role` and `label`.
+    `gradients` are the numbers of `distill.report.term_gradients`. `make_report` sets `role` and `label`.
     """
 
     record: RunRecord

@@ -1,7 +1,6 @@
 """Teachers: frozen sources of outputs for a batch."""
 
-from distill.teachers.live import LiveTeacher
-from distill.teachers.protocol import Teacher
+from distill.teachers.live import LiveTeacher, Teacher
 from distill.teachers.table import TableTeacher
 
 __all__ = ["LiveTeacher", "TableTeacher", "Teacher"]

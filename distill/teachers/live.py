@@ -1,13 +1,27 @@
-"""A teacher run live: the frozen network on the student's own batch."""
+"""The teacher interface, and the teacher that runs its network on every batch."""
 
 from collections.abc import Hashable
-from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import nn
 
 from distill.data import Batch
-from distill.models import Output
+from distill.models import Output, on_both_views
+
+
+class Teacher(Protocol):
+    """`teacher(batch)` gives its `Output` without a gradient.
+
+    `key` says when two teachers answer alike (same weights, precision, taps, source), so that a cohort asks one of
+    them only. `network` is the network behind it, for objectives that read its shapes or take a part of it.
+    """
+
+    @property
+    def key(self) -> Hashable: ...
+    @property
+    def network(self) -> nn.Module: ...
+    def __call__(self, batch: Batch) -> Output: ...
 
 
 class LiveTeacher:
@@ -34,10 +48,7 @@ class LiveTeacher:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Output:
         with torch.autocast(batch.images.device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            output: Output = self._run(batch.images, taps=self._taps)
-            if batch.strong is None:
-                return output
-            return replace(output, strong=self._run(batch.strong, taps=self._taps))
+            return on_both_views(self._run, batch.images, batch.strong, taps=self._taps)
 
     def compile(self) -> None:
         """From now on the network that answers is compiled; its weights stay as they are."""

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from distill.data import ImageDataset
 from distill.runs.files import StorageError, storage_errors
 from distill.runs.store import size_of
-from distill.teachers.row_code import encode
-from distill.teachers.table_file import TableFile
+from distill.teachers.table import TableFile, encode
 
 RECORD_SECONDS = 2.0  # syncing every chunk would hold up a fast device
 

@@ -1,21 +1,16 @@
 """The trainer: `fit` and what it moves."""
 
 from distill.training.captured import Captured
-from distill.training.compiled import compiled, why_not_compiled
-from distill.training.determinism import determinism
-from distill.training.engine import Eager, Engine
+from distill.training.device import PRECISIONS, autocast, determinism, probe, resolve_precision
+from distill.training.engine import Eager, Engine, compiled, why_not_compiled
 from distill.training.evaluation import Evaluation, evaluate
-from distill.training.finite import NonFinite
-from distill.training.fit import fit
-from distill.training.graphs import CudaLane
+from distill.training.fit import Silent, Watch, fit
+from distill.training.graphs import WARM_UP, CudaLane, Lane, NotCaptured
 from distill.training.member import Member
+from distill.training.meters import NonFinite
 from distill.training.optimizer import is_fused
-from distill.training.precision import PRECISIONS, autocast, probe, resolve_precision
 from distill.training.randomness import derive_seed, seeded
-from distill.training.recipe import Recipe
-from distill.training.recording import WARM_UP, Lane, NotCaptured
-from distill.training.schedule import Cosine, Steps
-from distill.training.watch import Silent, Watch
+from distill.training.recipe import Cosine, Recipe, Steps
 
 __all__ = [
     "PRECISIONS",

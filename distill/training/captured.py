@@ -1,19 +1,109 @@
 """Steps captured once and replayed: the whole of a step without Python, members side by side on the device."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
-from distill.data import Batch, ImageStream
+from distill.data import Batch, DeviceImages, ImageStream
 from distill.models import Output
 from distill.teachers import Teacher
-from distill.training.captured_evaluation import CapturedEvaluation
 from distill.training.engine import Batches, train_step
-from distill.training.evaluation import Evaluation
+from distill.training.evaluation import Evaluation, Tally, evaluating
+from distill.training.graphs import Lane, Recording, Work
 from distill.training.member import Member
 from distill.training.optimizer import is_fused
-from distill.training.recording import Lane, Recording, Work
-from distill.training.static import Gather, copied, written
+
+T = TypeVar("T")
+
+
+def copied(value: T) -> T:
+    """A batch or an output, or whatever is made of tensors, tuples and dataclasses, with tensors of its own."""
+    made: T = _mapped(value, Tensor.clone)
+    return made
+
+
+def written(into: object, value: object) -> None:
+    """Write every tensor of `value` into that of `into`, which has the same structure."""
+    for mine, new in zip(_tensors(into), _tensors(value), strict=True):
+        mine.copy_(new)
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Fills a batch with the images and labels of its own `index` and `view`, as a stream does."""
+
+    source: DeviceImages
+    batch: Batch
+
+    def __call__(self) -> None:
+        self.batch.images.copy_(self.source.images(self.batch.index, self.batch.view))
+        self.batch.labels.copy_(self.source.labels.index_select(0, self.batch.index))
+
+
+def _tensors(value: object) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    _mapped(value, note)
+    return found
+
+
+def _mapped(value: Any, each: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return each(value)
+    if isinstance(value, tuple):
+        return tuple(_mapped(part, each) for part in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value)(**{field.name: _mapped(getattr(value, field.name), each) for field in fields(value)})
+    return value
+
+
+class CapturedEvaluation:
+    """A member's student on its evaluation stream, as `evaluate` has it; lanes as in `Captured`."""
+
+    def __init__(self, member: Member, lane: Lane, *, declined: Callable[[str], None]) -> None:
+        self._member, self._lane, self._declined = member, lane, declined
+        self._tally = Tally(member.device)
+        self._order = torch.arange(len(member.evaluation.dataset.evaluation_labels), device=member.device)
+        self._rows: dict[int, Tensor] = {}
+        self._recordings: dict[int, Recording] = {}
+
+    def __call__(self) -> Evaluation:
+        """The student as it is now. One host read, at the end."""
+        self._tally.clear()
+        with evaluating(self._member.student):
+            for rows in torch.split(self._order, self._member.evaluation.batch_size):
+                recording = self._recording(rows)
+                self._rows[len(rows)].copy_(rows)
+                recording()
+                self._lane.join()
+        return self._tally.read(len(self._order))
+
+    def _recording(self, rows: Tensor) -> Recording:
+        size = len(rows)
+        if size not in self._recordings:
+            self._rows[size] = rows.clone()
+            name = f"the evaluation of {self._member.name}, {size} images,"
+            self._recordings[size] = Recording(
+                self._work(self._rows[size]), self._lane, name=name, declined=self._declined
+            )
+        return self._recordings[size]
+
+    def _work(self, rows: Tensor) -> Work:
+        member, source = self._member, self._member.evaluation.source
+
+        def work() -> None:
+            view = torch.zeros_like(rows)  # the only one there is
+            batch = Batch(source.images(rows, view), source.labels.index_select(0, rows), rows, view)
+            self._tally.add(member.student, batch, precision=member.precision)
+
+        return work
 
 
 class Captured:

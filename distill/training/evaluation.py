@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from distill.data import Batch, EvaluationStream
-from distill.training.precision import autocast
+from distill.training.device import autocast
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,31 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 import torch
 
 from distill.runs.files import StorageError
 from distill.training.engine import Batches, Eager, Engine
-from distill.training.finite import NonFinite
+from distill.training.evaluation import Evaluation
 from distill.training.member import Member
-from distill.training.watch import Watch
+from distill.training.meters import NonFinite
+
+
+class Watch(Protocol):
+    """Told of every step and epoch; must not change anything, and must not wait for the device every step."""
+
+    def step(self, member: Member) -> None: ...
+    def epoch(self, member: Member, measured: Evaluation) -> None: ...
+    def stopped(self, member: Member, error: Exception) -> None: ...
+
+
+class Silent:
+    """Looks away: for tests and inner runs."""
+
+    def step(self, member: Member) -> None: ...
+    def epoch(self, member: Member, measured: Evaluation) -> None: ...
+    def stopped(self, member: Member, error: Exception) -> None: ...
 
 
 def fit(

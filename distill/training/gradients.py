@@ -1,4 +1,4 @@
-"""How hard each term of a loss pulls at the student, measured between two epochs."""
+"""Gradient norms of each loss term, measured between two epochs."""
 
 import copy
 import logging
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.losses import Objective
-from distill.training.forward import student_output
+from distill.models import on_both_views
+from distill.training.device import autocast
 from distill.training.randomness import OwnRandomness
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ def _measured(member: "Member") -> dict[str, float]:
     draws.state = member.randomness.state
     batch = next(member.stream.epoch(member.epoch + 1))
     with draws:
-        told = None if member.teacher is None else member.teacher(batch)
-        output = student_output(student, batch, taps=member.taps, precision=member.precision)
-        terms = objective(output, told, batch, member.progress.clone())
+        target = None if member.teacher is None else member.teacher(batch)
+        with autocast(member.precision, member.device):
+            output = on_both_views(student, batch.images, batch.strong, taps=member.taps)
+        terms = objective(output, target, batch, member.progress.clone())
         parameters = [each for each in student.parameters() if each.requires_grad]
         norms = torch.stack([_norm(term, parameters) for term in terms.values()])
     return dict(zip(terms, norms.tolist(), strict=True))

@@ -1,26 +1,83 @@
 """A member of a cohort: one student with all that trains and records it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from distill.data import Batch, EvaluationStream, ImageStream
 from distill.losses import Objective, Task
-from distill.models import Output
+from distill.models import Output, on_both_views
 from distill.teachers import Teacher
+from distill.training.device import autocast, forget_peak, peak_memory
 from distill.training.evaluation import Evaluation
-from distill.training.finite import NonFinite, first_non_finite
-from distill.training.forward import student_output
 from distill.training.gradients import gradient_norms
-from distill.training.member_state import restore, state_of
-from distill.training.memory import forget_peak, peak_memory
-from distill.training.meters import Meters
-from distill.training.optimizer import build_optimizer, set_rates
+from distill.training.meters import Meters, NonFinite, first_non_finite
+from distill.training.optimizer import build_optimizer, flattened, set_rates
+from distill.training.optimizer import restore as restore_optimizer
 from distill.training.randomness import OwnRandomness, seeded
 from distill.training.recipe import Recipe
-from distill.training.recorder import Checkpoints, Recorder
+
+
+class Recorder(Protocol):
+    """Where a member leaves its numbers: a run directory, or a list in a test."""
+
+    def log_epoch(self, metrics: Mapping[str, Any]) -> None: ...
+    def log_timing(self, timing: Mapping[str, Any]) -> None: ...
+    def save(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, object]) -> None: ...
+    def finish(self, result: Mapping[str, Any], *, weights: Mapping[str, torch.Tensor]) -> object: ...
+    def fail(self, failure: Mapping[str, Any]) -> None: ...
+
+
+class Checkpoints(Protocol):
+    """When to save, so that saving stays cheap."""
+
+    def due(self) -> bool: ...
+    def saving(self) -> AbstractContextManager[None]: ...
+
+
+def state_of(member: "Member") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """All resume state: tensors by name, and plain values."""
+    tensors = {f"student/{k}": v for k, v in member.student.state_dict().items()}
+    tensors |= {f"objective/{k}": v for k, v in member.objective.state_dict().items()}
+    tensors |= {f"randomness/{k}": v for k, v in member.randomness.state.items()}
+    tensors |= {f"meters/{k}": v for k, v in member.meters.tensors().items()}
+    moments, optimizer = flattened(member.optimizer, member.rates)
+    tensors |= {f"optimizer/{k}": v for k, v in moments.items()}
+    return tensors, {
+        "epoch": member.epoch,
+        "step": member.step,
+        "terms": list(member.meters.terms),
+        "count": member.meters.count,
+        "seconds": member.seconds,
+        "epoch_seconds": member.epoch_seconds,
+        "peak_memory": member.peak_memory,
+        "captured_steps": member.captured_steps,
+        "last": member.last,
+        "best": member.best,
+        "conditions": member.conditions,
+        "optimizer": optimizer,
+    }
+
+
+def restore(member: "Member", tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+    """Take over what `state_of` gave of the same run."""
+
+    def part(name: str) -> dict[str, torch.Tensor]:
+        # copies: optimizer and meters would go on writing into the tensors given
+        return {k.removeprefix(f"{name}/"): v.clone() for k, v in tensors.items() if k.startswith(f"{name}/")}
+
+    member.student.load_state_dict(part("student"))
+    member.objective.load_state_dict(part("objective"))
+    member.randomness.state = part("randomness")
+    restore_optimizer(member.optimizer, part("optimizer"), state["optimizer"])
+    member.meters.restore(part("meters"), state["terms"], count=state["count"], step=state["step"])
+    member.epoch, member.step = state["epoch"], state["step"]
+    member.seconds, member.epoch_seconds = state["seconds"], state["epoch_seconds"]
+    member.peak_memory, member.captured_steps = state.get("peak_memory", 0), state.get("captured_steps", 0)
+    member.last, member.best = dict(state["last"]), dict(state["best"])
 
 
 class Member:
@@ -91,7 +148,8 @@ class Member:
 
     def predict(self, batch: Batch) -> Output:
         """The student's output on a batch, and on its strong view where there is one."""
-        return student_output(self.forward, batch, taps=self.taps, precision=self.precision)
+        with autocast(self.precision, batch.images.device):
+            return on_both_views(self.forward, batch.images, batch.strong, taps=self.taps)
 
     def begin_epoch(self, lap: Callable[[], float]) -> None:
         """Set the epoch's learning rate; meters go on where a checkpoint inside the epoch left them.

@@ -1,16 +1,16 @@
 """Random numbers: every purpose of a run has its own seed, and every member its own generator state."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 
+from distill.data.stream import stable_seed
+
 
 def derive_seed(seed: int, purpose: str) -> int:
     """A 63-bit seed for one purpose of a run, the same on every platform and unrelated between purposes."""
-    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
+    return stable_seed(f"{seed}/{purpose}", byteorder="little")
 
 
 @contextmanager

@@ -1,9 +1,81 @@
 """How a student is optimised: everything about the schedule that is not the loss."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Multiply the learning rate by `gamma` after each milestone.
+
+    Args:
+        milestones: fractions of the training, each in (0, 1), so that a shortened recipe keeps its shape. The
+            field's 150, 180 and 210 of 240 epochs are 0.625, 0.75 and 0.875. With epochs counted from 1 a drop
+            holds where `epoch > milestone * epochs`: at 240 epochs from epochs 151, 181 and 211 on.
+        gamma: the factor.
+    """
+
+    milestones: tuple[float, ...]
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"milestones are fractions of the training between 0 and 1, got {milestone}: "
+            "write epoch 150 of 240 as 0.625 in recipe.schedule.milestones"
+            for milestone in self.milestones
+            if not 0 < milestone < 1
+        ][:1]
+        if not self.gamma > 0:
+            faults.append(f"gamma must be > 0, got {self.gamma}: set recipe.schedule.gamma to 0.1, say")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def __call__(self, epoch: int, epochs: int) -> float:
+        """The factor on the base learning rate in `epoch` (counted from 1) of `epochs`."""
+        return self.gamma ** sum(epoch > milestone * epochs for milestone in self.milestones)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from 1 down to `final` over the training, times a linear warm-up.
+
+    "SGDR" (Loshchilov and Hutter 2017, arXiv 1608.03983), Eq. 5 without restarts, an epoch at a time. While the share
+    of the training that is done is below `warmup`, a factor that grows from `warmup_start` to 1 is multiplied on.
+
+    Args:
+        final: the factor towards which the training ends, in [0, 1].
+        warmup: share of the training that warms up, in [0, 1): 20 of 300 epochs are 1/15.
+        warmup_start: the warm-up's first factor, in (0, 1].
+    """
+
+    final: float = 0.0
+    warmup: float = 0.0
+    warmup_start: float = 0.001
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "final": (0 <= self.final <= 1, "between 0 and 1"),
+            "warmup": (0 <= self.warmup < 1, "a share of the training in [0, 1)"),
+            "warmup_start": (0 < self.warmup_start <= 1, "in (0, 1]"),
+        }
+        faults = [
+            f"{name} must be {rule}, got {getattr(self, name)}: set recipe.schedule.{name}"
+            for name, (sound, rule) in ranges.items()
+            if not sound
+        ]
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def __call__(self, epoch: int, epochs: int) -> float:
+        """The factor on the base learning rate in `epoch` (counted from 1) of `epochs`."""
+        done = (epoch - 1) / epochs
+        cosine = self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
+        if done >= self.warmup:
+            return cosine
+        return cosine * (self.warmup_start + (1 - self.warmup_start) * done / self.warmup)
 
 
 @dataclass(frozen=True)

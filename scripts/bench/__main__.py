@@ -32,7 +32,7 @@ import torch
 
 from distill.config.faults import Refused
 from distill.execution.teachers import EVALUATION_BATCH
-from distill.training.determinism import CUBLAS, WORKSPACE
+from distill.training.device import CUBLAS, WORKSPACE
 from scripts.bench.lab import ON_CPU, ON_GPU, Settings, plan_pair
 from scripts.bench.report import bench, document, text
 from scripts.bench.rows import ROWS

@@ -14,12 +14,11 @@ from distill.config.check import resolve
 from distill.config.plan import RunPlan
 from distill.config.sweep import prepare
 from distill.data import EvaluationStream, ImageDataset, ImageStream, synthetic
-from distill.data.digest import ordered_digest
+from distill.data.dataset import ordered_digest
 from distill.models import folded
 from distill.runs.checkpoint import CheckpointSchedule
 from distill.teachers import LiveTeacher, TableTeacher, Teacher
-from distill.teachers.row_code import encode
-from distill.teachers.table_spec import TableSpec
+from distill.teachers.table import TableSpec, encode
 from distill.training import Captured, CudaLane, Eager, Engine, Member
 from scripts.bench.measure import Clock, clock_of
 from scripts.bench.peer import Distillation, Loader, PeerLoop, in_nchw, train_loader, validation_loader

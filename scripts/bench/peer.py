@@ -19,7 +19,7 @@ from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizon
 from torchvision.transforms import functional as pil
 
 from distill.data import ImageDataset
-from distill.data.views import split_view
+from distill.data.resident import split_view
 
 VALIDATION_BATCH = 64
 Item = tuple[Tensor, int]

@@ -14,12 +14,12 @@ import distill
 import distill.cli
 from distill.cli import main as command
 from distill.cli.arguments import FAILED, FINISHED, REFUSED
-from distill.config.gradients import BATCHES, term_gradients
 from distill.data import ImageStream, digits
 from distill.report import measuring
 from distill.report.page import PAGE
 from distill.report.runs import Report
 from distill.report.sections import embedding
+from distill.report.term_gradients import BATCHES, term_gradients
 from distill.runs.store import scan
 
 Capture = pytest.CaptureFixture[str]

@@ -128,7 +128,7 @@ def test_the_real_cifar100(cifar100_npz: Path) -> None:
 
 @pytest.mark.data
 def test_the_real_cifar100_held_out_and_digested_quickly(cifar100_npz: Path) -> None:
-    from distill.data.digest import ordered_digest, unordered_digest
+    from distill.data.dataset import ordered_digest, unordered_digest
 
     data = cifar100(npz=str(cifar100_npz), holdout=5000)
     assert np.bincount(data.evaluation_labels).tolist() == [50] * 100

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from distill.data import ImageDataset, digits
-from distill.data.channels import channel_statistics
-from distill.data.digits import enlarge
+from distill.data.resident import channel_statistics
+from distill.data.small_images import enlarge
 
 
 @pytest.fixture(scope="module")

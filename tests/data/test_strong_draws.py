@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from distill.data import StrongView, draw_generator
-from distill.data.strong.cutout import cutout, squares
-from distill.data.strong.operations import OPERATIONS, amounts
+from distill.data.strong_operations import OPERATIONS, amounts, cutout, squares
 
 COUNT = 30_000
 PINNED: dict[str, Any] = {

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from distill.data.strong.affine import affine
-from distill.data.strong.operations import GEOMETRIC_OPERATIONS, PIXEL_OPERATIONS
+from distill.data.strong_operations import GEOMETRIC_OPERATIONS, PIXEL_OPERATIONS, affine
 
 AFFINE = Image.Transform.AFFINE
 Picture = Image.Image
@@ -139,7 +138,7 @@ def test_a_factor_of_one_keeps_the_image(name: str) -> None:
 
 
 def test_grey_is_pillows_for_many_colours() -> None:
-    from distill.data.strong.enhance import grey
+    from distill.data.strong_operations import grey
 
     colours = np.random.RandomState(0).randint(0, 256, (1, 700, 700, 3), dtype=np.uint8)
     expected = np.asarray(Image.fromarray(colours[0]).convert("L"))

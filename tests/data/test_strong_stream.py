@@ -12,11 +12,11 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 from torchvision.transforms import functional as F
 
-import distill.data.strong.render as render
+import distill.data.strong as render
 from distill.data import Batch, ImageDataset, ImageStream, StrongView, digits, draw_generator, synthetic
+from distill.data.resident import split_view
 from distill.data.strong import StrongDraws
-from distill.data.strong.operations import OPERATIONS
-from distill.data.views import split_view
+from distill.data.strong_operations import OPERATIONS
 
 Picture = Image.Image
 STRONG = StrongView()

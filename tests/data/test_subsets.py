@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distill.data import ImageDataset, ImageStream, cifar100, synthetic
-from distill.data.split import balanced, stratified
+from distill.data.dataset import balanced, stratified
 
 
 def as_set(images: np.ndarray) -> set[bytes]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms import functional as F
 
 from distill.data import DeviceImages, ImageDataset, synthetic
-from distill.data.views import centre_view, num_views, split_view
+from distill.data.resident import centre_view, num_views, split_view
 
 
 def torchvision_view(data: ImageDataset, index: int, view: int) -> Image.Image:

@@ -13,7 +13,7 @@ from distill.cli import main
 from distill.config import sweep
 from distill.execution import execute, jobs
 from distill.execution.jobs import cohorts
-from distill.training.finite import NonFinite
+from distill.training.meters import NonFinite
 
 TINY = (
     "dataset=synthetic",

@@ -12,7 +12,7 @@ from distill.cli.fill import VERB, read_request
 from distill.execution.filling import STUDENT, TEACHER, Job, groups, next_cohort, ready
 from distill.execution.stopping import CHECKPOINT_SECONDS, EXIT_SECONDS, Deadline
 from distill.runs.config_file import write_config
-from distill.training.watch import Silent
+from distill.training.fit import Silent
 
 EPOCH = {"epoch": 1, "accuracy": 50.0}
 RESULT = {"weights_sha256": "ab", "classes": 4, "seconds": 1.0, "split": "test", "last": EPOCH, "best": EPOCH}

@@ -15,7 +15,7 @@ from distill.runs import files
 from distill.runs.checkpoint import CheckpointSchedule
 from distill.runs.directory import RunDirectory
 from distill.teachers import table_build
-from distill.teachers.table_file import TableFile
+from distill.teachers.table import TableFile
 from distill.training import Member
 
 Hooks = dict[str, Any]

@@ -12,9 +12,8 @@ sys.path.append(str(Path(__file__).parent))
 from linear_teacher import CPU, Linear
 
 from distill.data import ImageDataset, synthetic
+from distill.teachers.table import TableFile, TableSpec
 from distill.teachers.table_build import answers, build
-from distill.teachers.table_file import TableFile
-from distill.teachers.table_spec import TableSpec
 
 
 @pytest.fixture(scope="session")

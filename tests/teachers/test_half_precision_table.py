@@ -11,9 +11,8 @@ from distill.data import ImageDataset, synthetic
 from distill.losses import kd, zscore_kd
 from distill.models import folded, resnet8
 from distill.teachers import LiveTeacher, TableTeacher
-from distill.teachers.row_code import decode, encode
+from distill.teachers.table import TableSpec, decode, encode
 from distill.teachers.table_build import answers
-from distill.teachers.table_spec import TableSpec
 from distill.training import seeded
 
 BF16 = 2**-8  # how far a number is rounded, relative to itself

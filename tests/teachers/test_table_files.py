@@ -17,10 +17,8 @@ from torch import Tensor
 from distill.data import ImageDataset, digits, synthetic
 from distill.runs.files import StorageError
 from distill.teachers import table_build
-from distill.teachers.row_code import decode
+from distill.teachers.table import HEADER, ROWS, TableFile, TableSpec, decode
 from distill.teachers.table_build import NonFiniteLogits, Progress, build, missing_room
-from distill.teachers.table_file import HEADER, ROWS, TableFile
-from distill.teachers.table_spec import TableSpec
 
 Made = Callable[..., TableFile]
 ALL = [0, 1, 2, 3, 4]  # the chunks of 50 of 216 rows

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distill.teachers.row_code import decode, encode, row_width
+from distill.teachers.table import decode, encode, row_width
 
 
 @pytest.mark.parametrize("classes", [1, 2, 5, 10, 100])

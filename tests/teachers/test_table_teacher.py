@@ -12,9 +12,8 @@ from distill.data import ImageDataset, synthetic
 from distill.losses import kd, zscore_kd
 from distill.models import resnet8
 from distill.teachers import LiveTeacher, TableTeacher
-from distill.teachers.row_code import encode
+from distill.teachers.table import TableSpec, encode
 from distill.teachers.table_build import answers
-from distill.teachers.table_spec import TableSpec
 from distill.training import seeded
 
 Loss = Callable[..., Tensor]

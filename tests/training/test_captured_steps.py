@@ -18,7 +18,7 @@ from tape_lane import TapeLane
 from distill.losses import Objective, zscore_kd
 from distill.teachers import LiveTeacher
 from distill.training import WARM_UP, Captured, Cosine, NonFinite, NotCaptured, evaluate, fit, seeded
-from distill.training.watch import Silent
+from distill.training.fit import Silent
 
 EPOCHS = 5  # 10 full batches and 5 remainders of each member
 FULL, REMAINDER = 2 * EPOCHS - WARM_UP, EPOCHS - WARM_UP  # of these are replayed

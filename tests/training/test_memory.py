@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from distill.training.memory import forget_peak, peak_memory
+from distill.training.device import forget_peak, peak_memory
 
 CPU = torch.device("cpu")
 MEBIBYTE = 2**20
@@ -30,7 +30,7 @@ def test_the_peak_is_seen_after_the_memory_is_gone_and_can_be_forgotten() -> Non
 
 
 def test_where_nothing_can_be_read_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setattr("distill.training.memory.STATUS", tmp_path / "status")
-    monkeypatch.setattr("distill.training.memory.CLEAR", tmp_path / "none" / "clear_refs")
+    monkeypatch.setattr("distill.training.device.STATUS", tmp_path / "status")
+    monkeypatch.setattr("distill.training.device.CLEAR", tmp_path / "none" / "clear_refs")
     forget_peak(CPU)
     assert peak_memory(CPU) is None

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from distill.training import Cosine, is_fused, optimizer
-from distill.training.optimizer import build_optimizer, set_rates
-from distill.training.optimizer_state import flattened, restore
+from distill.training.optimizer import build_optimizer, flattened, restore, set_rates
 
 CPU = torch.device("cpu")
 OPTIMIZERS = {

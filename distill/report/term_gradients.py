@@ -1,8 +1,7 @@
-"""The gradient norm of each term of a finished run's loss, at its final weights."""
+"""The gradient of each loss term at the final weights of a finished run."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from statistics import fmean, pstdev
 from typing import Any
@@ -16,7 +15,7 @@ from distill.config.plan import split_stages
 from distill.config.rebuild import Untrusted, only_ours
 from distill.data import Batch, ImageDataset, ImageStream
 from distill.losses import Objective, Task
-from distill.models import Output
+from distill.models import on_both_views
 from distill.runs.store import RunRecord
 
 BATCHES = 8
@@ -78,7 +77,7 @@ def _objective(record: RunRecord, student: nn.Module, teacher: nn.Module | None,
     except ValueError as error:
         raise ValueError(sentences(error)[0]) from error
     if any(True for _ in objective.parameters()) or any(True for _ in objective.buffers()):
-        raise ValueError("its method has parameters or buffers of its own, which a finished run does not keep")
+        raise ValueError("what its method learned or remembered beside the student is not kept with a finished run")
     return objective
 
 
@@ -88,9 +87,9 @@ def _measured(
     """Of each term the norms on one batch, and the cosine to ce."""
     taps = not objective.logits_only
     with torch.no_grad():
-        taught = None if teacher is None else _outputs(teacher.eval(), batch, taps=taps)
-    output = _outputs(student, batch, taps=taps)
-    terms = objective(output, taught, batch, progress)
+        target = None if teacher is None else on_both_views(teacher.eval(), batch.images, batch.strong, taps=taps)
+    output = on_both_views(student, batch.images, batch.strong, taps=taps)
+    terms = objective(output, target, batch, progress)
     parameters = [each for each in student.parameters() if each.requires_grad]
     gradients = {term: list(_gradients(value, [*parameters, output.logits])) for term, value in terms.items()}
     weights = {term: torch.cat([each.flatten() for each in found[:-1]]) for term, found in gradients.items()}
@@ -102,11 +101,6 @@ def _measured(
         }
         for term, found in gradients.items()
     }
-
-
-def _outputs(network: nn.Module, batch: Batch, *, taps: bool) -> Output:
-    output: Output = network(batch.images, taps=taps)
-    return output if batch.strong is None else replace(output, strong=network(batch.strong, taps=taps))
 
 
 def _gradients(term: Tensor, places: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -1,0 +1,352 @@
+"""The small-image data sets: CIFAR-10 and CIFAR-100, scikit-learn's digits, a user's .npz, generated images."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.data.dataset import Arrays, ImageDataset, assemble, stratified
+from distill.data.resident import Channels
+
+KEYS = "x_train y_train x_test y_test"
+
+
+class DataNotFound(ValueError):
+    """The files of a data set are not where they were looked for."""
+
+
+def read_part(npz: str, part: str, *, num_classes: int | None = None, image_size: int | None = None) -> Arrays:
+    """Images (N, H, H, 3) uint8 and labels (N,) int64 of `part`, "train" or "test".
+
+    Raises ValueError in one sentence if the file or a key is missing, a type or shape is not as above,
+    lengths differ, labels are not in 0..num_classes-1 or images not `image_size` wide (None: unchecked)."""
+    images_key, labels_key = f"x_{part}", f"y_{part}"
+    images = _member(npz, images_key)
+    labels = _member(npz, labels_key)
+    if images.dtype != np.uint8:
+        raise ValueError(f"{images_key} in {npz} must be uint8, got {images.dtype}: store pixel values 0..255")
+    if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3 or not images.size:
+        raise ValueError(
+            f"{images_key} in {npz} must be square colour images of shape (N, H, H, 3), got {images.shape}: "
+            f"resize them, and repeat a single channel three times"
+        )
+    if image_size is not None and images.shape[1] != image_size:
+        raise ValueError(
+            f"{images_key} in {npz} must be {image_size} pixels wide and high, got {images.shape[1]}: resize the images"
+        )
+    if labels.dtype.kind not in "ui" or labels.ndim != 1:
+        raise ValueError(
+            f"{labels_key} in {npz} must be whole numbers of shape (N,), got {labels.dtype} {labels.shape}: "
+            f"store one class number per image"
+        )
+    if len(labels) != len(images):
+        raise ValueError(f"{images_key} and {labels_key} in {npz} differ in length: {len(images)} and {len(labels)}")
+    _check_range(labels, labels_key, npz, num_classes)
+    return images, labels.astype(np.int64)
+
+
+def read_class_names(npz: str) -> tuple[str, ...] | None:
+    """The optional member `class_names`, or None."""
+    names = _member(npz, "class_names", optional=True)
+    return None if names is None else tuple(str(name) for name in names.reshape(-1))
+
+
+def _check_range(labels: NDArray[Any], key: str, npz: str, num_classes: int | None) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (num_classes is not None and high >= num_classes):
+        rule = "at least 0" if num_classes is None else f"in 0..{num_classes - 1}"
+        raise ValueError(f"{key} in {npz} must be {rule}, got {low}..{high}: number the classes from 0")
+
+
+def _member(npz: str, key: str, *, optional: bool = False) -> Any:
+    if not Path(npz).is_file():
+        raise DataNotFound(f"there is no file {npz}: set dataset.npz to an .npz file with {KEYS}")
+    try:
+        with Path(npz).open("rb") as stream:  # opened here, because NumPy leaves a broken file open
+            members = np.load(stream, allow_pickle=False)  # a pickle could execute code
+            if not isinstance(members, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            if key in members.files:
+                return members[key]
+            present = " ".join(sorted(members.files)) or "nothing"
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{npz} cannot be read as an .npz of plain arrays ({reason}): write it with numpy.savez"
+        ) from error
+    if optional:
+        return None
+    raise ValueError(f"{npz} has no array {key}, only {present}: an .npz data set holds {KEYS}")
+
+
+CIFAR_SIZE = 32
+
+
+def cifar10(
+    *,
+    npz: str | None = None,
+    root: str = "data",
+    download: bool = False,
+    mean: Channels = (0.4914, 0.4822, 0.4465),
+    std: Channels = (0.2470, 0.2435, 0.2616),
+    pad: int = 4,
+    flip: bool = True,
+    limit: int | None = None,
+    holdout: int = 0,
+) -> ImageDataset:
+    """CIFAR-10 from `npz` if given, otherwise torchvision's archive in `root`, after its integrity check.
+
+    Raises ValueError if the data are neither there nor may be downloaded, or have not CIFAR's shape."""
+    names, train, read_test = _source("CIFAR10", 10, npz=npz, root=root, download=download)
+    return assemble(
+        train,
+        read_test,
+        class_names=names,
+        mean=mean,
+        std=std,
+        pad=pad,
+        flip=flip,
+        limit=limit,
+        holdout=holdout,
+    )
+
+
+def cifar100(
+    *,
+    npz: str | None = None,
+    root: str = "data",
+    download: bool = False,
+    mean: Channels = (0.5071, 0.4867, 0.4408),
+    std: Channels = (0.2675, 0.2565, 0.2761),
+    pad: int = 4,
+    flip: bool = True,
+    limit: int | None = None,
+    holdout: int = 0,
+) -> ImageDataset:
+    """CIFAR-100 with its 100 fine labels; sources and errors as for `cifar10`.
+
+    The default `mean` and `std` are those of the distillation literature."""
+    names, train, read_test = _source("CIFAR100", 100, npz=npz, root=root, download=download)
+    return assemble(
+        train,
+        read_test,
+        class_names=names,
+        mean=mean,
+        std=std,
+        pad=pad,
+        flip=flip,
+        limit=limit,
+        holdout=holdout,
+    )
+
+
+Source = tuple[tuple[str, ...], Arrays, Callable[[], Arrays]]
+
+
+def _source(name: str, num_classes: int, *, npz: str | None, root: str, download: bool) -> Source:
+    """Class names, training arrays and a function that reads the test arrays."""
+    if npz is None:
+        names, train = _archive(name, root, train=True, download=download)
+        return names, train, lambda: _archive(name, root, train=False, download=False)[1]
+    if download:
+        raise ValueError(f"dataset.npz={npz} and dataset.download=true name two sources: leave one of them out")
+    given = read_class_names(npz) or tuple(str(label) for label in range(num_classes))
+    if len(given) != num_classes:
+        raise ValueError(
+            f"{name} has {num_classes} classes, class_names in {npz} has {len(given)}: "
+            f"use dataset=arrays for other data"
+        )
+
+    def read(part: str) -> Arrays:
+        return read_part(npz, part, num_classes=num_classes, image_size=CIFAR_SIZE)
+
+    return given, read("train"), lambda: read("test")
+
+
+def _archive(name: str, root: str, *, train: bool, download: bool) -> tuple[tuple[str, ...], Arrays]:
+    """Torchvision's own class verifies the md5 sums of the archive before it reads a pickle from it."""
+    import torchvision.datasets  # here, because importing it takes a second
+
+    try:
+        with warnings.catch_warnings():
+            # The archive's pickles are of 2009: NumPy 2.4.0 to 2.4.4 warn of how they spell a dtype.
+            warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+            source = getattr(torchvision.datasets, name)(root, train=train, download=download)
+    except (OSError, RuntimeError) as error:
+        if download:
+            raise ValueError(
+                f"{name} could not be downloaded to {root} ({error}): "
+                f"check the connection or set dataset.npz to a file with its arrays"
+            ) from error
+        raise DataNotFound(
+            f"{name} is not in {root}, or not intact: set dataset.download=true, dataset.root to the folder "
+            f"that holds it, or dataset.npz to a file with its arrays"
+        ) from error
+    images = np.ascontiguousarray(source.data)
+    return tuple(source.classes), (images, np.asarray(source.targets, dtype=np.int64))
+
+
+def arrays(
+    *,
+    npz: str,
+    mean: Channels | None = None,
+    std: Channels | None = None,
+    pad: int = 4,
+    flip: bool = True,
+    limit: int | None = None,
+    holdout: int = 0,
+) -> ImageDataset:
+    """Square colour images from `npz`: x_train, x_test (N, H, H, 3) uint8; y_train, y_test (N,) from 0.
+
+    The optional `class_names` (K,) also fixes K; without it K is the largest training label plus one.
+    `mean`, `std` None: computed from the images trained on. Raises ValueError for any other file.
+    """
+    names = read_class_names(npz)
+    train = read_part(npz, "train", num_classes=None if names is None else len(names))
+    size = train[0].shape[1]
+    names = names or tuple(str(label) for label in range(int(train[1].max()) + 1))
+    return assemble(
+        train,
+        lambda: read_part(npz, "test", num_classes=len(names), image_size=size),
+        class_names=names,
+        mean=mean,
+        std=std,
+        pad=pad,
+        flip=flip,
+        limit=limit,
+        holdout=holdout,
+    )
+
+
+TEST_SEED = 20_240_603
+SCALE = 4  # 8 x 8 to 32 x 32 pixels
+DIGITS_SIZE = 8 * SCALE
+LEVELS = 16  # pixel values are 0..16
+
+
+def digits(
+    *,
+    mean: Channels = (0.306485, 0.306485, 0.306485),
+    std: Channels = (0.324264, 0.324264, 0.324264),
+    pad: int = 4,
+    flip: bool = False,
+    limit: int | None = None,
+    holdout: int = 0,
+) -> ImageDataset:
+    """899 training and 898 test images of 32 x 32 x 3, a fixed stratified half each.
+
+    `mean` and `std` are those of the training half. Not mirrored: a mirrored 2 is no digit.
+    """
+    from sklearn.datasets import load_digits  # here, because importing it takes a second
+
+    source = load_digits()
+    images = enlarge(np.asarray(source.images).astype(np.int64))
+    labels = np.asarray(source.target).astype(np.int64)
+    test = stratified(labels, len(labels) // 2, num_classes=10, seed=TEST_SEED)
+
+    def read_test() -> Arrays:
+        return images[test], labels[test]
+
+    return assemble(
+        (np.delete(images, test, axis=0), np.delete(labels, test)),
+        read_test,
+        class_names=tuple(str(digit) for digit in range(10)),
+        mean=mean,
+        std=std,
+        pad=pad,
+        flip=flip,
+        limit=limit,
+        holdout=holdout,
+    )
+
+
+def enlarge(images: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """(N, 8, 8) of values 0..16 to (N, 32, 32, 3) of 0..255, bilinear with edges repeated.
+
+    Exact in integers, so that every platform has the same pixels and therefore the same digest."""
+    weights = _weights(images.shape[1])  # (32, 8), rows sum to 2 * SCALE
+    total = (2 * SCALE) ** 2 * LEVELS
+    sums = np.einsum("or,nrc,pc->nop", weights, images, weights)
+    pixels = (sums * 255 + total // 2) // total  # rounded half up
+    return np.repeat(pixels.astype(np.uint8)[..., None], 3, axis=3)
+
+
+def _weights(size: int) -> NDArray[np.int64]:
+    """(size * SCALE, size) in units of 1 / (2 SCALE): output pixel o lies at (2o + 1 - SCALE) / (2 SCALE)."""
+    output = np.arange(size * SCALE)
+    left, fraction = np.divmod(2 * output + 1 - SCALE, 2 * SCALE)
+    weights = np.zeros((size * SCALE, size), dtype=np.int64)
+    np.add.at(weights, (output, np.clip(left, 0, size - 1)), 2 * SCALE - fraction)
+    np.add.at(weights, (output, np.clip(left + 1, 0, size - 1)), fraction)
+    return weights
+
+
+BLOCKS = 4  # a class is a pattern of 4 x 4 coloured blocks
+NOISE = 48  # grey levels up or down
+
+
+def synthetic(
+    *,
+    classes: int = 10,
+    train_size: int = 200,
+    test_size: int = 100,
+    image_size: int = 32,
+    seed: int = 0,
+    mean: Channels = (0.5, 0.5, 0.5),
+    std: Channels = (0.25, 0.25, 0.25),
+    pad: int = 4,
+    flip: bool = True,
+    limit: int | None = None,
+    holdout: int = 0,
+) -> ImageDataset:
+    """Each class has a random pattern of coloured blocks; an image is its class's pattern with noise.
+
+    `seed` fixes patterns and noise, so it belongs to the data, not to a run. Labels are balanced.
+    Raises ValueError unless classes >= 2, train_size >= classes, test_size >= 1 and image_size >= 4."""
+    faults = [
+        f"dataset.{name} must be at least {least}, got {value}: set a larger number"
+        for name, value, least in (
+            ("classes", classes, 2),
+            ("train_size", train_size, classes),
+            ("test_size", test_size, 1),
+            ("image_size", image_size, BLOCKS),
+        )
+        if value < least
+    ]
+    if faults:
+        raise ValueError("\n".join(faults))
+    blocks = np.random.RandomState(seed).randint(NOISE, 256 - NOISE, (classes, BLOCKS, BLOCKS, 3), dtype=np.int16)
+    block = np.arange(image_size) * BLOCKS // image_size
+    patterns = blocks[:, block][:, :, block]
+
+    def draw(size: int, part: int) -> Arrays:
+        random = np.random.RandomState([seed, part])
+        labels: NDArray[np.int64] = random.permutation(np.arange(size) % classes).astype(np.int64)
+        noise = random.randint(-NOISE, NOISE + 1, (size, image_size, image_size, 3), dtype=np.int16)
+        return (patterns[labels] + noise).clip(0, 255).astype(np.uint8), labels
+
+    return assemble(
+        draw(train_size, 1),
+        lambda: draw(test_size, 2),
+        class_names=tuple(str(label) for label in range(classes)),
+        mean=mean,
+        std=std,
+        pad=pad,
+        flip=flip,
+        limit=limit,
+        holdout=holdout,
+    )
+
+
+# (K, H) by factory; a factory that is not here has to be called
+SHAPES: Mapping[Callable[..., ImageDataset], tuple[int, int]] = MappingProxyType(
+    {cifar10: (10, CIFAR_SIZE), cifar100: (100, CIFAR_SIZE), digits: (10, DIGITS_SIZE)}
+)
