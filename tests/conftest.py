@@ -4,6 +4,7 @@ import ipaddress
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 # What a child process would ask the network for fails at once instead of leaving the machine.
 os.environ.update(HF_HUB_OFFLINE="1", PIP_NO_INDEX="1", NO_PROXY="localhost,127.0.0.1,::1")
 os.environ.update(dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9"))
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="distill-cache-")
 for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "DISTILL_RUNS", "DISTILL_DATA"):
     os.environ.pop(name, None)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from distill.config.remembered import declared
 from distill.runs.store import RunRecord
 from distill.runs.target_names import with_current_names
 from distill.tables.comparison import compare_cells
@@ -171,10 +172,8 @@ def measure_table(
     config_dir: Path | None = None,
 ) -> MeasuredTable:
     """Find the finished runs of every cell and compare them. Raises ValueError where a cell's overrides are wrong."""
-    from distill.config.presets import Presets  # Hydra takes 0.4 s to import, and other tables need none
-
     trainable = {key: cell.overrides for key, cell in table.cells.items() if cell.overrides}
-    configs = Presets(config_dir).declared(list(trainable.values()))
+    configs = declared(list(trainable.values()), config_dir)
     wanted = {key: Facts.of(config) for key, config in zip(trainable, configs, strict=True)}
     runs = tuple((run, Facts.of(run.config)) for run in distinct(map(read_finished, records)))
     networks = {run.run_id: _values("teacher.network", run.config.get("student")) for run, _ in runs}

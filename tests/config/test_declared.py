@@ -1,10 +1,12 @@
 """What the cells of published tables declare: composed together, each is what `distill train` composes of it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distill.config import configs_dir, remembered
 from distill.config.faults import Refused
 from distill.config.preflight import preflight
 from distill.config.presets import Presets
@@ -185,3 +187,36 @@ def test_alpha_stands_for_the_two_weights_that_runs_record(composer: Presets) ->
     by_alpha, by_weights = composer.declared(commands)
     assert by_alpha == by_weights
     assert "alpha" not in by_alpha["loss"]
+
+
+def test_cells_are_remembered_until_a_preset_or_the_environment_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    commands = [("experiment=cifar100/resnet56_resnet20", "loss=kd"), ("loss=dkd",)]
+    found = remembered.declared(commands, None)
+    (path,) = (tmp_path / "cache" / "distill").iterdir()
+    composed = []
+
+    class Watched(Presets):
+        def declared(self, commands: Any) -> list[dict[str, Any]]:
+            composed.append(commands)
+            return super().declared(commands)
+
+    monkeypatch.setattr("distill.config.presets.Presets", Watched)
+    assert remembered.declared(commands, None) == found == Presets().declared(commands)
+    assert composed == []
+    monkeypatch.setenv("DISTILL_RUNS", "elsewhere")  # the presets read it
+    assert remembered.declared(commands, None)[0]["runs_dir"] == "elsewhere"
+    assert len(composed) == 1
+    shutil.copytree(configs_dir(), tmp_path / "configs")
+    (tmp_path / "configs" / "loss" / "kd.yaml").write_text("_target_: distill.losses.SoftTargets\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(remembered, "configs_dir", lambda: tmp_path / "configs")
+        remembered.declared(commands, None)
+    assert len(composed) == 2
+    path.write_text("{")
+    assert remembered.declared(commands, None)[0]["loss"] == found[0]["loss"]
+    assert len(composed) == 3
+    remembered.declared(commands, tmp_path)
+    assert len(composed) == 4  # presets of one's own may include any file
