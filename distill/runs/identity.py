@@ -39,12 +39,14 @@ def _canonical(value: object, where: str) -> Json:
     match value:
         case None | bool():
             return value
+        case str():
+            return str.__str__(value)
         case int():
             return int(value)
         case float():
             return _canonical_float(float(value), where)
-        case str():
-            return str.__str__(value)
+        case dict():  # before Mapping, an abstract class, whose test is slow
+            return _canonical_mapping(value, where)
         case list() | tuple():
             return [_canonical(item, f"{where}[{number}]") for number, item in enumerate(value)]
         case Mapping():

@@ -67,6 +67,8 @@ def digested_name(target: str) -> str:
 
 def with_current_names(node: Any) -> Any:
     """Plain data with every `_target_` in it under its current name, as new mappings and lists."""
+    if isinstance(node, str | int | float):  # most nodes: to ask for an abstract class is slow
+        return node
     if isinstance(node, Mapping):
         return {
             key: current_name(value) if key == "_target_" and isinstance(value, str) else with_current_names(value)

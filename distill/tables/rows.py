@@ -276,7 +276,7 @@ class Row:
         squares = sum(n * deviation**2 for n, deviation in parts if deviation is not None)
         return math.sqrt(squares / degrees) if degrees else None
 
-    @property
+    @cached_property
     def half(self) -> float:
         """Half of the 95 % interval of the mean: Student's t with n - 1 degrees of freedom over the n values."""
         return half_width(error=(self.last.deviation or 0.0) / math.sqrt(self.last.n), degrees=self.last.n - 1)

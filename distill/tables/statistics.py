@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 CONFIDENCE = 0.95
@@ -121,9 +122,15 @@ def _interval(difference: float, *, error: float, degrees: float) -> Interval:
 
 def half_width(*, error: float, degrees: float) -> float:
     """Half of a 95 % interval: the quantile of Student's t times the standard error."""
+    return _quantile(degrees) * error
+
+
+@cache
+def _quantile(degrees: float) -> float:
+    """Of Student's t distribution, for the upper end of an interval."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2)) * error
+    return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -77,13 +77,22 @@ def build(records: Sequence[RunRecord], *, candidates: Sequence[RunRecord], base
     Baselines are found among `candidates`: `records`, and the runs that only a filter on loss or teacher left out.
     Without `baseline`, rows are compared with `ce` where they can be. Raises `UnknownBaseline`.
     """
-    runs = {record.path: read_finished(record) for record in candidates}
-    rows, tunings = _without_tunings(group(distinct(runs[record.path] for record in records)))
-    possible = name_rows(group(distinct(runs.values())))
-    if baseline and possible and not any(baseline in row.names for row in possible):
-        raise UnknownBaseline(baseline, sorted({row.preset for row in possible}, key=natural_key))
     preset = baseline or DEFAULT_BASELINE
-    compared = _ordered(compare_with(preset, name_rows(rows), possible))
+    runs = {record.path: read_finished(record) for record in records}
+    rows, tunings = _without_tunings(group(distinct(runs.values())))
+    named = name_rows(rows)
+    # of a large store, only runs that may be the baseline are read; the whole name of a row begins with its preset
+    others = [
+        record
+        for record in candidates
+        if record.path not in runs and (" " in preset or preset_name(str(record.names.get("loss"))) == preset)
+    ]
+    every = [*runs.values(), *map(read_finished, others)]
+    possible = name_rows(group(distinct(every))) if others or tunings else named
+    if baseline and possible and not any(baseline in row.names for row in possible):
+        presets = {row.preset for row in group(distinct(map(read_finished, candidates)))}
+        raise UnknownBaseline(baseline, sorted(presets, key=natural_key))
+    compared = _ordered(compare_with(preset, named, possible))
     states = Counter(_state(record, runs[record.path]) for record in records)
     return Table(
         rows=tuple(compared),

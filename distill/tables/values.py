@@ -1,7 +1,7 @@
 """Configuration values and preset names as text, and text back into values."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # Keys of a data set that name the place of its files, which changes no number; and its hold-out, which tables show
@@ -11,16 +11,25 @@ HIDDEN_KEYS = {"npz", "root", "download", "holdout"}
 
 def flatten(node: Any, *, prefix: str = "") -> dict[str, Any]:
     """The leaves of a nested mapping by dotted path; a list of plain values is one leaf, other lists are numbered."""
-    if isinstance(node, Mapping):
-        children = [(str(key), value) for key, value in node.items()]
-    elif isinstance(node, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in node):
-        children = [(str(position), value) for position, value in enumerate(node)]
-    else:
-        return {prefix: node}
     found: dict[str, Any] = {}
-    for key, value in children:
-        found |= flatten(value, prefix=f"{prefix}.{key}" if prefix else key)
+    _flatten(node, prefix, found)
     return found
+
+
+def _flatten(node: Any, path: str, found: dict[str, Any]) -> None:
+    if isinstance(node, dict | Mapping):
+        children: Iterable[tuple[Any, Any]] = node.items()
+    elif isinstance(node, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in node):
+        children = enumerate(node)
+    else:
+        found[path] = node
+        return
+    for key, value in children:
+        where = f"{path}.{key}" if path else str(key)
+        if isinstance(value, str | int | float):
+            found[where] = value
+        else:
+            _flatten(value, where, found)
 
 
 def fields(item: object, *names: str, prefix: str = "") -> dict[str, Any]:
