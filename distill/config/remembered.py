@@ -1,4 +1,4 @@
-"""The configurations of tables' cells, remembered between commands: Hydra takes seconds to compose a hundred of them."""
+"""Configurations of tables' cells, remembered between commands: composing a hundred of them takes seconds."""
 
 import hashlib
 import json
