@@ -31,7 +31,7 @@ from distill.losses.factor import FactorTransfer, Paraphrase, Paraphrased, facto
 from distill.losses.flow import SolutionFlow, flow_matrix, solution_flow
 from distill.losses.hints import HintRegression, hint
 from distill.losses.information import VariationalInformation, gaussian_information
-from distill.losses.labels import CrossEntropy, LabelSmoothing, cross_entropy, smoothed_cross_entropy
+from distill.losses.labels import CrossEntropy, LabelSmoothing
 from distill.losses.logit_regression import LogitRegression, logit_mse
 from distill.losses.mixture import Mixture
 from distill.losses.multi_level import (
@@ -47,7 +47,7 @@ from distill.losses.multi_level import (
 )
 from distill.losses.normalized import NormalizedKD, nkd_nontarget, nkd_target
 from distill.losses.numeric import at_least_float32, root, unit
-from distill.losses.objective import Objective, Task
+from distill.losses.objective import Objective, Task, cross_entropy, smoothed_cross_entropy
 from distill.losses.overhaul import FeatureOverhaul, partial_l2
 from distill.losses.pearson_kd import PearsonKD, inter_class, intra_class, pearson
 from distill.losses.probabilistic import ProbabilisticTransfer, probabilistic_transfer

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import need_taps, outlines
 from distill.losses.numeric import at_least_float32, unit
 from distill.losses.objective import Objective, Task
@@ -66,7 +65,7 @@ class AttentionTransfer(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.feature_weight > 0:
             distances = [attention_transfer(s, t, power=self.power) for s, t in paired(student, teacher)]
             terms["feature"] = self.feature_weight * torch.stack(distances).sum()

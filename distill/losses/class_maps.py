@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import given, need_final_map, need_pooled_head, need_teacher, outlines
 from distill.losses.numeric import at_least_float32, unit
 from distill.losses.objective import Objective, Task
@@ -101,7 +100,7 @@ class ClassAttention(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.feature_weight > 0:
             ours = self._class_maps(student, self._heads[0].weight, of="the student")
             theirs = self._class_maps(given(teacher), self._heads[1].weight, of="the teacher").detach()

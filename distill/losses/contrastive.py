@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import embeddings, outlines
 from distill.losses.numeric import at_least_float32, unit
 from distill.losses.objective import Objective, Task
@@ -182,7 +181,7 @@ class ContrastiveRepresentation(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.feature_weight > 0:
             terms["feature"] = self.feature_weight * self._contrast(*embeddings(student, teacher), batch)
         return terms

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import need_teacher, teacher_logits
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
@@ -151,7 +150,7 @@ class CurriculumKD(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `kd`, each only if its weight is positive."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.kd_weight > 0:
             sides = student.logits, teacher_logits(teacher)
             strength = cosine_ramp(progress, epochs=self.ramp_epochs)

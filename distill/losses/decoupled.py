@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import teacher_logits
 from distill.losses.objective import Objective
 from distill.losses.ramps import linear_ramp, ramp_faults
@@ -102,7 +101,7 @@ class DecoupledKD(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce`, `tckd` and `nckd`, each only if its weight is positive."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if not self.needs_teacher:
             return terms
         sides = self.transform(student.logits), self.transform(teacher_logits(teacher))

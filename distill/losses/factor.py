@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from distill.losses.adapters import Normalize, apply
 from distill.losses.checks import refuse, weight_faults
 from distill.losses.hints import hint
-from distill.losses.labels import label_term
 from distill.losses.networks import last_maps, need_taps, need_teacher, outlines
 from distill.losses.numeric import at_least_float32, unit
 from distill.losses.objective import Objective, Task
@@ -189,7 +188,7 @@ class FactorTransfer(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.feature_weight > 0:
             ours, theirs = last_maps(student, teacher)
             factors = apply(self.translator, ours), apply(self.paraphraser, theirs)

@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from distill.losses.adapters import apply
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import need_taps, outlines
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
@@ -92,7 +91,7 @@ class VariationalInformation(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.feature_weight > 0:
             pairs = paired(student, teacher)
             losses = [model(*pair) for model, pair in zip(self.models, pairs, strict=True)]

@@ -1,40 +1,17 @@
-"""Training on labels alone, hard or smoothed; the term `ce` that most methods add."""
+"""Training on labels alone, hard or smoothed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from torch import Tensor
-from torch.nn import functional
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.numeric import at_least_float32
-from distill.losses.objective import Objective
+from distill.losses.objective import Objective, smoothed_cross_entropy
 
 if TYPE_CHECKING:
     from distill.data import Batch
     from distill.models import Output
-
-
-def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of raw logits (B, K) with hard labels (B,) int64: mean over the batch, temperature 1."""
-    return functional.cross_entropy(at_least_float32(student_logits), labels)
-
-
-def smoothed_cross_entropy(student_logits: Tensor, labels: Tensor, *, smoothing: float) -> Tensor:
-    """Cross-entropy with (1 - a) one-hot + a / K, a = `smoothing`: label smoothing.
-
-    The uniform part includes the target ("Rethinking the Inception Architecture", Szegedy et al. 2016, arXiv
-    1512.00567), as in the paper's equations; its code spreads a over the K - 1 others, which is a (K - 1) / K.
-    """
-    return functional.cross_entropy(at_least_float32(student_logits), labels, label_smoothing=smoothing)
-
-
-def label_term(student: Output, batch: Batch, *, ce_weight: float) -> dict[str, Tensor]:
-    """The term `ce`, weighted; no term if its weight is 0."""
-    if ce_weight == 0:
-        return {}
-    return {"ce": ce_weight * cross_entropy(student.logits, batch.labels)}
 
 
 class CrossEntropy(Objective):
@@ -53,14 +30,14 @@ class CrossEntropy(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The one term, `ce`; `teacher` and `progress` are unused."""
-        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.labels)}
+        return self.label_term(student, batch)
 
 
 class LabelSmoothing(Objective):
     """`ce`: cross-entropy with the labels smoothed by `smoothing`, times `ce_weight` (> 0). No teacher.
 
     "Rethinking the Inception Architecture" (Szegedy et al. 2016, arXiv 1512.00567), in the form of
-    `smoothed_cross_entropy`. `smoothing` 0 is plain cross-entropy.
+    `smoothed_cross_entropy`. `smoothing` 0 is plain cross-entropy. A recipe's label smoothing acts on what this leaves.
 
     Raises ValueError if `smoothing` is not in 0..1 or `ce_weight` is negative, zero or not finite.
     """
@@ -77,7 +54,11 @@ class LabelSmoothing(Objective):
         self.smoothing = smoothing
         self.ce_weight = ce_weight
 
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Smoothed by this loss, and then by the recipe."""
+        smoothing = self.smoothing + self.label_smoothing - self.smoothing * self.label_smoothing
+        return smoothed_cross_entropy(logits, labels, smoothing=smoothing)
+
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The one term, `ce`; `teacher` and `progress` are unused."""
-        smoothed = smoothed_cross_entropy(student.logits, batch.labels, smoothing=self.smoothing)
-        return {"ce": self.ce_weight * smoothed}
+        return self.label_term(student, batch)

@@ -48,6 +48,7 @@ class Mixture(Objective):
         self.two_views = any(part.two_views for part in used.values())
         self.strong_view = next((p.strong_view for p in used.values() if p.strong_view is not None), None)
         self.deploys = any(part.deploys for part in used.values())
+        self.ce_weight = sum(self.weights[name] * part.ce_weight for name, part in used.items())
         self.relational = " ".join(f"{name}: {part.relational}" for name, part in used.items() if part.relational)
 
     @property
@@ -65,6 +66,11 @@ class Mixture(Objective):
             network = part.attach(student if deployed is None else deployed, teacher, task)
             deployed = deployed if network is None else network
         return deployed
+
+    def smooth_labels(self, smoothing: float) -> None:
+        """Smooth the labels of every part."""
+        for part in self._parts().values():
+            part.smooth_labels(smoothing)
 
     def start(self, student: nn.Module, weights: Mapping[str, Tensor]) -> None:
         """Call `start` of the parts that override it; if there is none, load the weights into the student."""

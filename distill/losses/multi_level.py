@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.labels import cross_entropy
 from distill.losses.networks import teacher_logits
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective
@@ -165,7 +164,7 @@ class MultiLevelKD(Objective):
         terms = {}
         weak, strong = student.logits, _strong(student).logits
         if self.ce_weight > 0:
-            both = cross_entropy(weak, batch.labels) + cross_entropy(strong, batch.labels)
+            both = self.cross_entropy(weak, batch.labels) + self.cross_entropy(strong, batch.labels)
             terms["ce"] = self.ce_weight * both
         if self.kd_weight > 0:
             teacher_weak = teacher_logits(teacher)

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import teacher_logits
 from distill.losses.objective import Objective
 from distill.losses.softened import cross_entropy_rows, log_target_and_rest, split_target
@@ -72,7 +71,7 @@ class NormalizedKD(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce`, `target` and `nontarget`, each only if its weight is positive; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.target_weight > 0:
             target = nkd_target(student.logits, teacher_logits(teacher), batch.labels)
             terms["target"] = self.target_weight * target

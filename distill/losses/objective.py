@@ -1,4 +1,4 @@
-"""The contract between a method and the training loop."""
+"""The contract between a method and the training loop, and the cross-entropy with the labels that most methods add."""
 
 from __future__ import annotations
 
@@ -7,10 +7,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.nn import functional
+
+from distill.losses.numeric import at_least_float32
 
 if TYPE_CHECKING:
     from distill.data import Batch, StrongView
     from distill.models import Output
+
+
+def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of raw logits (B, K) with hard labels (B,) int64: mean over the batch, temperature 1."""
+    return functional.cross_entropy(at_least_float32(student_logits), labels)
+
+
+def smoothed_cross_entropy(student_logits: Tensor, labels: Tensor, *, smoothing: float) -> Tensor:
+    """Cross-entropy with (1 - a) one-hot + a / K, a = `smoothing`: label smoothing.
+
+    The uniform part includes the target ("Rethinking the Inception Architecture", Szegedy et al. 2016, arXiv
+    1512.00567), as in the paper's equations; its code spreads a over the K - 1 others, which is a (K - 1) / K.
+    """
+    return functional.cross_entropy(at_least_float32(student_logits), labels, label_smoothing=smoothing)
 
 
 _MORE_THAN_LOGITS = {"features", "preactivations", "final_map", "embedding", "head"}
@@ -51,6 +68,11 @@ class Objective(nn.Module):
     """Empty for a mean of per-sample terms, which does not change when a batch is repeated. Otherwise a sentence: what
     is compared across the batch, and how repeating the batch changes the value."""
 
+    ce_weight: float = 0.0
+    """Weight of the cross-entropy with the labels; 0 where the method has no such term."""
+    label_smoothing: float = 0.0
+    """How much the recipe smooths the labels of that term (`smooth_labels`)."""
+
     @property
     def logits_only(self) -> bool:
         """Whether logits are enough: no feature maps are kept, and a table of teacher logits can be used."""
@@ -70,6 +92,20 @@ class Objective(nn.Module):
         By default they are loaded into the student.
         """
         student.load_state_dict(weights)
+
+    def smooth_labels(self, smoothing: float) -> None:
+        """Called once before training: the recipe's `label_smoothing`, which is for the cross-entropy alone."""
+        self.label_smoothing = smoothing
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of raw logits (B, K) with the labels (B,) int64, smoothed as the recipe wants it."""
+        return smoothed_cross_entropy(logits, labels, smoothing=self.label_smoothing)
+
+    def label_term(self, student: Output, batch: Batch) -> dict[str, Tensor]:
+        """The term `ce`, weighted; no term if its weight is 0."""
+        if self.ce_weight == 0:
+            return {}
+        return {"ce": self.ce_weight * self.cross_entropy(student.logits, batch.labels)}
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """Named scalar terms, already weighted: the loss is their sum. A term of weight 0 is left out.

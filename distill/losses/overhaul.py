@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from distill.losses.adapters import connector
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import given, outlines
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
@@ -102,7 +101,7 @@ class FeatureOverhaul(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.feature_weight > 0:
             terms["feature"] = self.feature_weight * self._distance(student, given(teacher))
         return terms

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import teacher_logits
 from distill.losses.objective import Objective
 from distill.losses.softened import log_softened
@@ -92,7 +91,7 @@ class PearsonKD(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce`, `inter` and `intra`, each only if its weight is positive; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if not self.needs_teacher:
             return terms
         sides = self.transform(student.logits), self.transform(teacher_logits(teacher))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import embeddings, outlines
 from distill.losses.numeric import unit
 from distill.losses.objective import Objective, Task
@@ -66,7 +65,7 @@ class ProbabilisticTransfer(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.feature_weight > 0:
             terms["feature"] = self.feature_weight * probabilistic_transfer(*embeddings(student, teacher))
         return terms

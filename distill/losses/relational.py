@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import embeddings, outlines
 from distill.losses.numeric import at_least_float32, root
 from distill.losses.objective import Objective, Task
@@ -115,7 +114,7 @@ class RelationalDistillation(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce`, `distance` and `angle`, each only if its weights are positive; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.feature_weight * self.distance_weight > 0:
             distance = distance_relation(*embeddings(student, teacher))
             terms["distance"] = self.feature_weight * self.distance_weight * distance

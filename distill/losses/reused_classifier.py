@@ -12,7 +12,6 @@ from torch.nn import functional
 from distill.losses.adapters import Normalize, convolution
 from distill.losses.checks import refuse, weight_faults
 from distill.losses.hints import hint
-from distill.losses.labels import label_term
 from distill.losses.networks import given, need_final_map, need_head, need_pooled_head, need_teacher, outlines
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
@@ -158,7 +157,7 @@ class ClassifierReuse(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce`, if its weight is positive, and `feature`; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         ours = at_least_float32(need_final_map(student, of="the student"))
         theirs = at_least_float32(need_final_map(given(teacher), of="the teacher")).detach()
         terms["feature"] = self.feature_weight * hint(*to_common_size(ours, theirs))

@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from distill.losses.adapters import Normalize, convolution
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import embeddings, given, need_taps, outlines
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
@@ -148,7 +147,7 @@ class KnowledgeReview(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `feature`, each only if its weight is positive."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.feature_weight > 0:
             ramp = linear_ramp(progress, epochs=self.ramp_epochs)
             terms["feature"] = self.feature_weight * ramp * self._review(student, given(teacher))

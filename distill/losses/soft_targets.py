@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import teacher_logits
 from distill.losses.objective import Objective
 from distill.losses.softened import log_softened
@@ -102,7 +101,7 @@ class SoftTargets(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `kd`, each only if its weight is positive; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.kd_weight > 0:
             divergence = self.divergence(student.logits, teacher_logits(teacher), temperature=self.temperature)
             terms["kd"] = self.kd_weight * divergence

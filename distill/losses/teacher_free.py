@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.objective import Objective
 from distill.losses.softened import kl_rows, log_softened
 
@@ -77,7 +76,7 @@ class VirtualTeacher(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `kd`, each only if its weight is positive; `teacher` and `progress` are unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.kd_weight > 0:
             numbers = {"temperature": self.temperature, "correct_probability": self.correct_probability}
             terms["kd"] = self.kd_weight * virtual_teacher_kd(student.logits, batch.labels, **numbers)

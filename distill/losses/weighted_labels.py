@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.labels import label_term
 from distill.losses.networks import teacher_logits
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective
@@ -73,7 +72,7 @@ class WeightedSoftLabels(Objective):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `kd`, each only if its weight is positive; `progress` is unused."""
-        terms = label_term(student, batch, ce_weight=self.ce_weight)
+        terms = self.label_term(student, batch)
         if self.kd_weight > 0:
             sides = student.logits, teacher_logits(teacher)
             weighted = weighted_soft_labels(*sides, batch.labels, temperature=self.temperature)

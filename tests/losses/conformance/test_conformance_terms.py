@@ -1,5 +1,7 @@
 """Every method: scalar finite terms, a gradient for what learns and none for the teacher, also where nothing varies."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from method_networks import networks
@@ -45,6 +47,25 @@ def test_the_gradient_reaches_all_that_learns_and_never_the_teacher(name: str) -
         assert _norm(method.objective.parameters()) > 0, "the method's own parameters learn nothing"
     for network in _teachers(method):
         assert all(parameter.grad is None for parameter in network.parameters()), "a gradient reached the teacher"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_label_smoothing_reaches_the_cross_entropy_and_nothing_else(name: str) -> None:
+    found = {}
+    for smoothing in (0.0, 0.25, 1.0):
+        method = trial(name, dtype=torch.float64)
+        method.objective.smooth_labels(smoothing)
+        found[smoothing] = method.values(method.batch())
+    plain, smoothed, uniform = found.values()
+    of_labels = [term for term in plain if term.rpartition("/")[2] == "ce"]
+    assert bool(of_labels) is (method.objective.ce_weight > 0)
+    for term in of_labels:
+        assert smoothed[term] == pytest.approx(0.75 * plain[term] + 0.25 * uniform[term], rel=1e-9)
+        assert smoothed[term] != plain[term]
+    batch = method.batch()
+    other = method.values(replace(batch, labels=batch.labels.roll(1)))
+    assert all(other[term] == pytest.approx(uniform[term], rel=1e-9) for term in of_labels), "no label is in it"
+    assert all(plain[term] == smoothed[term] == uniform[term] for term in plain.keys() - set(of_labels))
 
 
 @pytest.mark.parametrize("name", METHODS)
