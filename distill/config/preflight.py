@@ -80,8 +80,12 @@ def preflight(
     uncertain |= composed.uncertain
     config, stage = _checked(composed, uncertain, faults)
     device = _device(config.get("engine"), faults)
-    _attempt(build_recipe, config.get("recipe"), "recipe", faults)
+    recipe = _attempt(build_recipe, config.get("recipe"), "recipe", faults)
     method = _method(config.get("loss"), "loss", faults)
+    if recipe and recipe.label_smoothing and method and not method.objective.ce_weight:
+        text = f"recipe.label_smoothing={recipe.label_smoothing} smooths the labels of the cross-entropy term, and "
+        text += f"loss={composed.choices.get('loss', '?')} has none: set recipe.label_smoothing=0"
+        faults.append(Fault("recipe.label_smoothing", "conflict", text))
     first = _method(stage.get("loss"), f"{STAGE}.loss", faults)
     taught = _needs_teacher(method, config.get("loss")) or _needs_teacher(first, stage.get("loss"))
     teacher: Mapping[str, Any] = config.get("teacher") or {}

@@ -115,6 +115,7 @@ class Member:
             deployed = objective.attach(student, None if teacher is None else teacher.network, task)
         if first_stage is not None:
             objective.start(student, first_stage)
+        objective.smooth_labels(recipe.label_smoothing)
         self.student = (student if deployed is None else deployed).to(self.device)
         if self.device.type == "cuda":  # as the batches lie: else every convolution rearranges its weights
             self.student.to(memory_format=torch.channels_last)

@@ -89,6 +89,8 @@ class Recipe:
         schedule: factor on the base learning rate from (epoch counted from 1, epochs).
         reference_epochs: the epochs in which papers write their ramps; `progress` is scaled to them, so that a
             ramp keeps its shape under a shortened recipe.
+        label_smoothing: share of the label that the cross-entropy of every loss spreads evenly over all classes, in
+            [0, 1).
     """
 
     epochs: int
@@ -96,11 +98,16 @@ class Recipe:
     optimizer: Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
     schedule: Callable[[int, int], float]
     reference_epochs: int
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         low = [name for name in ("epochs", "batch_size", "reference_epochs") if getattr(self, name) < 1]
-        if low:
-            raise ValueError("\n".join(f"{n} must be >= 1, got {getattr(self, n)}: set recipe.{n}" for n in low))
+        faults = [f"{name} must be >= 1, got {getattr(self, name)}: set recipe.{name}" for name in low]
+        if not 0 <= self.label_smoothing < 1:
+            text = f"label_smoothing must be >= 0 and < 1, got {self.label_smoothing}"
+            faults.append(f"{text}: set recipe.label_smoothing, e.g. to 0.1")
+        if faults:
+            raise ValueError("\n".join(faults))
 
     def progress(self, epochs_done: float) -> float:
         """Epochs done, with fraction, in units of the reference epochs."""

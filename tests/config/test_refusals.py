@@ -82,6 +82,10 @@ RANGES = {
         "gamma must be > 0, got 0.0",
         "epochs must be >= 1, got 0",
     ],
+    ("recipe.label_smoothing=1",): ["label_smoothing must be >= 0 and < 1, got 1.0: set recipe.label_smoothing"],
+    ("recipe.label_smoothing=0.1", "loss=kd_soft_only"): [
+        "recipe.label_smoothing=0.1 smooths the labels .*, and loss=kd_soft_only has none: set recipe.label_smoothing=0"
+    ],
     ("recipe.optimizer.lr=0",): ["recipe.optimizer.lr must be > 0, got 0.0"],
     ("recipe.optimizer.weight_decay=-1",): ["recipe.optimizer.weight_decay must be >= 0, got -1"],
     ("recipe.optimizer.nesterov=true", "recipe.optimizer.momentum=0"): ["recipe.optimizer: Nesterov momentum requires"],

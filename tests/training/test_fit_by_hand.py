@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from distill.data import ImageStream
-from distill.losses import Objective
-from distill.training import Steps
+from distill.losses import Objective, kd
+from distill.training import Steps, evaluate
 
 
 def bytes_of(network) -> bytes:
@@ -39,6 +39,27 @@ def test_two_epochs_equal_a_plain_loop(lab, teacher) -> None:
     assert bytes_of(member.student) == bytes_of(student)
     untrained = lab.network(1)
     assert bytes_of(student) != bytes_of(untrained)
+
+
+def test_smoothed_labels_equal_a_plain_loop(lab, teacher) -> None:
+    """Those of the cross-entropy alone, in training alone."""
+    student, frozen = lab.network(1).train(), lab.network(99, width=9).eval()
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, fused=True)
+    for batch in ImageStream(lab.dataset, batch_size=16, seed=1, device="cpu").epoch(1):
+        with torch.no_grad():
+            t = frozen(batch.images).logits
+        s = student(batch.images).logits
+        terms = 0.1 * F.cross_entropy(s, batch.labels, label_smoothing=0.2), 0.9 * kd(s, t, temperature=4.0)
+        optimizer.zero_grad()
+        torch.stack(terms).sum().backward()
+        optimizer.step()
+    member = lab.member(
+        lab.soft_targets(), teacher=teacher, recipe=lab.recipe(1, label_smoothing=0.2, schedule=Steps(()))
+    )
+    (done,) = lab.run(member)
+    assert bytes_of(member.student) == bytes_of(student)
+    plain = evaluate(member.student, member.evaluation, precision="fp32")
+    assert json.loads(done.lines[0])["test"] == plain.as_dict()
 
 
 class Diary(Objective):

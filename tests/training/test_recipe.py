@@ -5,7 +5,7 @@ import pytest
 from distill.training import Recipe, Steps
 
 
-def make(**changes: int) -> Recipe:
+def make(**changes: float) -> Recipe:
     numbers = {"epochs": 10, "batch_size": 64, "reference_epochs": 240} | changes
     return Recipe(optimizer=lambda parameters: None, schedule=Steps(()), **numbers)
 
@@ -15,6 +15,12 @@ def make(**changes: int) -> Recipe:
 def test_numbers_are_at_least_one(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be >= 1, got {value}: set recipe.{name}$"):
         make(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0])
+def test_label_smoothing_is_a_share(value: float) -> None:
+    with pytest.raises(ValueError, match=f"^label_smoothing must be >= 0 and < 1, got {value}: set recipe.label_smoo"):
+        make(label_smoothing=value)
 
 
 def test_all_faults_at_once() -> None:
