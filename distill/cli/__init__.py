@@ -57,12 +57,6 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def import_from_here() -> None:
-    """Let classes of the user's own be imported from the current folder, as `python -m distill` does."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-
-
 def _run(words: Sequence[str]) -> int:
     verb = words[0] if words else "--help"
     if verb in ("--help", "-h", "help"):
@@ -83,6 +77,10 @@ def _run(words: Sequence[str]) -> int:
     if any(word in ("--help", "-h") for word in words):
         print(help_text(module.VERB, line.config_dir), end="")
         return FINISHED
+    # classes of the user's own are imported from here, as by `python -m distill`, and from beside the user's presets
+    for folder in (Path.cwd(), *([line.config_dir.resolve()] if line.config_dir else [])):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
     try:
         return int(module.run(line))
     except Refused as refused:

@@ -2,7 +2,6 @@
 
 import sys
 
-from distill.cli import import_from_here
 from distill.cli.arguments import (
     DEVICE,
     FAILED,
@@ -52,8 +51,6 @@ def run(line: CommandLine) -> int:
         return FINISHED
     places = data_places(line, record)
     own = line.pairs.get(OWN_NETWORK.name)
-    if own is not None:
-        import_from_here()
 
     from distill.cli.evaluation import measure, views
 

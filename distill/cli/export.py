@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-from distill.cli import import_from_here
 from distill.cli.arguments import (
     ANY,
     FAILED,
@@ -97,8 +96,6 @@ def run(line: CommandLine) -> int:
     except ValueError as error:
         raise Refused([str(error)]) from error
     own = line.pairs.get(OWN_NETWORK.name)
-    if own is not None:
-        import_from_here()
 
     from distill.config.rebuild import Untrusted
     from distill.exchange.export import export_run

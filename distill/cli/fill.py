@@ -5,7 +5,6 @@ import sys
 import time
 from typing import Any
 
-from distill.cli import import_from_here
 from distill.cli.arguments import (
     ANY,
     CONFIG_DIR,
@@ -75,7 +74,6 @@ def run(line: CommandLine) -> int:
     request = read_request(line)
     line.check()
     assert request is not None  # otherwise there is a fault
-    import_from_here()
 
     from distill.execution.filling import Request, fill
     from distill.execution.stopping import Interrupted

@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-from distill.cli import import_from_here
 from distill.cli.arguments import (
     BUSY,
     CONFIG_DIR,
@@ -18,7 +17,7 @@ from distill.cli.arguments import (
 )
 from distill.cli.lookup import data_places
 
-FILE = "file"
+FILE, STATE, OWN = "file", "state", "student._target_"
 VERB = Verb(
     name="import",
     usage=("FILE student=NAME dataset=NAME [KEY=VALUE ...]", "DIR [runs_dir=DIR]"),
@@ -47,6 +46,9 @@ run without weights appears in lists and tables, but cannot teach or be evaluate
                     "dataset",
                     "NAME",
                     "the data that the network was trained on; dataset.KEY=VALUE as in `distill train`",
+                ),
+                Argument(
+                    STATE, "KEY", "which weights of the file, where it holds several: state_dict_ema, for example"
                 ),
                 *NEW_PLACES,
                 CONFIG_DIR,
@@ -79,8 +81,6 @@ def run(line: CommandLine) -> int:
     line.require(FILE, "import needs a file: distill import FILE student=NAME dataset=NAME; or distill import DIR")
     if FILE not in line.pairs:
         line.check()
-    if any("._target_" in key for key in line.pairs):
-        import_from_here()
 
     path = Path(line.pairs[FILE])
     if path.is_dir():
@@ -105,9 +105,9 @@ def _import_folder(line: CommandLine, folder: Path) -> int:
 
 def _import_file(line: CommandLine, path: Path) -> None:
     from distill.config.build import usable_device
-    from distill.exchange.checkpoint import UnreadableError, is_safetensors, read_checkpoint
     from distill.exchange.restore import has_run, read_run_of, restore
     from distill.exchange.weights import compose_parts, import_weights
+    from distill.runs.foreign import UnreadableError, is_safetensors, read_checkpoint
 
     places = data_places(line)
     parts, faults = compose_parts(line.pairs, places, config_dir=line.config_dir)
@@ -118,13 +118,14 @@ def _import_file(line: CommandLine, path: Path) -> None:
         line.fault(str(error), of=DEVICE.name)
     if is_safetensors(path) and has_run(path):
         line.check()
-        record, own = read_run_of(path, parts.nodes), line.pairs.get("student._target_")
+        record, own = read_run_of(path, parts.nodes), line.pairs.get(OWN)
         restore(path, record, line.runs_dir, places=places, device=device, own=own, say=_say)
         return
-    line.require("student", "import needs student=NAME: resnet56, for example; `distill models` lists them")
+    if OWN not in line.pairs:
+        line.require("student", "import needs student=NAME: resnet56, for example; `distill models` lists them")
     line.require("dataset", "import needs dataset=NAME: cifar100, for example")
     try:
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_checkpoint(path, state=line.pairs.get(STATE))
     except UnreadableError as error:
         line.fault(str(error), of=FILE)
     line.check()

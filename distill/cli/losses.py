@@ -1,6 +1,5 @@
 """`distill losses`: every loss preset with its paper, terms, needs and defaults."""
 
-from distill.cli import import_from_here
 from distill.cli.arguments import CONFIG_DIR, FINISHED, FORMAT, OUT, Argument, CommandLine, Verb
 from distill.cli.lookup import show
 
@@ -42,7 +41,6 @@ List the loss presets, one a line. The name is what `distill train loss=NAME` ta
 def run(line: CommandLine) -> int:
     """Show the loss presets; return the exit code."""
     line.check()
-    import_from_here()
 
     from distill.cli.loss_presets import catalogue, views
 

@@ -1,6 +1,5 @@
 """`distill models`: every network with its size, cost and feature shapes."""
 
-from distill.cli import import_from_here
 from distill.cli.arguments import CONFIG_DIR, FINISHED, FORMAT, OUT, Argument, CommandLine, Verb
 from distill.cli.lookup import show
 
@@ -48,7 +47,6 @@ def run(line: CommandLine) -> int:
         if key.startswith("student.") and "student" not in line.pairs:
             line.fault(f"{key} belongs to one network: add student=NAME", of=key)
     line.check()
-    import_from_here()
 
     from distill.cli.networks import count, views
 

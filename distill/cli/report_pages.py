@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-from distill.cli import import_from_here
 from distill.cli.arguments import (
     DEVICE,
     OWN_NETWORK,
@@ -38,8 +37,6 @@ def report_runs(line: CommandLine) -> Path | None:
     teacher, gap = teacher_of(runs[0], line.runs_dir)
     places = {record.run_id: data_places(line, record) for record in [*runs, *([teacher] if teacher else [])]}
     own = line.pairs.get(OWN_NETWORK.name)
-    if own is not None:
-        import_from_here()
 
     from distill.config.rebuild import Untrusted
     from distill.report.measuring import report_on

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from distill.cli import import_from_here
 from distill.cli.arguments import CONFIG_DIR, FAILED, FINISHED, Argument, CommandLine, Verb, exit_code
 from distill.config import configs_dir
 from distill.runs.store import read_run
@@ -95,7 +94,6 @@ def run(line: CommandLine) -> int:
     """Check every run of the command, then train them; return the exit code."""
     if CONFIG_DIR.name in line.faulty:
         line.check()  # without that folder, every preset in it would be a mistake too
-    import_from_here()
 
     from distill.config.sweep import prepare
     from distill.execution.stopping import Interrupted

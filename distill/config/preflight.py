@@ -97,7 +97,7 @@ def preflight(
     if shape is not None:
         check_network(config.get("student"), shape, "student", faults)
         check_network(teacher.get("network"), shape, "teacher.network", faults)
-        if taught and teacher.get("run") and "runs_dir" in config:
+        if taught and isinstance(teacher.get("run"), str) and "runs_dir" in config:
             finished = _finished_teacher(Path(config["runs_dir"]), teacher["run"], shape[0], faults)
     if shape is not None and not (faults or uncertain):
         taught_by = (finished or teacher.get("network")) if taught else None
@@ -334,6 +334,15 @@ def _network_or_refusal(node: str, num_classes: int, image_size: int) -> nn.Modu
 
 def _finished_teacher(runs_dir: Path, run: str, num_classes: int, faults: list[Fault]) -> RunRecord | None:
     """The finished run that `teacher.run` names, if it has as many classes as the data set."""
+    if not run:
+        text = "teacher.run is empty (an unset variable?): name a finished run, or leave teacher.run out"
+        faults.append(Fault("teacher.run", "value", text))
+        return None
+    if Path(run).is_file():
+        command = f"distill import {run} student=NAME dataset=NAME"
+        text = f"teacher.run={run} is a file, not a run: `{command}` makes a run of it"
+        faults.append(Fault("teacher.run", "value", text))
+        return None
     try:
         record = finished_run(runs_dir, run)
     except (ValueError, StorageError) as error:

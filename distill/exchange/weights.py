@@ -1,6 +1,6 @@
 """A finished run made of another project's weights: composed, filled, measured and written."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -8,11 +8,9 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import yaml
-from torch import Size, Tensor, nn
+from torch import nn
 
-from distill.config import configs_dir
-from distill.config.build import build_dataset, build_network
+from distill.config.build import build_dataset
 from distill.config.check import check_target, resolve
 from distill.config.faults import Fault, Refused
 from distill.config.identity import canonical_node, short_names
@@ -21,28 +19,24 @@ from distill.config.plan import data_identity
 from distill.config.preflight import check_network
 from distill.config.presets import Composed, Presets
 from distill.config.rebuild import WITHOUT_DOWNLOAD, located
+from distill.config.weights import filled
 from distill.data import SHAPES, ImageDataset
-from distill.exchange.checkpoint import Checkpoint, printable
 from distill.exchange.load import data_at_hand, measure_accuracy
 from distill.exchange.restore import finished_at, locked, now, write_records
 from distill.runs import files
 from distill.runs.checkpoint import load_weights
+from distill.runs.foreign import Checkpoint
 from distill.runs.identity import NUMERICS_VERSION
 from distill.runs.identity import run_id as digest_of
 from distill.runs.layout import STUDENT, run_path
 from distill.runs.provenance import collect
 from distill.runs.store import weightless
-from distill.tables.values import natural_key
 from distill.training import Evaluation
 
 GROUPS = ("student", "dataset")
 PLACES = ("npz", "root", "download")
 METHOD = "imported"
 PRECISION = "fp32"
-
-_WRAPPED = "network."  # where distill's adapters hold networks of timm, torchvision and the user's own
-_COUNTER = ".num_batches_tracked"  # BatchNorm has it since torch 0.4.1
-_SHOWN = 10  # differences that are listed
 
 Say = Callable[[str], None]
 
@@ -81,7 +75,8 @@ def compose_parts(
     job = presets.compose([presets.text(override) for override in parsed if override not in several])
     faults += [] if job.config else job.faults
     wrong |= {override.key_or_group.partition(".")[0] for override in several}
-    chosen = [group for group in GROUPS if group in pairs and group not in wrong and job.config]
+    own = {"student"} if "student._target_" in pairs else set()
+    chosen = [group for group in GROUPS if group in own | pairs.keys() and group not in wrong and job.config]
     nodes = {group: _node(job, group, places, faults) for group in chosen}
     names = run_names(job, job.config, presets) if job.config and not faults else {}
     return Parts(nodes, names, config_dir), faults
@@ -136,8 +131,9 @@ def import_weights(
     target = run_path(runs_dir, student=student, objective=method, seed=0, run_id=run_id)
     if _is_there(target, run_id, checkpoint, measurable=dataset is not None, say=say, warn=warn):
         return
-    if dataset is None and claim is None:
-        text = f"{checkpoint.path} states no accuracy, and the data to measure it are not here"
+    if dataset is None and (claim is None or claim.is_best):
+        stated = "no accuracy" if claim is None else f"the best accuracy of its training only ({claim.key})"
+        text = f"{checkpoint.path} states {stated}, and the data to measure its weights are not here"
         raise Refused([f"{text}: add dataset.npz=FILE or dataset.root=DIR"])
     with locked(target):
         files.write_bytes(target / STUDENT, weights)
@@ -155,6 +151,9 @@ def import_weights(
     in_epoch = "" if checkpoint.epoch is None else f", epoch {checkpoint.epoch}"
     without = f", without its {' and '.join(checkpoint.ignored)}" if checkpoint.ignored else ""
     say(f"{checkpoint.path}: {checkpoint.layout}, {checkpoint.container}{in_epoch}{without}")
+    if checkpoint.others:
+        one = checkpoint.others[0]
+        say(f"it holds other weights of this network under {', '.join(checkpoint.others)}: state={one} imports them")
     if found is not None:
         say(f"measured on the test set of {parts.names['dataset']}: {found}, {PRECISION}, {device}")
         _compare_with_claim(checkpoint, found, warn=warn)
@@ -202,14 +201,16 @@ def _result(checkpoint: Checkpoint, found: Evaluation | None) -> dict[str, Any]:
     """What result.json records of the accuracy: measured, else claimed by the file."""
     claim, epoch = checkpoint.claim, checkpoint.epoch or 0
     claimed = {} if claim is None else {"accuracy": claim.accuracy}
-    accuracy = {"epoch": epoch, **(claimed if found is None else found.as_dict())}
+    last = {"epoch": epoch, **(claimed if found is None else found.as_dict())}
+    # the weights stand for the last epoch and for the best, unless the file says that the best was better
+    is_better = claim is not None and claim.is_best and claim.accuracy > last["accuracy"]
     return {
         "finished": now(),
         "seconds": 0.0,
         "epochs": epoch,
         "split": "test",
-        "last": accuracy,
-        "best": accuracy,  # the weights stand for the last epoch and for the best
+        "last": last,
+        "best": {"epoch": epoch, **claimed} if is_better else last,
         "precision": PRECISION,
         "teacher": None,
         "imported": {
@@ -237,7 +238,8 @@ def _filled(
     check_network(student, shape, "student", faults)
     if faults:
         raise Refused(faults)
-    network = filled(checkpoint, student, name=parts.names["student"], classes=shape[0], config_dir=parts.config_dir)
+    name = f"student={parts.names['student']}"
+    network = filled(checkpoint, student, name=name, classes=shape[0], config_dir=parts.config_dir)
     return network, dataset, shape
 
 
@@ -273,128 +275,8 @@ def _compare_with_claim(checkpoint: Checkpoint, found: Evaluation, *, warn: Say)
     claim = checkpoint.claim
     if claim is None or found.agrees(claim.accuracy):
         return
-    best = " (of the best epoch, which need not be this file's)" if claim.key.startswith("best") else ""
+    best = " (of the best epoch, which need not be this file's)" if claim.is_best else ""
     warn(
         f"warning: {checkpoint.path} states {claim.accuracy:.2f} % under {claim.key}{best}, measured are "
         f"{found.accuracy:.2f} %: another data set, normalisation or network? The measured accuracy counts"
     )
-
-
-def filled(
-    checkpoint: Checkpoint, node: Mapping[str, Any], *, name: str, classes: int, config_dir: Path | None
-) -> nn.Module:
-    """The network of `node`, a checked student node called `name`, with the checkpoint's weights.
-
-    Raises Refused: names or shapes differ (the sentences list them, and which preset would fit), or values are not
-    floating point or not finite.
-    """
-    try:
-        network = build_network(node, num_classes=classes, seed=0)
-    except Refused as refused:
-        raise Refused(refused.at("student")) from refused
-    own = network.state_dict()
-    tensors = aligned(checkpoint.tensors, own)
-    if differences := _differences(tensors, own):
-        raise Refused(_misfit(checkpoint, differences, name=name, classes=classes, config_dir=config_dir))
-    for key, tensor in own.items():
-        if tensor.is_floating_point() and not tensors[key].is_floating_point():
-            kind = str(tensors[key].dtype).removeprefix("torch.")
-            raise Refused([f"{checkpoint.path}: {printable(key)} holds {kind}, no weights: save them as floats"])
-    network.load_state_dict(tensors)
-    for key, tensor in network.state_dict().items():
-        if not tensor.isfinite().all():
-            raise Refused(
-                [f"{checkpoint.path}: {printable(key)} holds values that are not finite: its training had diverged"]
-            )
-    return network
-
-
-def aligned(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file under the names of the network's state dict `own`, if a simple rule relates the two.
-
-    The prefix of a wrapper is added, and BatchNorm counters, which files of torch 0.4.0 lack, begin at 0, as when torch
-    itself reads such files.
-    """
-    wrapped = all(name.startswith(_WRAPPED) for name in own) and not any(n.startswith(_WRAPPED) for n in tensors)
-    named = {f"{_WRAPPED}{name}" if wrapped else name: tensor for name, tensor in tensors.items()}
-    counters = [name for name in own if name.endswith(_COUNTER)]
-    if not any(name in named for name in counters):
-        named |= {name: torch.zeros((), dtype=torch.int64) for name in counters}
-    return named
-
-
-Differences = dict[str, tuple[Size | None, Size | None]]  # by name: the shape in the file, the shape in the network
-
-
-def _differences(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Differences:
-    """Reshaped tensors first, then those missing in the file, then those unknown to the network."""
-    shapes = {name: (tensors[name].shape, own[name].shape) for name in own if name in tensors}
-    reshaped: Differences = {name: (found, wanted) for name, (found, wanted) in shapes.items() if found != wanted}
-    missing: Differences = {name: (None, own[name].shape) for name in own if name not in tensors}
-    return reshaped | missing | {name: (tensors[name].shape, None) for name in tensors if name not in own}
-
-
-def _misfit(
-    checkpoint: Checkpoint, differences: Differences, *, name: str, classes: int, config_dir: Path | None
-) -> list[str]:
-    """One line on what does not fit and what would, then a line for each of the first differences."""
-    kinds = {"of another shape": 0, "missing in the file": 0, "unknown to the network": 0}
-    lines = []
-    for key, (found, wanted) in differences.items():
-        in_file = "not in the file" if found is None else f"{_shape(found)} in the file"
-        kind = "missing in the file" if found is None else "of another shape"
-        kinds["unknown to the network" if wanted is None else kind] += 1
-        lines.append(
-            f"  {printable(key)}: {in_file}, {'unknown' if wanted is None else f'{_shape(wanted)} in the network'}"
-        )
-    if len(lines) > _SHOWN:
-        lines[_SHOWN:] = [f"  and {len(lines) - _SHOWN} more"]
-    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
-    others = _other_classes(differences, classes)
-    if others is not None:
-        hint = f": it has {others} classes where the data set has {classes}, so choose its own data set"
-    elif fitting := list(_fitting(checkpoint, classes=classes, config_dir=config_dir)):
-        hint = f": it fits student={' or student='.join(fitting)}"
-    else:
-        hint = ": nor does it fit any other preset"
-    return [f"{checkpoint.path} does not fit student={name} (tensors {counts}){hint}", *lines]
-
-
-def _other_classes(differences: Differences, classes: int) -> int | None:
-    """The file's number of classes, if nothing but the number of classes differs."""
-    pairs = set()
-    for found, wanted in differences.values():
-        if not found or not wanted or found[1:] != wanted[1:]:
-            return None
-        pairs.add((found[0], wanted[0]))
-    ((found_classes, own_classes),) = pairs if len(pairs) == 1 else [(0, 0)]
-    return found_classes if own_classes == classes else None
-
-
-def _shape(shape: Size) -> str:
-    return "x".join(map(str, shape)) or "a single number"
-
-
-def _fitting(checkpoint: Checkpoint, *, classes: int, config_dir: Path | None) -> Iterator[str]:
-    """The presets with the names and shapes of the file; not composed, which would take seconds."""
-    presets: dict[str, Mapping[str, Any]] = {}
-    for folder in (configs_dir(), *([config_dir] if config_dir else [])):
-        for path in (folder / "student").rglob("*.yaml"):
-            try:
-                node = yaml.safe_load(path.read_bytes())
-            except (OSError, yaml.YAMLError):
-                continue
-            if isinstance(node, Mapping) and "_target_" in node and "defaults" not in node:
-                presets[path.relative_to(folder / "student").with_suffix("").as_posix()] = node
-    for name in sorted(presets, key=natural_key):
-        faults: list[Fault] = []
-        checked = check_target(presets[name], "student", faults)
-        if faults:
-            continue  # a preset that needs further values, such as a name
-        try:
-            with torch.device("meta"):
-                own = build_network(checked, num_classes=classes, seed=0).state_dict()
-        except Exception:  # of a preset of the user's: this is only a hint
-            continue
-        if not _differences(aligned(checkpoint.tensors, own), own):
-            yield name

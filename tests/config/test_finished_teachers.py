@@ -1,5 +1,6 @@
 """`teacher.run=ID`: any finished run as the teacher."""
 
+import pytest
 import torch
 
 from distill.runs.directory import RunDirectory
@@ -40,3 +41,17 @@ def test_an_unfinished_teacher_is_refused(command, tmp_path) -> None:
     (sentence,) = command.refused(*command.tiny, store, f"teacher.run={run.run_id}")
     assert sentence.startswith("teacher.run: ")
     assert "is unfinished, not finished: type its command again" in sentence
+
+
+@pytest.mark.parametrize(
+    ("named", "sentence"),
+    [
+        ("teacher.run=[a,b]", "teacher.run must be text or null, got ['a', 'b']"),
+        ("teacher.run=", "teacher.run is empty (an unset variable?): name a finished run, or leave teacher.run out"),
+        ("teacher.run=../w.pth", "teacher.run=../w.pth is a file, not a run: `distill import ../w.pth student=NAME "),
+    ],
+)
+def test_what_is_no_run_is_one_sentence(command, tmp_path, named: str, sentence: str) -> None:
+    (tmp_path / "w.pth").write_bytes(b"")
+    (found,) = command.refused(*command.tiny, named)
+    assert found.startswith(sentence)

@@ -1,6 +1,7 @@
 """`distill import` of other people's files: measured, claimed, refused, and what the run is good for."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 
 from distill.cli import main
 from distill.cli.arguments import FINISHED, REFUSED
-from distill.models import resnet20
+from distill.models import resnet8, resnet20
 
 ROOT = Path(__file__).resolve().parents[2]
 Capture = pytest.CaptureFixture[str]
@@ -98,7 +99,7 @@ def test_the_same_weights_are_the_same_run_whatever_the_file(weights: dict[str, 
 
 
 def test_a_claim_is_marked_until_it_is_measured(weights: dict[str, Any], capsys: Capture) -> None:
-    torch.save({"model": weights, "best_acc": 61.5}, "x.pth")
+    torch.save({"model": weights, "acc": 61.5}, "x.pth")
     assert bring("x.pth", "student=resnet8", "dataset=cifar10") == FINISHED
     assert "not measured" in capsys.readouterr().out
     run = only_run()
@@ -112,11 +113,11 @@ def test_a_claim_is_marked_until_it_is_measured(weights: dict[str, Any], capsys:
 
     assert bring("x.pth", "student=resnet8", "dataset=cifar10", f"dataset.npz={cifar10('c10.npz')}") == FINISHED
     told = capsys.readouterr()
-    assert "warning: x.pth states 61.50 % under best_acc (of the best epoch" in told.err
+    assert "warning: x.pth states 61.50 % under acc, measured are" in told.err
     assert only_run() == run
     config, result, _ = of(run)
     assert config["names"]["loss"] == "imported"
-    assert result["imported"] == {"accuracy": "measured", "claimed": 61.5, "claimed_as": "best_acc"}
+    assert result["imported"] == {"accuracy": "measured", "claimed": 61.5, "claimed_as": "acc"}
     assert result["last"]["count"] == 30
     assert main(["evaluate", f"run={run.name}", "engine.device=cpu", "--format", "json"]) == FINISHED
     assert json.loads(capsys.readouterr().out)["agrees"] is True
@@ -135,7 +136,10 @@ def test_a_claim_may_be_two_images_off(weights: dict[str, Any], images_off: int,
 def test_without_data_and_claim_there_is_no_run(weights: dict[str, Any], capsys: Capture) -> None:
     torch.save(weights, "x.pth")
     assert bring("x.pth", "student=resnet8", "dataset=cifar10") == REFUSED
-    assert "states no accuracy, and the data to measure it are not here" in capsys.readouterr().err
+    assert "states no accuracy, and the data to measure its weights are not here" in capsys.readouterr().err
+    torch.save({"model": weights, "best_acc": 61.5}, "x.pth")  # of another epoch, perhaps
+    assert bring("x.pth", "student=resnet8", "dataset=cifar10") == REFUSED
+    assert "states the best accuracy of its training only (best_acc), and the data" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 
@@ -208,3 +212,86 @@ def test_values_that_are_no_weights(weights: dict[str, Any], capsys: Capture) ->
     for name, sentence in (("whole.pth", "fc.bias holds int64, no weights"), ("nan.pth", "fc.bias holds values that")):
         assert bring(name, "student=resnet8", *SMALL) == REFUSED
         assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("head", ["model.", "net.", "backbone.", "module.model.", "encoder.body."])
+def test_what_all_names_begin_with_is_left_out(weights: dict[str, Any], head: str) -> None:
+    torch.save({f"{head}{name}": tensor for name, tensor in weights.items()}, "x.pth")
+    assert bring("x.pth", "student=resnet8", *SMALL) == FINISHED
+    stored = safetensors.torch.load_file(only_run() / "student.safetensors")
+    assert all(torch.equal(stored[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_classifier_may_have_another_name(weights: dict[str, Any]) -> None:
+    torch.save({name.replace("fc.", "linear."): tensor for name, tensor in weights.items()}, "x.pth")
+    assert bring("x.pth", "student=resnet8", *SMALL) == FINISHED
+    stored = safetensors.torch.load_file(only_run() / "student.safetensors")
+    assert torch.equal(stored["fc.weight"], weights["fc.weight"])
+
+
+def test_averaged_weights_in_the_file_are_named_and_can_be_chosen(weights: dict[str, Any], capsys: Capture) -> None:
+    averaged = {f"module.{name}": tensor / 2 for name, tensor in weights.items()}
+    torch.save({"state_dict": weights, "state_dict_ema": averaged, "optimizer": {"state": {}}}, "x.pth")
+    assert bring("x.pth", "student=resnet8", *SMALL) == FINISHED
+    told = capsys.readouterr().out
+    assert "it holds other weights of this network under state_dict_ema: state=state_dict_ema imports them" in told
+    assert bring("x.pth", "student=resnet8", *SMALL, "state=state_dict_ema", "runs_dir=averaged") == FINISHED
+    stored = safetensors.torch.load_file(only_run("averaged") / "student.safetensors")
+    assert torch.equal(stored["fc.weight"], weights["fc.weight"] / 2)
+    assert bring("x.pth", "student=resnet8", *SMALL, "state=ema") == REFUSED
+    assert "x.pth holds no state dict under ema; its keys are state_dict, state_dict_ema" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "best"), [("best_prec1", True), ("best_acc", True), ("prec1", False), ("metric", False)]
+)
+def test_claims_by_their_usual_names(weights: dict[str, Any], key: str, best: bool) -> None:
+    """That of the best epoch stands under best, beside what the weights measure."""
+    torch.save({"state_dict": weights, key: 99.5}, "x.pth")
+    assert bring("x.pth", "student=resnet8", *SMALL) == FINISHED
+    result = of(only_run())[1]
+    assert (result["imported"]["claimed"], result["imported"]["claimed_as"]) == (99.5, key)
+    assert result["last"]["count"] == 50
+    assert result["best"] == ({"epoch": 0, "accuracy": 99.5} if best else result["last"])
+
+
+def test_variances_below_zero_are_refused(weights: dict[str, Any], capsys: Capture) -> None:
+    weights["bn1.running_var"][3] = -0.5
+    torch.save(weights, "x.pth")
+    assert bring("x.pth", "student=resnet8", *SMALL) == REFUSED
+    assert "x.pth: bn1.running_var holds variances below 0" in capsys.readouterr().err
+
+
+def test_padded_shortcuts_are_a_key_of_the_cifar_resnets(capsys: Capture) -> None:
+    torch.manual_seed(1)
+    state = resnet8(num_classes=10, shortcut="padding").state_dict()
+    torch.save({f"module.{name}".replace("fc.", "linear."): tensor for name, tensor in state.items()}, "a.th")
+    assert bring("a.th", "student=resnet8", *SMALL) == REFUSED
+    assert "it fits student=resnet8 student.shortcut=padding" in capsys.readouterr().err
+    assert bring("a.th", "student=resnet8", "student.shortcut=padding", *SMALL) == FINISHED
+
+
+def test_a_class_of_ones_own_is_enough(weights: dict[str, Any]) -> None:
+    """It is found in the current folder, its data set is of the package, and its preset is not needed."""
+    Path("own_net_for_import.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self, num_classes: int = 10):\n"
+        "        super().__init__()\n        self.net = nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))\n\n"
+        "    def forward(self, images):\n        return self.net(images)\n"
+    )
+    torch.save({"model.net.1.weight": torch.zeros(10, 192), "model.net.1.bias": torch.zeros(10)}, "x.pth")
+    assert bring("x.pth", "student._target_=own_net_for_import.Net", *SMALL) == FINISHED
+    assert of(only_run())[0]["config"]["student"]["_target_"] == "own_net_for_import.Net"
+
+
+WEIGHTS = os.environ.get("DISTILL_TEST_WEIGHTS", "")
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not WEIGHTS, reason="needs published weights: set DISTILL_TEST_WEIGHTS to their folder")
+def test_published_weights_with_padded_shortcuts_measure_what_is_stated(capsys: Capture) -> None:
+    """akamaster/pytorch_resnet_cifar10's resnet20, on the 9,977 of CIFAR-10's test images that its authors' figure has
+    in common with them; trained with ImageNet's normalisation."""
+    data = [f"dataset.npz={os.environ['DISTILL_TEST_CIFAR10']}", "dataset.mean=[.485,.456,.406]"]
+    words = ["student=resnet20", "student.shortcut=padding", "dataset=cifar10", *data, "dataset.std=[.229,.224,.225]"]
+    assert bring(f"{WEIGHTS}/cifar10_resnet20_option_a.th", *words) == FINISHED
+    assert of(only_run())[1]["last"]["accuracy"] == pytest.approx(91.73, abs=0.005)

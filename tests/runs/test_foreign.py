@@ -16,8 +16,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from distill.exchange.checkpoint import Checkpoint, Claim, UnreadableError, read_checkpoint
 from distill.models import resnet8, resnet20
+from distill.runs.foreign import Checkpoint, Claim, UnreadableError, read_checkpoint
 
 Weights = dict[str, Tensor]
 NON_ZIP = {"_use_new_zipfile_serialization": False}
@@ -169,7 +169,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "program": (lambda path: torch.jit.script(torch.nn.Linear(1, 1)).save(path), "TorchScript"),
     "list": (lambda path: torch.save([torch.ones(1)], path), "holds no state dict but a list"),
-    "no weights": (lambda path: torch.save({"epoch": 1, "acc": 2.0}, path), "the keys are epoch, acc"),
+    "no weights": (lambda path: torch.save({"epoch": 1, "acc": 2.0}, path), "its keys are epoch, acc"),
     "no names": (lambda path: torch.save({0: torch.ones(1)}, path), "names a tensor 0"),
     "no tensor": (lambda path: torch.save({"a": torch.ones(1), "b": [1]}, path), "b is a list where"),
     "sparse": (lambda path: torch.save({"a": torch.eye(3).to_sparse()}, path), "a is no dense tensor"),

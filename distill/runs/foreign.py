@@ -17,7 +17,7 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -32,8 +32,11 @@ from distill.runs.files import explain
 
 SAFETENSORS, ZIP, PICKLE = "safetensors", "torch zip", "torch non-zip"
 PLACES = ("model", "state_dict", "net", "model_state_dict")
-CLAIMS = ("accuracy", "best_acc", "acc", "best_accuracy", "best_acc1", "test_acc")
-WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
+# accuracies of the weights in the file, and of the best epoch so far
+LAST_CLAIMS = ("accuracy", "acc", "acc1", "test_acc", "test_accuracy", "val_acc", "prec1", "top1", "metric")
+BEST_CLAIMS = ("best_acc", "best_accuracy", "best_acc1", "best_prec1", "best_prec", "best_top1", "best_metric", "best")
+# DataParallel, torch.compile, and the names under which trainers hold the network they train
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
 STUDENT = "student."
 
 _LONGEST_HEADER = 100_000_000  # of a safetensors file, in bytes: the format's own limit
@@ -59,12 +62,18 @@ class Claim:
     accuracy: float
     key: str
 
+    @property
+    def is_best(self) -> bool:
+        """Whether it is that of the best epoch, which need not be the one of the weights."""
+        return self.key in BEST_CLAIMS
+
 
 @dataclass(frozen=True)
 class Checkpoint:
     """One network's tensors (CPU, under the network's own names) and what the file states about them.
 
-    `ignored` are parts of the file other than the student (`teacher`); `epoch` is None if the file states none.
+    `ignored` are parts of the file other than the student (`teacher`); `others` are the keys of further states of the
+    same network (`state_dict_ema`); `epoch` is None if the file states none.
     """
 
     path: Path
@@ -73,6 +82,7 @@ class Checkpoint:
     layout: str
     tensors: Mapping[str, Tensor]
     ignored: tuple[str, ...]
+    others: tuple[str, ...]
     epoch: int | None
     claim: Claim | None
 
@@ -90,19 +100,19 @@ class Checkpoint:
         }
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """The network in a file of any of the layouts above.
+def read_checkpoint(path: Path, *, state: str | None = None) -> Checkpoint:
+    """The network in a file of any of the layouts above; `state` is the key of another state in it.
 
     Raises UnreadableError: the file cannot be read, holds more than tensors and plain values, or no state dict.
     """
     data = _bytes(path)
     container = _container(path, data)
     content = _read_safetensors(path, data) if container == SAFETENSORS else _read_pickle(path, data)
-    place, state = _state_dict(path, content)
-    for name in state:
+    place, named = _state_dict(path, content, (*PLACES, "") if state is None else (state,))
+    for name in named:
         if not isinstance(name, str) or not name:
             raise UnreadableError(f"{path} names a tensor {name!r}, which is no text: save the network's state_dict()")
-    tensors, ignored = _student(state)
+    tensors, ignored = _student(named)
     for name, value in tensors.items():
         _check(path, name, value)
     others = content if place else {}
@@ -113,8 +123,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         layout=SAFETENSORS if container == SAFETENSORS else _layout(place, others, ignored),
         tensors={name: value.detach() for name, value in tensors.items()},
         ignored=ignored,
+        others=tuple(_others(others, place, tensors)),
         epoch=_epoch(others),
-        claim=_claim(others),
+        claim=_claim(others) if place in PLACES else None,
     )
 
 
@@ -243,18 +254,16 @@ ADMITTED: dict[str, Any] = {
 }
 
 
-def _state_dict(path: Path, content: object) -> tuple[str, Mapping[Any, Any]]:
-    """The key of the state dict ("" if it is the file itself), and the state dict."""
+def _state_dict(path: Path, content: object, places: Sequence[str]) -> tuple[str, Mapping[Any, Any]]:
+    """The first of these keys that holds a state dict ("" stands for the file itself), and the state dict."""
     if not isinstance(content, Mapping):
         raise UnreadableError(f"{path} holds no state dict but {_kind(content)}: save the network's state_dict()")
-    for place in (*PLACES, ""):
+    for place in places:
         state = content.get(place) if place else content
         if isinstance(state, Mapping) and any(isinstance(item, Tensor) for item in state.values()):
             return place, state
     keys = ", ".join(printable(str(key), limit=30) for key in list(content)[:8]) or "none"
-    raise UnreadableError(
-        f"{path} holds no state dict: it is looked for under {', '.join(PLACES)}, and the keys are {keys}"
-    )
+    raise UnreadableError(f"{path} holds no state dict under {', '.join(filter(None, places))}; its keys are {keys}")
 
 
 def _check(path: Path, name: str, value: object) -> None:
@@ -272,7 +281,7 @@ def _student(state: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]
     ignored: set[str] = set()
     while True:
         for wrapper in WRAPPERS:
-            if all(name.startswith(wrapper) for name in names):
+            if names and all(name.startswith(wrapper) for name in names):
                 names = {name.removeprefix(wrapper): value for name, value in names.items()}
                 break
         else:
@@ -280,6 +289,21 @@ def _student(state: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]
                 return names, tuple(sorted(ignored))
             ignored |= {name.partition(".")[0] for name in names if not name.startswith(STUDENT)}
             names = {name.removeprefix(STUDENT): item for name, item in names.items() if name.startswith(STUDENT)}
+
+
+def _others(beside: Mapping[Any, Any], place: str, tensors: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of states beside the one at `place` that have tensors of the same names and shapes."""
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    for key, value in beside.items():
+        if (
+            key != place
+            and isinstance(key, str)
+            and isinstance(value, Mapping)
+            and all(isinstance(n, str) for n in value)
+        ):
+            found, _ = _student(value)
+            if shapes == {name: getattr(tensor, "shape", None) for name, tensor in found.items()}:
+                yield key
 
 
 def _kind(value: object) -> str:
@@ -305,7 +329,7 @@ def _epoch(others: Mapping[Any, Any]) -> int | None:
 
 
 def _claim(others: Mapping[Any, Any]) -> Claim | None:
-    for key in CLAIMS:
+    for key in (*LAST_CLAIMS, *BEST_CLAIMS):
         number = _number(others.get(key))
         if number is not None and 0 <= number <= 100:
             # nobody stores a network with less than one percent, so a number below 1 is a fraction
