@@ -9,7 +9,7 @@ GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
 
 
 def run_names(composed: Composed, config: Mapping[str, Any], presets: Presets) -> dict[str, str]:
-    """`{"loss": "kd temperature=3", ...}`: a preset's name only where the node is that preset's."""
+    """`{"loss": "kd temperature=3", ...}`: the presets that the command named, and what it changed in them."""
     names = {group: composed.choices.get(group, "?") for group in GROUPS}
     touched = {group: option for group, option in names.items() if group in _touched(composed) and option != "?"}
     base = _experiment(composed)
@@ -18,8 +18,6 @@ def run_names(composed: Composed, config: Mapping[str, Any], presets: Presets) -
         node = config[group] if group != "teacher" else (config["teacher"] or {}).get("network")
         if node is not None:
             names[group] = _name(touched[group], node, preset)
-    if names["loss"] != touched.get("loss", names["loss"]):
-        names["loss"] = _other_preset(config["loss"], base, presets) or names["loss"]
     return names
 
 
@@ -45,17 +43,6 @@ def _experiment(composed: Composed) -> tuple[str, ...]:
 
 def _name(option: str, node: Mapping[str, Any], preset: Mapping[str, Any]) -> str:
     return " ".join([option, *differing(node, preset), *(f"~{key}" for key in preset if key not in node)])
-
-
-def _other_preset(loss: Mapping[str, Any], base: tuple[str, ...], presets: Presets) -> str | None:
-    """The loss preset whose values a changed one has."""
-    for option in presets.groups["loss"]:
-        if list(differing(presets.numbers("loss", option), loss)):
-            continue  # reading the file is cheaper than composing it
-        preset = presets.nodes({"loss": option}, base)["loss"]
-        if set(loss) == set(preset) and not list(differing(loss, preset)):
-            return option
-    return None
 
 
 def differing(config: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> Iterator[str]:

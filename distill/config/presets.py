@@ -321,14 +321,6 @@ class Presets:
             self._nodes[key] = found
         return self._nodes[key]
 
-    def numbers(self, group: str, option: str) -> dict[str, float]:
-        """The numbers in a preset's own file, without composing it; none where it builds on other presets."""
-        found = self._repository.load_config(config_path=f"{group}/{option}")
-        if found is None or found.defaults_list:
-            return {}
-        content: Any = OmegaConf.to_container(found.config, resolve=False)
-        return {str(key): float(value) for key, value in content.items() if isinstance(value, int | float)}
-
     def _key(self, override: Override) -> str:
         if self.is_group(override) or override.key_or_group.startswith("hydra."):
             return override.get_key_element()

@@ -1,5 +1,6 @@
 """From a command's overrides to the checked plans of all its jobs."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -64,7 +65,8 @@ def prepare(
         Refused: everything wrong with any job.
     """
     presets = Presets(config_dir)
-    parsed, wrong = presets.parse(overrides)
+    # a value set for a key of a sweep preset replaces the preset's, as the key alone does
+    parsed, wrong = presets.parse([re.sub(r"^\+{0,2}sweep\.params\.(?=[^=])", "", text) for text in overrides])
     found = [*Refused(faults).faults, *wrong]
     wrong_groups = frozenset(fault.key for fault in wrong if fault.kind == "option")
     multirun = multirun or any(o.key_or_group == "sweep" and o.value() is not None for o in parsed)

@@ -25,12 +25,12 @@ from distill.runs.store import RunRecord
 from distill.runs.target_names import with_current_names
 from distill.tables.comparison import compare_cells
 from distill.tables.naming import qualifiers, teacher_names
+from distill.tables.presets import Values, comparable
 from distill.tables.published import Cell, Key, PublishedTable
 from distill.tables.rows import FinishedRun, Row, distinct, group, over_teachers, read_finished
-from distill.tables.values import flatten, to_text
+from distill.tables.values import to_text
 
 PLACES = ("npz", "root", "download")
-Values = dict[str, Any]  # by dotted path
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +52,15 @@ class Facts:
         dataset = {key: value for key, value in (config.get("dataset") or {}).items() if key not in PLACES}
         teacher = config.get("teacher") or {}
         training = {
-            **_values("teacher.loss", teacher.get("loss")),
-            **_values("teacher.recipe", teacher.get("recipe")),
+            **comparable(teacher.get("loss"), prefix="teacher.loss"),
+            **comparable(teacher.get("recipe"), prefix="teacher.recipe"),
         }
         return Facts(
-            data=_values("dataset", dataset),
-            student=_values("student", config.get("student")),
-            loss=_values("loss", config.get("loss")),
-            recipe=_values("recipe", config.get("recipe")),
-            teacher=_values("teacher.network", teacher.get("network")),
+            data=comparable(dataset, prefix="dataset"),
+            student=comparable(config.get("student"), prefix="student"),
+            loss=comparable(config.get("loss"), prefix="loss"),
+            recipe=comparable(config.get("recipe"), prefix="recipe"),
+            teacher=comparable(teacher.get("network"), prefix="teacher.network"),
             teacher_training=training,
             needs_no_teacher=config.get("loss") == teacher.get("loss"),
         )
@@ -176,7 +176,7 @@ def measure_table(
     configs = declared(list(trainable.values()), config_dir)
     wanted = {key: Facts.of(config) for key, config in zip(trainable, configs, strict=True)}
     runs = tuple((run, Facts.of(run.config)) for run in distinct(map(read_finished, records)))
-    networks = {run.run_id: _values("teacher.network", run.config.get("student")) for run, _ in runs}
+    networks = {run.run_id: comparable(run.config.get("student"), prefix="teacher.network") for run, _ in runs}
     by_method: dict[str, list[tuple[FinishedRun, Facts]]] = defaultdict(list)
     for run, facts in runs:
         by_method[facts.method].append((run, facts))
@@ -243,20 +243,6 @@ def _differences(run: FinishedRun, facts: Facts, required: Facts, networks: Mapp
 def _unlike(values: Values, required: Values) -> list[str]:
     paths = [*values, *(path for path in required if path not in values)]
     return [f"{path}={to_text(values.get(path))}" for path in paths if values.get(path) != required.get(path)]
-
-
-def _values(section: str, node: Any) -> Values:
-    """The leaves of a node as comparable values; null equals a missing key."""
-    found = {path: _comparable(value) for path, value in flatten(node or {}, prefix=section).items()}
-    return {path: value for path, value in found.items() if value is not None and value != {}}
-
-
-def _comparable(value: Any) -> Any:
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int | float):
-        return float(f"{value:.12g}")  # as in run ids
-    return [_comparable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _joining(row: Row) -> list[str]:

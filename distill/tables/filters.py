@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.runs.store import RunRecord
+from distill.tables.presets import equal_presets
 from distill.tables.values import flatten, matches, natural_key, preset_name, split_list, to_text
 
 NAMES = ("dataset", "student", "teacher", "loss", "recipe")
@@ -34,12 +35,17 @@ class Filter:
         return node
 
     def passes(self, record: RunRecord) -> bool:
-        """Whether the run has one of the wanted values; `kd temperature=8` passes `kd` too."""
+        """Whether the run has one of the wanted values; `kd temperature=8` passes `kd` too.
+
+        A run passes every loss preset that its values equal, whatever it was named.
+        """
         value = self.value(record)
         if value is _ABSENT:
             return False
         values = (value, preset_name(value)) if self.key in NAMES else (value,)
-        return any(matches(each, text) for each in values for text in self.wanted)
+        if any(matches(each, text) for each in values for text in self.wanted):
+            return True
+        return self.key == "loss" and not set(self.wanted).isdisjoint(equal_presets(record.config.get("loss")))
 
     def __str__(self) -> str:
         return f"{self.key}={','.join(self.wanted)}"

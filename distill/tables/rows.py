@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from distill.runs.identity import canonical
 from distill.runs.layout import FIRST_STAGE
 from distill.runs.store import RunRecord
+from distill.tables.presets import equal_presets
 from distill.tables.published import Cell
 from distill.tables.statistics import Interval, Paired, Summary, half_width, points, span, summarize
 from distill.tables.values import dataset_name, flatten, preset_name
@@ -217,17 +218,19 @@ class Row:
     @cached_property
     def loss(self) -> str:
         """The loss as it was named, `kd temperature=8`; different names of one configuration are joined."""
-        return " = ".join(sorted({run.names["loss"] for run in self.runs}))
+        return " = ".join(sorted({run.names["loss"] for run in self.runs}, key=lambda name: (name.count(" "), name)))
 
     @property
     def preset(self) -> str:
         """The loss preset, without the changes made to it."""
         return preset_name(self.loss)
 
-    @property
-    def names(self) -> tuple[str, str, str]:
+    @cached_property
+    def names(self) -> tuple[str, ...]:
         """The names by which the row can be chosen as baseline, the most exact first."""
-        return self.method, self.loss, self.preset
+        asked = sorted({run.names["loss"] for run in self.runs})
+        equal = equal_presets(self.first.config.get("loss"))
+        return self.method, self.loss, *asked, *equal, *map(preset_name, asked)
 
     @cached_property
     def context(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from distill.runs.store import RunRecord
 from distill.tables.comparison import DEFAULT_BASELINE, compare_with, interval_records, unseen_baselines
 from distill.tables.naming import name_rows
+from distill.tables.presets import Values, answers, tuned_values, varying
 from distill.tables.rendering import Column, Content, TextTable, text_table
 from distill.tables.rows import FinishedRun, Row, distinct, group, is_first_stage, over_teachers, read_finished
 from distill.tables.values import fields, flatten, natural_key, preset_name
@@ -22,12 +23,16 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Tuning:
-    """The configurations of one method that were tried on `images` held-out images, the best first."""
+    """The configurations of one method that were tried on `images` held-out images, the best first.
+
+    They differ in `keys` of their configurations, as `loss.temperature`.
+    """
 
     method: str
     student: str
     images: int
     tried: tuple[Row, ...]
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def build(records: Sequence[RunRecord], *, candidates: Sequence[RunRecord], base
     others = [
         record
         for record in candidates
-        if record.path not in runs and (" " in preset or preset_name(str(record.names.get("loss"))) == preset)
+        if record.path not in runs and (" " in preset or answers(record.names, record.config, [preset]))
     ]
     every = [*runs.values(), *map(read_finished, others)]
     possible = name_rows(group(distinct(every))) if others or tunings else named
@@ -131,29 +136,43 @@ def _without_tunings(rows: Sequence[Row]) -> tuple[list[Row], list[Tuning]]:
     """The rows of a table, and what was tried for them.
 
     Rows measured on held-out images are a tuning where there are several of one method (loss preset, student, teacher,
-    recipe and precision, whatever values were changed in them) that also has a row measured on the test set.
+    recipe and precision, whatever values were changed in them) that also has a row measured on the test set. A row that
+    was asked for by another preset belongs to the method too where only the values that the method varies differ.
     """
 
-    def method(row: Row) -> Hashable:
+    def context(row: Row) -> Hashable:
         teacher = preset_name(row.teacher.name) if row.teacher else "none"
-        return row.dataset, row.student, teacher, row.preset, preset_name(row.recipe), row.precision
+        return row.dataset, row.student, teacher, preset_name(row.recipe), row.precision
 
-    tested = {method(row) for row in rows if not row.holdout}
-    trials: dict[Hashable, list[Row]] = defaultdict(list)
+    tested: dict[Hashable, list[Row]] = defaultdict(list)
+    held: dict[Hashable, list[Row]] = defaultdict(list)
+    trials: dict[tuple[Hashable, int, str], list[Row]] = defaultdict(list)
     for row in rows:
-        if row.holdout and method(row) in tested:
-            trials[method(row), row.holdout].append(row)
-    tunings = [tried for tried in trials.values() if len(tried) > 1]
-    gone = {id(row) for tried in tunings for row in tried}
-    return [row for row in rows if id(row) not in gone], [
-        Tuning(
-            tried[0].preset,
-            tried[0].student,
-            tried[0].holdout,
-            tuple(sorted(name_rows(tried), key=lambda row: -row.last.mean)),
-        )
-        for tried in tunings
-    ]
+        if row.holdout:
+            held[context(row), row.holdout].append(row)
+            trials[context(row), row.holdout, row.preset].append(row)
+        else:
+            tested[context(row)].append(row)
+    tunings: list[Tuning] = []
+    gone: set[int] = set()
+    for (where, images, preset), tried in trials.items():
+        settings = [tuned_values(row.first.config) for row in tried]
+        keys = varying(settings)
+        fixed = _without(settings[0], keys)
+
+        def belongs(row: Row, preset: str = preset, keys: Sequence[str] = keys, fixed: Values = fixed) -> bool:
+            return row.preset == preset or _without(tuned_values(row.first.config), keys) == fixed
+
+        if len(tried) > 1 and any(map(belongs, tested[where])):
+            cells = [row for row in held[where, images] if belongs(row)]
+            gone |= set(map(id, cells))
+            best = tuple(sorted(name_rows(cells), key=lambda row: -row.last.mean))
+            tunings.append(Tuning(preset, tried[0].student, images, best, keys))
+    return [row for row in rows if id(row) not in gone], tunings
+
+
+def _without(values: Values, keys: Sequence[str]) -> Values:
+    return {key: value for key, value in values.items() if key not in keys}
 
 
 def heading(table: Table) -> str:
@@ -233,8 +252,8 @@ def _replicate_notes(table: Table) -> list[str]:
 def _tuning_notes(tunings: Sequence[Tuning]) -> list[str]:
     """One line a method with all that was tried, and one where methods had different budgets."""
     lines = [
-        f"{each.method} on {each.student}: tuned over {len(each.tried)} configurations on {each.images:,} held-out "
-        "images: " + ", ".join(f"{row.method} {row.last.mean:.2f}" for row in each.tried)
+        f"{each.method} on {each.student}: tuned over {len(each.tried)} configurations ({', '.join(each.keys)}) on "
+        f"{each.images:,} held-out images: " + ", ".join(f"{row.method} {row.last.mean:.2f}" for row in each.tried)
         for each in tunings
     ]
     budgets: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
@@ -313,7 +332,13 @@ def _tuning_record(tuning: Tuning) -> dict[str, Any]:
         {"method": row.method, "runs": [run.run_id for run in row.runs], "accuracy": row.last.mean}
         for row in tuning.tried
     ]
-    return {"method": tuning.method, "student": tuning.student, "holdout": tuning.images, "tried": tried}
+    return {
+        "method": tuning.method,
+        "student": tuning.student,
+        "holdout": tuning.images,
+        "keys": list(tuning.keys),
+        "tried": tried,
+    }
 
 
 def _record(row: Row) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def preset_name(name: str) -> str:
 
 def preset_changes(name: str) -> list[str]:
     """The changes to the preset in such a name: `["temperature=8"]`."""
-    return re.split(r" (?=[\w.]+=)", name)[1:]
+    return re.split(r" (?=[\w.]+=)", name.partition(" = ")[0])[1:]
 
 
 def dataset_name(name: str) -> str:

@@ -8,8 +8,8 @@ import pytest
     [
         ((), "kd"),
         (("loss.alpha=0.9",), "kd"),
-        (("loss.temperature=2", "loss.kd_weight=9"), "kd_w9_t2"),
-        (("loss=kd_w9_t2", "loss.kd_weight=0.9", "loss.temperature=4"), "kd"),
+        (("loss.temperature=2", "loss.kd_weight=9"), "kd temperature=2 kd_weight=9"),
+        (("loss=kd_w9_t2", "loss.kd_weight=0.9", "loss.temperature=4"), "kd_w9_t2 temperature=4 kd_weight=0.9"),
         (("loss.temperature=3",), "kd temperature=3"),
         (("loss.kd_weight=0.9000000000000001",), "kd"),  # as in the id
         (
@@ -18,7 +18,7 @@ import pytest
         ),
         (("loss.alpha=0.5",), "kd ce_weight=0.5 kd_weight=0.5"),
         (("loss=ablation/student_only",), "ablation/student_only"),
-        (("loss=zscore_kd", "loss.kd_weight=0.9"), "zscore_kd_w09"),
+        (("loss=zscore_kd", "loss.kd_weight=0.9"), "zscore_kd kd_weight=0.9"),
     ],
 )
 def test_losses(command, overrides, name: str) -> None:

@@ -126,6 +126,20 @@ def test_a_pattern_stands_for_the_options_it_matches(command) -> None:
     assert told.startswith("loss=glob(zz*) matches no option: there are ab, ")
 
 
+@pytest.mark.parametrize(
+    ("words", "key", "expected"),
+    [
+        (("sweep=temperature", "sweep.params.loss.temperature=1,4"), "loss.temperature", [1.0, 4.0]),
+        (("sweep=seeds", "+sweep.params.seed=5,6"), "seed", [5, 6]),
+        (("sweep=seeds", "sweep.params.seed=7"), "seed", [7]),
+    ],
+)
+def test_values_set_for_a_sweep_preset_replace_its_own(command, words, key: str, expected: list[float]) -> None:
+    plans = command.plans(*command.tiny, *words, "sweep.select=null", multirun=True)
+    found = [plan.config[key] if key == "seed" else plan.config["loss"]["temperature"] for plan in plans]
+    assert found == expected
+
+
 def test_a_plan_goes_to_another_process_without_its_arrays(command) -> None:
     plan = command.plan(*command.tiny, "loss=kd", "teacher=resnet8")
     sent = pickle.dumps(plan)

@@ -187,7 +187,7 @@ def test_the_configurations_tried_are_listed_best_first(runs_dir: Path) -> None:
     assert [row.last.mean for row in tuning.tried] == [65.5, 61.0, 50.0]
     tuned = [note for note in notes(table) if "tuned over" in note]
     assert tuned == [
-        "kd on resnet8: tuned over 3 configurations on 500 held-out images: "
+        "kd on resnet8: tuned over 3 configurations (loss.temperature) on 500 held-out images: "
         "kd (temperature=2) 65.50, kd (temperature=1) 61.00, kd (temperature=8) 50.00"
     ]
     (recorded,) = document(table)["tuned"]
@@ -216,6 +216,28 @@ def test_runs_of_another_student_are_no_tuning_of_a_row(runs_dir: Path) -> None:
     add_run(runs_dir, loss="kd", student="resnet14", seed=1, overrides={"temperature": 2.0})
     tried(runs_dir, "kd", {1.0: (60.0,), 2.0: (61.0,)})
     assert table_of(runs_dir).tunings == ()
+
+
+def test_a_cell_whose_values_equal_another_preset_is_a_cell_of_its_sweep(runs_dir: Path) -> None:
+    for place, temperature in enumerate((1.0, 2.0, 4.0)):
+        named = "kd_w09_t2" if temperature == 2 else None  # as older versions named it
+        add_run(runs_dir, holdout=500, accuracy=80.0 - place, overrides={"temperature": temperature}, named=named)
+    add_run(runs_dir, loss="kd_w9_t2", holdout=500, accuracy=85.0)  # of another weight: not one of these
+    add_run(runs_dir, accuracy=90.0, overrides={"temperature": 2.0}, named="kd_w09_t2")
+    table = table_of(runs_dir)
+    (tuning,) = table.tunings
+    assert (tuning.method, tuning.keys, len(tuning.tried)) == ("kd", ("loss.temperature",), 3)
+    assert [row.preset for row in table.rows if not row.holdout] == ["kd_w09_t2"]
+    assert any(
+        note.startswith("kd on resnet8: tuned over 3 configurations (loss.temperature)") for note in notes(table)
+    )
+
+
+def test_a_row_answers_to_every_preset_its_values_equal(runs_dir: Path) -> None:
+    add_run(runs_dir, accuracy=90.0, overrides={"temperature": 2.0})
+    add_run(runs_dir, accuracy=92.0, loss="zscore_kd")
+    table = table_of(runs_dir, baseline="kd_w09_t2")
+    assert {row.method: row.is_baseline for row in table.rows} == {"kd (temperature=2)": True, "zscore_kd": False}
 
 
 def synthetic(number: int) -> list[RunRecord]:

@@ -1,0 +1,75 @@
+"""Which loss presets a run's values equal: it answers to their names too, whatever it was asked for as."""
+
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+import yaml
+
+from distill.config import configs_dir
+from distill.runs.target_names import with_current_names
+from distill.tables.published import parse_yaml
+from distill.tables.values import flatten, preset_name
+
+Values = dict[str, Any]
+
+
+def comparable(node: Any, *, prefix: str = "") -> Values:
+    """The leaves of a node by dotted path; numbers as in run ids, and null equals a missing key."""
+    found = {path: _comparable(value) for path, value in flatten(node or {}, prefix=prefix).items()}
+    return {path: value for path, value in found.items() if value is not None and value != {}}
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        return float(f"{value:.12g}")
+    return [_comparable(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def tuned_values(config: Mapping[str, Any]) -> Values:
+    """The values of a run that a sweep may tune: those of its loss and its recipe."""
+    return comparable(config.get("loss"), prefix="loss") | comparable(config.get("recipe"), prefix="recipe")
+
+
+def varying(settings: Sequence[Values]) -> tuple[str, ...]:
+    """The keys in which these differ, in their order."""
+    paths = dict.fromkeys(path for each in settings for path in each)
+    return tuple(path for path in paths if any(each.get(path) != settings[0].get(path) for each in settings))
+
+
+def equal_presets(loss: Any) -> list[str]:
+    """The shipped loss presets that say the same as a run's `loss` node; none of those that an experiment fills."""
+    if not isinstance(loss, Mapping):
+        return []
+    alike = _by_targets().get(_targets(loss), ())
+    values = comparable(loss) if alike else {}
+    return [name for name, preset in alike if preset == values]
+
+
+def answers(names: Mapping[str, Any], config: Mapping[str, Any], presets: Collection[str]) -> bool:
+    """Whether a run was asked for as one of these loss presets, changed or not, or its values equal one."""
+    return preset_name(str(names.get("loss", ""))) in presets or any(
+        each in presets for each in equal_presets(config.get("loss"))
+    )
+
+
+@cache
+def _by_targets() -> dict[Hashable, tuple[tuple[str, Values], ...]]:
+    folder = configs_dir() / "loss"
+    found: dict[Hashable, tuple[tuple[str, Values], ...]] = {}
+    for path in sorted(folder.rglob("*.yaml")):
+        with suppress(yaml.YAMLError, OSError, AttributeError):
+            node = with_current_names(parse_yaml(path.read_bytes()))
+            if "defaults" not in node:
+                entry = path.relative_to(folder).with_suffix("").as_posix(), comparable(node)
+                found[_targets(node)] = (*found.get(_targets(node), ()), entry)
+    return found
+
+
+def _targets(loss: Mapping[str, Any]) -> Hashable:
+    """What tells most losses apart at one look."""
+    divergence = loss.get("divergence")
+    return loss.get("_target_"), divergence.get("_target_") if isinstance(divergence, Mapping) else divergence
