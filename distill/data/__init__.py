@@ -5,7 +5,7 @@ Knows nothing of configuration files, networks or losses."""
 from distill.data.dataset import ImageDataset
 from distill.data.resident import DeviceImages
 from distill.data.small_images import SHAPES, DataNotFound, arrays, cifar10, cifar100, digits, synthetic
-from distill.data.stream import Batch, EvaluationStream, ImageStream, draw_generator
+from distill.data.stream import Batch, EvaluationStream, ImageStream, Part, draw_generator
 from distill.data.strong import StrongView
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "EvaluationStream",
     "ImageDataset",
     "ImageStream",
+    "Part",
     "StrongView",
     "arrays",
     "cifar10",

@@ -48,6 +48,33 @@ def draw_generator(seed: int, purpose: str, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(stable_seed(f"{seed}/{purpose}/{epoch}", byteorder="big"))
 
 
+@dataclass(frozen=True)
+class Part:
+    """The rows of every batch that process `rank` of `size` takes; by default all of them.
+
+    A batch is cut into runs of adjacent rows whose lengths differ by one at most.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def rows(self, count: int) -> range:
+        """Its rows of a batch of `count`; none where there are fewer rows than processes."""
+        each, more = divmod(count, self.size)
+        first = self.rank * each + min(self.rank, more)
+        return range(first, first + each + (self.rank < more))
+
+    def fed(self, count: int) -> range:
+        """The rows to compute on: its own, or where it has none the first, which stands in and counts for nothing."""
+        return self.rows(count) or range(1)
+
+    def positions(self, count: int, *, batch_size: int, start: int = 0) -> Tensor:
+        """Where in an epoch of `count` images the rows to compute on lie, from batch `start` on: int64 on the CPU."""
+        steps = range(start * batch_size, count, batch_size)
+        own = ((first, self.fed(min(batch_size, count - first))) for first in steps)
+        return torch.tensor([first + row for first, rows in own for row in rows], dtype=torch.int64)
+
+
 class ImageStream:
     """The training images of a data set, shuffled and augmented anew in every epoch.
 
@@ -55,7 +82,9 @@ class ImageStream:
     the same ones. After they are moved to the device, once an epoch, no step waits for the host.
 
     With `strong` the batches also hold `Batch.strong`, a second view of the same images. Its draws are its own:
-    everything else in the batches stays as it is without."""
+    everything else in the batches stays as it is without.
+
+    `batch_size` counts the images of all processes; `part` are the rows of each batch that are yielded here."""
 
     def __init__(
         self,
@@ -65,9 +94,11 @@ class ImageStream:
         seed: int,
         device: torch.device | str,
         strong: StrongView | None = None,
+        part: Part = Part(),
     ) -> None:
         """ValueError if `batch_size` < 1."""
         self.dataset = dataset
+        self.part = part
         self.batch_size = _checked_batch_size(batch_size)
         self.seed = seed
         self.device = full_device(device)
@@ -84,7 +115,7 @@ class ImageStream:
         """Streams with equal keys yield equal batches."""
         data = self.dataset
         content = (data.digest["train"], data.holdout, data.mean, data.std, data.pad, data.flip)
-        return (*content, self.batch_size, self.seed, str(self.device), self.strong)
+        return (*content, self.batch_size, self.seed, str(self.device), self.strong, self.part)
 
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The epoch's order and views, both (N,) int64 on the device: step k takes the k-th slice of each."""
@@ -101,33 +132,42 @@ class ImageStream:
         return self._batches(epoch, start)
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        first = start * self.batch_size
-        index, view = (draw[first:] for draw in self.draws(epoch))
-        if not len(index):  # splitting nothing yields one empty slice
+        count = len(self.dataset.train_labels)
+        positions = self.part.positions(count, batch_size=self.batch_size, start=start)
+        if not len(positions):  # splitting nothing yields one empty slice
             return
-        strong = self._strong_images(epoch, first, index)
-        slices = (torch.split(draw, self.batch_size) for draw in (index, view))
+        own = len(self.part.fed(self.batch_size))
+        index, view = (draw.index_select(0, positions.to(self.device)) for draw in self.draws(epoch))
+        strong = self._strong_images(epoch, positions, index)
+        slices = (torch.split(draw, own) for draw in (index, view))
         for rows, views in zip(*slices, strict=True):
             labels = self.source.labels.index_select(0, rows)
             yield Batch(self.source.images(rows, views), labels, rows, views, next(strong))
 
-    def _strong_images(self, epoch: int, first: int, index: Tensor) -> Iterator[Tensor | None]:
-        """Those of `index`, the epoch's images from position `first` on, batch by batch."""
+    def _strong_images(self, epoch: int, positions: Tensor, index: Tensor) -> Iterator[Tensor | None]:
+        """Those of the images `index`, which lie at `positions` in the epoch, batch by batch."""
         if self.strong is None:
             return repeat(None)
         # One row per position in the epoch, drawn whole: what a row says depends on no batch and no resume.
         generator = draw_generator(self.seed, "strong", epoch)
         count = len(self.dataset.train_labels)
-        draws = self.strong.draw(count, num_views=self.dataset.num_views, generator=generator).since(first)
-        return strong_images(self.source, index, view=self.strong, draws=draws, batch_size=self.batch_size)
+        draws = self.strong.draw(count, num_views=self.dataset.num_views, generator=generator).at(positions)
+        own = len(self.part.fed(self.batch_size))
+        return strong_images(self.source, index, view=self.strong, draws=draws, batch_size=own)
 
 
 class EvaluationStream:
-    """The evaluation images in their order, unaugmented; iterating it again starts over."""
+    """The evaluation images in their order, unaugmented; iterating it again starts over.
 
-    def __init__(self, dataset: ImageDataset, *, batch_size: int, device: torch.device | str) -> None:
+    `part` is the share of the images that is yielded here, without padding.
+    """
+
+    def __init__(
+        self, dataset: ImageDataset, *, batch_size: int, device: torch.device | str, part: Part = Part()
+    ) -> None:
         """ValueError if `batch_size` < 1."""
         self.dataset = dataset
+        self.rows = part.rows(len(dataset.evaluation_labels))
         self.batch_size = _checked_batch_size(batch_size)
         self.device = full_device(device)
         self.source = dataset.evaluation_on(self.device)
@@ -135,11 +175,13 @@ class EvaluationStream:
     @property
     def steps(self) -> int:
         """Number of batches, the last one possibly smaller."""
-        return -(-len(self.dataset.evaluation_labels) // self.batch_size)
+        return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches whose `view` is the number of the centred, unflipped view of a training image."""
-        index = torch.arange(len(self.dataset.evaluation_labels), device=self.device)
+        if not self.rows:  # splitting nothing yields one empty slice
+            return
+        index = torch.arange(self.rows.start, self.rows.stop, device=self.device)
         for rows in torch.split(index, self.batch_size):
             view = torch.full_like(rows, self.dataset.centre_view)
             images = self.source.images(rows, torch.zeros_like(rows))

@@ -79,10 +79,9 @@ class StrongDraws:
     magnitude: Tensor
     square: Tensor
 
-    def since(self, position: int) -> StrongDraws:
-        """The rows from `position` on."""
-        first = slice(position, None)
-        return StrongDraws(self.view[first], self.operation[first], self.magnitude[first], self.square[first])
+    def at(self, rows: Tensor) -> StrongDraws:
+        """The rows `rows` (M,) int64."""
+        return StrongDraws(self.view[rows], self.operation[rows], self.magnitude[rows], self.square[rows])
 
 
 # An epoch's strong views prepared on the host, so that the device is never waited for afterwards.

@@ -46,7 +46,7 @@ from distill.losses.multi_level import (
     share_of_lower_half,
 )
 from distill.losses.normalized import NormalizedKD, nkd_nontarget, nkd_target
-from distill.losses.numeric import at_least_float32, root, unit
+from distill.losses.numeric import at_least_float32, batch_sum, root, unit
 from distill.losses.objective import Objective, Task, cross_entropy, smoothed_cross_entropy
 from distill.losses.overhaul import FeatureOverhaul, partial_l2
 from distill.losses.pearson_kd import PearsonKD, inter_class, intra_class, pearson
@@ -106,6 +106,7 @@ __all__ = [
     "at_least_float32",
     "attention_transfer",
     "batch_correlation",
+    "batch_sum",
     "center",
     "class_activation",
     "class_attention",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 LEAST_NORM = 1e-12
 
@@ -36,3 +37,13 @@ def unit(vectors: Tensor, *, dim: int = -1) -> Tensor:
     vanishes = squares <= LEAST_NORM**2
     length = torch.where(vanishes, 1.0, squares).sqrt()
     return torch.where(vanishes, 0.0, vectors / length)
+
+
+def batch_sum(tensor: Tensor, *, dim: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """The sum over `dim`, which includes the batch's, as `torch.sum`: for an objective that remembers batches.
+
+    Where several processes share a batch it is the sum over all of them, which `distill.training` provides.
+    """
+    if has_torch_function_unary(tensor):
+        return handle_torch_function(batch_sum, (tensor,), tensor, dim=dim, dtype=dtype)
+    return tensor.sum(dim=dim, dtype=dtype)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from distill.losses.adapters import connector
 from distill.losses.checks import refuse, weight_faults
 from distill.losses.networks import given, outlines
-from distill.losses.numeric import at_least_float32
+from distill.losses.numeric import at_least_float32, batch_sum
 from distill.losses.objective import Objective, Task
 from distill.losses.taps import halving_sum, paired_preactivations, to_common_size
 
@@ -57,8 +57,8 @@ class NegativeMean(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Update the sums with maps (B, C, H, W) while training, and return the margin so far."""
         if self.training:
-            self.total += maps.clamp(max=0).sum(dim=(0, 2, 3), dtype=self.total.dtype)
-            self.count += (maps < 0).sum(dim=(0, 2, 3))
+            self.total += batch_sum(maps.clamp(max=0), dim=(0, 2, 3), dtype=self.total.dtype)
+            self.count += batch_sum(maps < 0, dim=(0, 2, 3), dtype=self.count.dtype)
         margin = self.total / self.count.clamp(min=1)
         return margin.to(maps.dtype)[:, None, None]
 

@@ -75,11 +75,11 @@ def test_magnitudes_are_uniform_in_the_operations_ranges() -> None:
         assert float(rows.mean()) == pytest.approx((each.low + each.high) / 2, abs=0.03 * width)
 
 
-def test_the_rows_from_a_position_on_are_those_of_the_whole() -> None:
-    draws = drawn(StrongView(), 10)
-    rest = draws.since(7)
+def test_chosen_rows_are_those_of_the_whole() -> None:
+    draws, rows = drawn(StrongView(), 10), torch.tensor([7, 2, 8])
+    chosen = draws.at(rows)
     for name in ("view", "operation", "magnitude", "square"):
-        assert torch.equal(getattr(rest, name), getattr(draws, name)[7:])
+        assert torch.equal(getattr(chosen, name), getattr(draws, name)[rows])
 
 
 @pytest.mark.parametrize(("size", "largest"), [(32, 0.5), (13, 0.5), (32, 1.0)])

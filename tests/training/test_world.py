@@ -1,0 +1,107 @@
+"""Several processes compute what one computes: one pair of gloo processes for all tests, see world_pair.py."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distill.data import EvaluationStream, ImageStream, Part, StrongView, synthetic
+
+HERE = Path(__file__).parent
+QUESTIONS = ("presets", "empty_parts", "dropout", "refusals", "buckets")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def environment(rank: int, *, size: int, port: int) -> dict[str, str]:
+    """What torchrun sets."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    return {**os.environ, **{name: str(value) for name, value in names.items()}, "MASTER_ADDR": "127.0.0.1"}
+
+
+@pytest.fixture(scope="module")
+def pair() -> dict[str, Any]:
+    """What two processes find out about every question."""
+    port, command = free_port(), [sys.executable, str(HERE / "world_pair.py"), *QUESTIONS]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    processes = [
+        subprocess.Popen(command, env=environment(rank, size=2, port=port), cwd=HERE, **pipes) for rank in (0, 1)
+    ]
+    try:
+        said = [process.communicate(timeout=500)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    answers: dict[str, Any] = json.loads(said[0].splitlines()[-1])
+    return answers
+
+
+def test_every_preset_in_two_processes_equals_one(pair: dict[str, Any]) -> None:
+    assert len(pair["presets"]) > 50
+    worst = {name: max(found.values()) for name, found in pair["presets"].items()}
+    assert {name: value for name, value in worst.items() if not value < 1e-7} == {}
+
+
+def test_a_process_without_a_row_of_the_last_batch_takes_part(pair: dict[str, Any]) -> None:
+    worst = {name: max(found.values()) for name, found in pair["empty_parts"].items()}
+    assert {name: value for name, value in worst.items() if not value < 1e-7} == {}
+
+
+def test_dropout_and_drop_path_are_drawn_for_the_whole_batch(pair: dict[str, Any]) -> None:
+    assert max(pair["dropout"].values()) < 1e-7
+
+
+def test_other_draws_are_refused_and_errors_of_the_first_process_reach_all(pair: dict[str, Any]) -> None:
+    drawn, busy = pair["refusals"]
+    assert drawn.startswith("NotAcross: random numbers from torch's randn_like cannot be drawn by several processes")
+    assert busy == "Busy: the run is being trained"
+
+
+def test_gradients_are_summed_in_buckets(pair: dict[str, Any]) -> None:
+    assert pair["buckets"] == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("strong", [None, StrongView()], ids=["one view", "two views"])
+def test_parts_of_a_stream_are_its_batches(size: int, strong: StrongView | None) -> None:
+    dataset = synthetic(classes=3, train_size=23, test_size=10, image_size=8, pad=2)  # batches of 4 and one of 3
+
+    def stream(part: Part) -> ImageStream:
+        return ImageStream(dataset, batch_size=4, seed=1, device="cpu", strong=strong, part=part)
+
+    parts = [Part(rank, size) for rank in range(size)]
+    for start in (0, 2, 5, 6):
+        whole = [*stream(Part()).epoch(2, start=start)]
+        each = [[*stream(part).epoch(2, start=start)] for part in parts]
+        assert [len(batches) for batches in each] == [len(whole)] * size
+        for step, batch in enumerate(whole):
+            own = [(part, batches[step]) for part, batches in zip(parts, each, strict=True)]
+            counted = [b for part, b in own if part.rows(len(batch.labels))]
+            for name in ("images", "labels", "index", "view", *(["strong"] if strong else [])):
+                assert torch.equal(torch.cat([getattr(b, name) for b in counted]), getattr(batch, name))
+            # one that has no row stands in with the first
+            assert all(b.index.tolist() == batch.index[:1].tolist() for part, b in own if b not in counted)
+
+
+@pytest.mark.parametrize("size", [1, 3, 12])
+def test_parts_of_an_evaluation_stream_are_its_images_without_padding(size: int) -> None:
+    dataset = synthetic(classes=3, train_size=9, test_size=10, image_size=8)
+    seen = []
+    for rank in range(size):
+        stream = EvaluationStream(dataset, batch_size=2, device="cpu", part=Part(rank, size))
+        batches = [*stream]
+        assert len(batches) == stream.steps
+        seen += [index for batch in batches for index in batch.index.tolist()]
+    assert seen == list(range(10))

@@ -1,0 +1,177 @@
+"""One of the processes of a world; what it finds out is printed by rank 0 as JSON. See test_world.py."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
+
+from method_presets import METHODS
+from method_trials import IMAGES, TASK, Trial, pairs
+from pytest import MonkeyPatch
+from timm.layers import BatchNormAct2d, DropPath
+from torchvision.ops import StochasticDepth
+
+from distill.data import Batch
+from distill.models import Network, Output
+from distill.runs.lock import Busy
+from distill.training import seeded
+from distill.training.world import ALONE, NotAcross, World, this_world
+
+SIZES = (7, 7, 5)  # of the batches of three steps: no half is like the other
+DTYPE = torch.float64
+
+
+def batches(trial: Trial, sizes: tuple[int, ...]) -> Iterator[Batch]:
+    """Whole batches of the given sizes."""
+    generator = torch.Generator().manual_seed(7)
+    for rows in sizes:
+        images, strong = (torch.randn((rows, 3, 16, 16), generator=generator, dtype=DTYPE) for _ in range(2))
+        index = torch.randperm(IMAGES, generator=generator)[:rows]
+        yield Batch(images, TASK.labels[index], index, index * 0, strong if trial.objective.two_views else None)
+
+
+def fed(batch: Batch, world: World) -> Batch:
+    """What a process computes on."""
+    rows = world.part.fed(len(batch.labels))
+    cut = slice(rows.start, rows.stop)
+    strong = None if batch.strong is None else batch.strong[cut]
+    return Batch(batch.images[cut], batch.labels[cut], batch.index[cut], batch.view[cut], strong)
+
+
+def steps(trial: Trial, world: World, sizes: tuple[int, ...]) -> Iterator[tuple[dict[str, Tensor], Tensor, Tensor]]:
+    """Train; yields the terms, all gradients and all buffers, each as one vector, after every step."""
+    learned = trial.learned()
+    optimizer = torch.optim.SGD(learned, lr=0.05, momentum=0.9)
+    gradients = world.gradients(learned)
+    torch.manual_seed(3)
+    for batch in batches(trial, sizes):
+        count, own = len(batch.labels), fed(batch, world)
+        with world.whole_batch(count, rows=len(own.labels)):
+            student, teacher = trial.outputs(own)
+        progress = torch.tensor(5.5, dtype=DTYPE)
+        terms = world.terms(trial.objective, student, teacher, own, progress, count)
+        optimizer.zero_grad()
+        torch.stack([*terms.values()]).sum().backward()
+        gradients.finish()
+        optimizer.step()
+        gradient = torch.cat([p.grad.reshape(-1) for p in learned if p.grad is not None])
+        buffers = [b for m in (trial.student, trial.objective) for b in m.buffers() if b.is_floating_point()]
+        state = torch.cat([b.reshape(-1).double() for b in buffers] or [torch.zeros(1)])
+        terms = {name: world.sum(term.detach().clone()) for name, term in terms.items()}
+        yield terms, gradient, state
+
+
+def distance(ours: Tensor, theirs: Tensor) -> float:
+    """Relative, of two vectors."""
+    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-300))
+
+
+def presets(world: World) -> dict[str, dict[str, float]]:
+    """Every preset in several processes against one: the largest distances of terms, gradients and buffers."""
+    return {name: compared(partial(Trial, name, pairs(name)[0], dtype=DTYPE), world, SIZES) for name in METHODS}
+
+
+def empty_parts(world: World) -> dict[str, dict[str, float]]:
+    """A last batch of one image, of which all processes but the first have nothing."""
+    names = ("crd", "review_kd", "ofd", "mlkd")
+    return {name: compared(partial(Trial, name, pairs(name)[0], dtype=DTYPE), world, (4, 1)) for name in names}
+
+
+def compared(build: Callable[[], Trial], world: World, sizes: tuple[int, ...]) -> dict[str, float]:
+    worst = {"terms": 0.0, "gradients": 0.0, "buffers": 0.0}
+    runs = ([*steps(build(), each, sizes)] for each in (world, ALONE))  # one after the other: they draw alike
+    for here, alone in zip(*runs, strict=True):
+        assert here[0].keys() == alone[0].keys()
+        terms = [torch.stack([*each[0].values()]) for each in (here, alone)]
+        found = {"terms": distance(*terms), "gradients": distance(here[1], alone[1])}
+        found["buffers"] = distance(here[2], alone[2])
+        worst = {name: max(value, found[name]) for name, value in worst.items()}
+    return worst
+
+
+class Dropping(Network):
+    """A network with all kinds of dropout, and BatchNorm layers of timm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_classes, self.feature_channels, self.embedding_dim = 5, (), 6
+        self.conv, self.norm = nn.Conv2d(3, 6, 3), BatchNormAct2d(6)
+        self.channels, self.path, self.rows = nn.Dropout2d(0.3), DropPath(0.4), StochasticDepth(0.3, "row")
+        self.drop, self.fc, self.last = nn.Dropout(0.5), nn.Linear(6, 5), nn.BatchNorm1d(6)
+
+    def forward(self, images: Tensor, *, taps: bool = False) -> Output:
+        maps = self.channels(self.norm(self.conv(images)))
+        maps = maps + self.path(maps.sin()) + self.rows(maps.cos())
+        return Output(self.fc(self.drop(self.last(maps.mean((2, 3))))))
+
+
+def dropout(world: World) -> dict[str, float]:
+    """Masks by the place in the whole batch."""
+
+    def build() -> Trial:
+        trial = Trial("kd", pairs("kd")[0], dtype=DTYPE)
+        with seeded(1, "dropping"):
+            trial.student = Dropping().to(DTYPE)
+        return trial
+
+    return compared(build, world, (*SIZES, 1))
+
+
+class Noisy(Dropping):
+    """Draws random numbers that cannot be cut into parts."""
+
+    def forward(self, images: Tensor, *, taps: bool = False) -> Output:
+        return super().forward(images + torch.randn_like(images))
+
+
+def refusals(world: World) -> list[str]:
+    """What is said of a network that draws by itself, and what rank 0 raised arrives in the other processes."""
+    said = []
+    for act in (lambda: Noisy()(torch.zeros(4, 3, 8, 8)), lambda: world.first(raises)):
+        try:
+            with world.whole_batch(8, rows=4):
+                act()
+        except (NotAcross, Busy) as error:
+            said.append(f"{type(error).__name__}: {error}")
+    assert world.any(world.rank == 1)
+    assert not world.any(False)
+    assert world.first(lambda: world.rank) == 0
+    every: list[list[str]] = [[] for _ in range(world.size)]
+    torch.distributed.all_gather_object(every, said)
+    assert every == [said] * world.size
+    return said
+
+
+def raises() -> None:
+    raise Busy("the run is being trained")
+
+
+def buckets(world: World) -> float:
+    """The largest error of gradients that are summed in many buckets, of two types of numbers."""
+    layers = [nn.Parameter(torch.full((300,), float(i), dtype=kind)) for i in range(9) for kind in (DTYPE, torch.float32)]
+    with MonkeyPatch.context() as patch:
+        patch.setattr("distill.training.world.BUCKET_BYTES", 3000)
+        gradients = world.gradients(layers)
+        sum((p * p).sum() * (world.rank + 1) for p in layers[:-1]).backward()  # type: ignore[union-attr]
+        gradients.finish()
+    assert layers[-1].grad is None
+    shares = sum(range(1, world.size + 1))
+    return max(float((p.grad - 2 * shares * p).abs().max()) for p in layers[:-1] if p.grad is not None)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    world = this_world()
+    found = {name: globals()[name](world) for name in sys.argv[1:]}
+    if world.rank == 0:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
