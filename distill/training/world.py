@@ -157,6 +157,7 @@ def this_world() -> World:
     with _reported():
         distributed.init_process_group(backend, timeout=TIMEOUT)
         control = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    assert isinstance(control, distributed.ProcessGroup)
     return World(rank, size, local_rank, local_size, control)
 
 
@@ -174,7 +175,7 @@ class GradientSum:
         if world.size > 1:
             for parameter in parameters:
                 if parameter.requires_grad:
-                    parameter.register_post_accumulate_grad_hook(self._arrived)
+                    parameter.register_post_accumulate_grad_hook(self._arrived)  # type: ignore[no-untyped-call]
 
     def _arrived(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
@@ -197,7 +198,7 @@ class GradientSum:
         for gradients, flat, work in self._flights:
             with _reported():
                 work.wait()
-            parts = flat.split([each.numel() for each in gradients])
+            parts = torch.split(flat, [each.numel() for each in gradients])
             torch._foreach_copy_(gradients, [p.view(g.shape) for p, g in zip(parts, gradients, strict=True)])
         self._flights.clear()
 
@@ -283,7 +284,7 @@ class WholeBatch(TorchFunctionMode):
 
     def channel_dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         """`functional.dropout2d`, and `dropout1d` and `dropout3d` of batches, with the mask of the whole batch."""
-        thin = x[(..., *[slice(1)] * (x.dim() - 2))]
+        thin = x.flatten(2)[:, :, :1].view(*x.shape[:2], *[1] * (x.dim() - 2))
 
         def factors(shape: tuple[int, ...]) -> Tensor:
             return torch.feature_dropout(x.new_ones(shape), p, True)
@@ -334,7 +335,7 @@ class _BatchNorm(torch.autograd.Function):
     """BatchNorm over the rows of all processes, the variance from a second pass over the deviations."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, batch: WholeBatch, values: int, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         dims, own = [0, *range(2, x.dim())], batch.counted(x)
@@ -348,7 +349,7 @@ class _BatchNorm(torch.autograd.Function):
         return functional.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> Any:
         x, weight, mean, variance = ctx.saved_tensors
         dims = [0, *range(2, x.dim())]
         scale = torch.rsqrt(variance + ctx.eps)
@@ -359,7 +360,7 @@ class _BatchNorm(torch.autograd.Function):
         mean_gradient, mean_product = ctx.batch.world.sum(sums) / ctx.values
         inner = gradient - _channels(mean_gradient, x) - normal * _channels(mean_product, x)
         factor = scale if weight is None else scale * weight
-        to_x = (inner * _channels(factor, x)).to(x.dtype)
+        to_x = (inner * _channels(factor, x)).to(x.dtype) if ctx.batch.own else torch.zeros_like(x)
         affine = (None, None) if weight is None else (own_weight.to(weight.dtype), own_bias.to(weight.dtype))
         return to_x, *affine, None, None, None
 
@@ -372,7 +373,7 @@ class _Rows(torch.autograd.Function):
     """The rows of all processes; the gradient of the own rows counts for all processes, which compute it alike."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, world: World, count: int) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, rows: Tensor, world: World, count: int) -> Tensor:
         own = world.part.rows(count)
         ctx.own, ctx.size, ctx.shape = own, world.size, rows.shape
         whole = rows.new_zeros((count, *rows.shape[1:]))
@@ -381,7 +382,7 @@ class _Rows(torch.autograd.Function):
         return world.sum(whole)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         if not ctx.own:
             return gradient.new_zeros(ctx.shape), None, None
         return gradient[ctx.own.start : ctx.own.stop] * ctx.size, None, None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +14,6 @@ sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
 
 from method_presets import METHODS
 from method_trials import IMAGES, TASK, Trial, pairs
-from pytest import MonkeyPatch
 from timm.layers import BatchNormAct2d, DropPath
 from torchvision.ops import StochasticDepth
 
@@ -120,7 +120,7 @@ def dropout(world: World) -> dict[str, float]:
             trial.student = Dropping().to(DTYPE)
         return trial
 
-    return compared(build, world, (*SIZES, 1))
+    return compared(build, world, SIZES)
 
 
 class Noisy(Dropping):
@@ -154,15 +154,17 @@ def raises() -> None:
 
 def buckets(world: World) -> float:
     """The largest error of gradients that are summed in many buckets, of two types of numbers."""
-    layers = [nn.Parameter(torch.full((300,), float(i), dtype=kind)) for i in range(9) for kind in (DTYPE, torch.float32)]
-    with MonkeyPatch.context() as patch:
+    layers = [
+        nn.Parameter(torch.full((300,), float(i), dtype=kind)) for i in range(9) for kind in (DTYPE, torch.float32)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distill.training.world.BUCKET_BYTES", 3000)
         gradients = world.gradients(layers)
         sum((p * p).sum() * (world.rank + 1) for p in layers[:-1]).backward()  # type: ignore[union-attr]
         gradients.finish()
     assert layers[-1].grad is None
     shares = sum(range(1, world.size + 1))
-    return max(float((p.grad - 2 * shares * p).abs().max()) for p in layers[:-1] if p.grad is not None)
+    return max(float((p.grad - 2 * shares * p.detach()).abs().max()) for p in layers[:-1] if p.grad is not None)
 
 
 def main() -> None:
