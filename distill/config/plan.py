@@ -243,7 +243,8 @@ def split_stages(loss: Any) -> tuple[Any, Any]:
 def first_stage_config(config: Nodes, stage: Nodes, network: Nodes) -> dict[str, Any]:
     """The checked configuration of a first stage's run, from that of the run it belongs to.
 
-    The learning rate is constant: the drops of the recipe come later than the first stage lasts.
+    The learning rate is constant: the drops of the recipe come later than the first stage lasts. Weights are not
+    averaged: the second stage starts from those themselves.
 
     Args:
         config: of the run that starts from it.
@@ -251,7 +252,7 @@ def first_stage_config(config: Nodes, stage: Nodes, network: Nodes) -> dict[str,
         network: the node of the teacher's network.
     """
     mine = stage["network"] == "student"
-    recipe = config["recipe"] if mine else config["teacher"]["recipe"]
+    recipe = {k: v for k, v in (config if mine else config["teacher"])["recipe"].items() if k != "ema"}
     epochs = max(1, round(stage["epochs"] * recipe["epochs"] / recipe["reference_epochs"]))
     constant = {"_target_": "distill.training.Steps", "milestones": []}
     return {

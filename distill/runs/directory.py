@@ -12,7 +12,18 @@ from torch import Tensor
 from distill.runs import files
 from distill.runs.checkpoint import Loaded, load_checkpoint, remove_checkpoints, save_checkpoint, save_weights
 from distill.runs.config_file import read_config, write_config
-from distill.runs.layout import CONFIG, FAILED, LAST, METRICS, PREVIOUS, PROVENANCE, RESULT, STUDENT, TIMING
+from distill.runs.layout import (
+    CONFIG,
+    FAILED,
+    LAST,
+    METRICS,
+    PREVIOUS,
+    PROVENANCE,
+    RESULT,
+    STUDENT,
+    STUDENT_EMA,
+    TIMING,
+)
 
 
 class RunDirectory:
@@ -95,17 +106,21 @@ class RunDirectory:
         files.sync(self.path / METRICS)
         save_checkpoint(self.path, tensors, state)
 
-    def finish(self, result: Mapping[str, Any], *, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    def finish(
+        self, result: Mapping[str, Any], *, weights: Mapping[str, Tensor], averaged: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Any]:
         """Exports the student, then writes `result.json`, then removes the checkpoints; returns the result.
 
-        `run_id`, `finished` and `weights_sha256` are filled in. A process killed in between resumes and
-        repeats it.
+        `run_id`, `finished` and `weights_sha256` are filled in, and `ema_sha256` where the weights were `averaged`. A
+        process killed in between resumes and repeats it.
         """
         files.sync(self.path / METRICS)
-        sha256 = save_weights(self.path / STUDENT, weights)
+        sha256 = {"weights_sha256": save_weights(self.path / STUDENT, weights)}
+        if averaged is not None:
+            sha256["ema_sha256"] = save_weights(self.path / STUDENT_EMA, averaged)
         self.log_hparams()
         identified = {"run_id": self._config["run_id"], "finished": _now()}
-        final = {**identified, **result, "weights_sha256": sha256}
+        final = {**identified, **result, **sha256}
         files.write_json(self.path / RESULT, final)
         self.tidy()
         return final

@@ -10,6 +10,7 @@ TIMING = "timing.jsonl"
 LAST = "last.safetensors"
 PREVIOUS = "previous.safetensors"
 STUDENT = "student.safetensors"
+STUDENT_EMA = "student_ema.safetensors"  # the average of the student's weights, where the recipe has one
 RESULT = "result.json"
 FAILED = "failed.json"
 LOCK = "lock"

@@ -252,7 +252,7 @@ def step_of(member: Member, batch: Batch, taught: Taught | None) -> Work:
 
 
 def addresses(member: Member) -> Mapping[str, int]:
-    """Where the state lies that a step changes: of student, objective, optimizer and meters, by name."""
+    """Where the state lies that a step changes: of student, its average, objective, optimizer and meters, by name."""
     tensors: dict[str, torch.Tensor] = {}
     for part, module in (("student", member.student), ("objective", member.objective)):
         tensors |= {f"{part}/{name}": tensor for name, tensor in module.named_parameters()}
@@ -260,4 +260,5 @@ def addresses(member: Member) -> Mapping[str, int]:
     for index, entries in enumerate(member.optimizer.state.values()):
         tensors |= {f"optimizer/{index}/{k}": v for k, v in entries.items() if isinstance(v, torch.Tensor)}
     tensors |= {f"meters/{name}": tensor for name, tensor in member.meters.tensors().items()}
+    tensors |= {f"ema/{name}": tensor for name, tensor in member.average.tensors.items()} if member.average else {}
     return {name: tensor.data_ptr() for name, tensor in tensors.items()}

@@ -15,7 +15,7 @@ from distill.training.device import autocast, forget_peak, peak_memory
 from distill.training.evaluation import Evaluation
 from distill.training.gradients import gradient_norms
 from distill.training.meters import Meters, NonFinite, first_non_finite
-from distill.training.optimizer import build_optimizer, flattened, set_rates
+from distill.training.optimizer import WeightAverage, build_optimizer, flattened, set_rates
 from distill.training.optimizer import restore as restore_optimizer
 from distill.training.randomness import OwnRandomness, seeded
 from distill.training.recipe import Recipe
@@ -27,7 +27,13 @@ class Recorder(Protocol):
     def log_epoch(self, metrics: Mapping[str, Any]) -> None: ...
     def log_timing(self, timing: Mapping[str, Any]) -> None: ...
     def save(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, object]) -> None: ...
-    def finish(self, result: Mapping[str, Any], *, weights: Mapping[str, torch.Tensor]) -> object: ...
+    def finish(
+        self,
+        result: Mapping[str, Any],
+        *,
+        weights: Mapping[str, torch.Tensor],
+        averaged: Mapping[str, torch.Tensor] | None,
+    ) -> object: ...
     def fail(self, failure: Mapping[str, Any]) -> None: ...
 
 
@@ -44,6 +50,7 @@ def state_of(member: "Member") -> tuple[dict[str, torch.Tensor], dict[str, Any]]
     tensors |= {f"objective/{k}": v for k, v in member.objective.state_dict().items()}
     tensors |= {f"randomness/{k}": v for k, v in member.randomness.state.items()}
     tensors |= {f"meters/{k}": v for k, v in member.meters.tensors().items()}
+    tensors |= {f"ema/{k}": v for k, v in member.average.tensors.items()} if member.average else {}
     moments, optimizer = flattened(member.optimizer, member.rates)
     tensors |= {f"optimizer/{k}": v for k, v in moments.items()}
     return tensors, {
@@ -72,6 +79,8 @@ def restore(member: "Member", tensors: Mapping[str, torch.Tensor], state: Mappin
     member.student.load_state_dict(part("student"))
     member.objective.load_state_dict(part("objective"))
     member.randomness.state = part("randomness")
+    if member.average:
+        member.average.load(part("ema"))
     restore_optimizer(member.optimizer, part("optimizer"), state["optimizer"])
     member.meters.restore(part("meters"), state["terms"], count=state["count"], step=state["step"])
     member.epoch, member.step = state["epoch"], state["step"]
@@ -87,7 +96,8 @@ class Member:
     the device, says the same in reference epochs and is written in place. `forward` is what a training step calls: the
     student, or the student compiled. `captured_steps` counts the steps that were replayed from a captured one.
     `facts` go into the result as they are, `conditions` (threads, versions) into every checkpoint. `first_stage` are
-    the weights from which a method of two stages starts.
+    the weights from which a method of two stages starts. `average` is the average of the weights, where the recipe has
+    one.
     """
 
     def __init__(
@@ -128,6 +138,7 @@ class Member:
         # each once, also where an objective holds a part of the deployed network
         learned = dict.fromkeys([*self.student.parameters(), *objective.parameters()])
         self.optimizer = build_optimizer(recipe.optimizer, list(learned), self.device)
+        self.average = None if recipe.ema is None else WeightAverage(self.student, self.optimizer, decay=recipe.ema)
         self.rates = self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.randomness = OwnRandomness(seed, self.device)
         self.meters = Meters(self.device)
@@ -185,8 +196,12 @@ class Member:
         self.spend()
         train_seconds = self.epoch_seconds
         measured = evaluate(self)
+        averaged: dict[str, Any] = {}
+        if self.average:
+            with self.average.in_place():
+                averaged = {"ema": evaluate(self).as_dict()}
         entry = {"epoch": self.epoch, **measured.as_dict()}
-        self.last = entry
+        self.last = {**entry, **averaged}
         if not self.best or measured.correct > self.best["correct"]:
             self.best = entry
         timing = {
@@ -206,6 +221,7 @@ class Member:
                 "epoch": self.epoch,
                 "train": self.last_train,
                 self.split: measured.as_dict(),
+                **averaged,
                 "learning_rate": self.rates[0],
                 **({"gradient_norms": norms} if norms else {}),
             }
@@ -261,7 +277,8 @@ class Member:
             **({"captured_steps": self.captured_steps} if self.captured_steps else {}),
             **self._facts,
         }
-        self.recorder.finish(result, weights=self.student.state_dict())
+        averaged = self.average.state_dict() if self.average else None
+        self.recorder.finish(result, weights=self.student.state_dict(), averaged=averaged)
 
     def _mark_progress(self) -> None:
         done = self.epoch - 1 + self.step / self.stream.steps

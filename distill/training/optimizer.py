@@ -1,12 +1,16 @@
-"""A recipe's optimizer as a member uses it: fused where torch can, with a learning rate that a captured step reads."""
+"""A recipe's optimizer as a member uses it: fused where torch can, with a learning rate that a captured step reads.
+
+And the average of the weights that follows its steps.
+"""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
@@ -126,3 +130,48 @@ def restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor
             # a checkpoint is contiguous, a parameter may be channels_last; fused kernels walk both side by side
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                 entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+class WeightAverage:
+    """An exponential moving average of a network's weights and BatchNorm statistics.
+
+    It begins with the network's values; after every step of `optimizer` it becomes decay * average + (1 - decay) *
+    network. Whole numbers (BatchNorm's counters) are not averaged. Everything is written in place and nothing waits
+    for the device, so that it is part of a captured step.
+    """
+
+    def __init__(self, network: nn.Module, optimizer: Optimizer, *, decay: float) -> None:
+        self._network, self._decay = network, decay
+        self.tensors = {name: value.clone() for name, value in self._averaged().items()}
+        optimizer.register_step_post_hook(lambda *_: self._update())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The whole state of a network with the averaged values."""
+        return {**self._network.state_dict(), **self.tensors}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the `tensors` of the same network's average."""
+        for name, mine in self.tensors.items():
+            mine.copy_(tensors[name])
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside the block the network itself has the averaged values; afterwards its own again, to the bit."""
+        own = {name: value.clone() for name, value in self._averaged().items()}
+        self._write(self.tensors)
+        try:
+            yield
+        finally:
+            self._write(own)
+
+    def _averaged(self) -> dict[str, Tensor]:
+        """The network's floating-point state, as it lies in the network."""
+        return {name: value for name, value in self._network.state_dict().items() if value.is_floating_point()}
+
+    def _write(self, values: Mapping[str, Tensor]) -> None:
+        for name, mine in self._averaged().items():
+            mine.copy_(values[name])
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        torch._foreach_lerp_([*self.tensors.values()], [*self._averaged().values()], 1 - self._decay)

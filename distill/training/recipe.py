@@ -91,6 +91,8 @@ class Recipe:
             ramp keeps its shape under a shortened recipe.
         label_smoothing: share of the label that the cross-entropy of every loss spreads evenly over all classes, in
             [0, 1).
+        ema: decay of an exponential moving average of the weights, in (0, 1), e.g. 0.9999; None for none. The average
+            is evaluated beside the weights themselves and saved apart from them.
     """
 
     epochs: int
@@ -99,6 +101,7 @@ class Recipe:
     schedule: Callable[[int, int], float]
     reference_epochs: int
     label_smoothing: float = 0.0
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         low = [name for name in ("epochs", "batch_size", "reference_epochs") if getattr(self, name) < 1]
@@ -106,6 +109,8 @@ class Recipe:
         if not 0 <= self.label_smoothing < 1:
             text = f"label_smoothing must be >= 0 and < 1, got {self.label_smoothing}"
             faults.append(f"{text}: set recipe.label_smoothing, e.g. to 0.1")
+        if self.ema is not None and not 0 < self.ema < 1:
+            faults.append(f"ema must be > 0 and < 1, got {self.ema}: set recipe.ema, e.g. to 0.9999, or to null")
         if faults:
             raise ValueError("\n".join(faults))
 

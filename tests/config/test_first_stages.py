@@ -51,6 +51,12 @@ def test_the_first_stage_is_a_run_with_the_student_and_its_teacher(command, own)
     assert first.directory == run_path(plan.runs_dir, objective="logit_mse", run_id=first.run_id, **short)
 
 
+def test_it_smooths_labels_as_the_recipe_does_and_averages_no_weights(command, own) -> None:
+    plan = command.plan(*command.tiny, "loss=two", "recipe.label_smoothing=0.1", "recipe.ema=0.99", config_dir=own)
+    assert (plan.recipe.label_smoothing, plan.recipe.ema) == (0.1, 0.99)
+    assert (plan.first_stage.recipe.label_smoothing, plan.first_stage.recipe.ema) == (0.1, None)
+
+
 def test_its_epochs_scale_with_the_recipe_and_its_rate_is_constant(command, own) -> None:
     for epochs, expected in ((240, 30), (24, 3), (1, 1)):
         plan = command.plan(*command.tiny, "loss=two", f"recipe.epochs={epochs}", config_dir=own)

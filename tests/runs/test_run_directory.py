@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from distill.runs import directory, files
@@ -66,6 +67,15 @@ def test_a_run_from_start_to_finish(path: Path) -> None:
     ]
     (record,) = scan(path.parent)
     assert (record.status, record.run_id, record.config) == ("finished", "abc123def456", CONFIG["config"])
+
+
+def test_averaged_weights_lie_beside_the_students(path: Path) -> None:
+    averaged = {"weight": WEIGHTS["weight"] + 1}
+    final = begin(path).finish(RESULT, weights=WEIGHTS, averaged=averaged)
+    for name, key, weights in (("student", "weights", WEIGHTS), ("student_ema", "ema", averaged)):
+        stored = (path / f"{name}.safetensors").read_bytes()
+        assert final[f"{key}_sha256"] == hashlib.sha256(stored).hexdigest()
+        assert torch.equal(safetensors.torch.load(stored)["weight"], weights["weight"])
 
 
 def test_result_json_is_written_after_the_weights_and_before_the_checkpoints_go(

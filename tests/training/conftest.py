@@ -79,9 +79,10 @@ class Recorder:
         copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
         self.saved.append((copies, json.loads(json.dumps(state)), len(self.lines)))
 
-    def finish(self, result, *, weights) -> None:
+    def finish(self, result, *, weights, averaged=None) -> None:
         self.result = json.loads(json.dumps(result))
         self.weights = safetensors.torch.save({k: v.detach().contiguous().clone() for k, v in weights.items()})
+        self.averaged = averaged and {k: v.detach().clone() for k, v in averaged.items()}
 
     def fail(self, failure) -> None:
         self.failure = dict(failure)

@@ -23,6 +23,12 @@ def test_label_smoothing_is_a_share(value: float) -> None:
         make(label_smoothing=value)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.5])
+def test_the_decay_of_an_average_is_between_0_and_1(value: float) -> None:
+    with pytest.raises(ValueError, match=f"^ema must be > 0 and < 1, got {value}: set recipe.ema, e.g. to 0.9999"):
+        make(ema=value)
+
+
 def test_all_faults_at_once() -> None:
     with pytest.raises(ValueError, match="epochs") as refused:
         make(epochs=0, batch_size=-1)
