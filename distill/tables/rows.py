@@ -45,6 +45,7 @@ class FinishedRun:
     holdout: int
     last: float
     best: float | None
+    averaged: float | None  # of the average of the weights after the last epoch, where the recipe has one
     parameters: int | None
     seconds: float | None
     epochs: int | None
@@ -89,6 +90,7 @@ def _values_of(record: RunRecord, result: Mapping[str, Any]) -> FinishedRun:
         holdout=int(identity["data"].get("holdout") or 0),
         last=_percent(result["last"]["accuracy"]),
         best=_percent(best["accuracy"]) if best else None,
+        averaged=_percent(result["last"]["ema"]["accuracy"]) if "ema" in result["last"] else None,
         parameters=result.get("parameters"),
         seconds=result.get("seconds") or None,  # an imported run was trained elsewhere
         epochs=result.get("epochs"),
@@ -270,6 +272,12 @@ class Row:
             return None
         of_members = [row.best.mean for row in self.members if row.best]
         return summarize(of_members or [run.best for run in self.runs if run.best is not None])
+
+    @cached_property
+    def averaged(self) -> Summary | None:
+        """Accuracy of the averaged weights after the last epoch; None unless the recipe has an average."""
+        found = [run.averaged for run in self.runs if run.averaged is not None]
+        return summarize(found) if len(found) == len(self.runs) else None
 
     @property
     def within(self) -> float | None:

@@ -63,7 +63,7 @@ class Table:
         """The table in every format; `cost` adds two columns to the text."""
         return Content(
             table=lambda everything: _text(self, everything=everything, cost=cost),
-            records=lambda: [flatten(_record(row)) for row in self.rows],
+            records=lambda: [flatten(record) for record in _records(self)],
             document=lambda: document(self),
             notes=lambda: notes(self),
         )
@@ -277,6 +277,7 @@ def _text(table: Table, *, everything: bool, cost: bool) -> TextTable:
     splits = {"test": "the test set", "holdout": "held-out images"}
     chosen_on = " or ".join(text for split, text in splits.items() if any(row.first.split == split for row in rows))
     difference = Column[Row](f"difference to {table.baseline}", lambda row: row.difference_text)
+    averaged = Column[Row]("averaged weights, last epoch", lambda row: str(row.averaged or "-"))
     columns = [
         Column[Row]("method", lambda row: row.method, numeric=False),
         *fact("dataset", lambda row: row.dataset, where_varied=True),
@@ -289,6 +290,7 @@ def _text(table: Table, *, everything: bool, cost: bool) -> TextTable:
         Column[Row]("n", lambda row: str(row.last.n)),
         Column[Row]("last epoch", lambda row: str(row.last)),
         Column[Row](f"best epoch (chosen on {chosen_on})", lambda row: str(row.best or "-")),
+        *([averaged] if any(row.averaged for row in rows) else []),
         *([difference, Column[Row]("paired by seed", lambda row: row.paired_text)] if table.baseline else []),
         Column[Row]("parameters", lambda row: _number(row.first.parameters, digits=0)),
         Column[Row]("seconds", lambda row: _number(row.seconds, digits=1)),
@@ -307,7 +309,7 @@ def document(table: Table) -> dict[str, Any]:
     """The table for JSON: rows with run ids, seeds and the value of every seed, and what is not shown."""
     return {
         "baseline": table.baseline,
-        "rows": [_record(row) for row in table.rows],
+        "rows": _records(table),
         "over_teachers": [
             {
                 "method": row.method,
@@ -341,8 +343,17 @@ def _tuning_record(tuning: Tuning) -> dict[str, Any]:
     }
 
 
+def _records(table: Table) -> list[dict[str, Any]]:
+    """The rows with full precision, all with the same keys; flattened, they are the lines of the CSV."""
+    found = [_record(row) for row in table.rows]
+    if any(row.averaged for row in table.rows):
+        for record, row in zip(found, table.rows, strict=True):
+            values = [run.averaged for run in row.runs]
+            record["ema"] = fields(row.averaged, "mean", "deviation") | {"values": values}
+    return found
+
+
 def _record(row: Row) -> dict[str, Any]:
-    """A row with full precision; flattened, it is a line of the CSV."""
     replicate, teacher = row.replicate, row.teacher
     against_welch, by_pairs = interval_records(row.difference)
     baseline = row.difference.baseline.method if row.difference else None

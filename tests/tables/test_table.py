@@ -55,6 +55,26 @@ def test_without_a_baseline_there_is_no_difference(runs_dir: Path) -> None:
     assert table_of(runs_dir).baseline is None
 
 
+def test_averaged_weights_have_a_column_of_their_own(runs_dir: Path) -> None:
+    add_run(runs_dir, accuracy=90.0, loss="ce")
+    recipe = {"recipe_overrides": {"ema": 0.99}}
+    add_seeds(runs_dir, [91.0, 92.0], loss="kd", **recipe)
+    content = table_of(runs_dir).content()
+    header = "averaged weights, last epoch"
+    assert header not in content.table(False).headers
+    for path in runs_dir.glob("resnet8-kd-*/result.json"):
+        result = json.loads(path.read_text())
+        result["last"]["ema"] = {"accuracy": result["last"]["accuracy"] + 0.5}
+        path.write_text(json.dumps(result))
+    content = table_of(runs_dir).content()
+    place = content.table(False).headers.index(header)
+    assert [row[place] for row in content.table(False).rows] == ["-", "92.00 ± 0.71"]
+    ce, kd = content.records()
+    assert ce.keys() == kd.keys()
+    assert (kd["last.mean"], kd["ema.mean"], kd["ema.values"]) == (91.5, 92.0, [91.5, 92.5])
+    assert table_of(runs_dir).rows[1].last.mean == 91.5, "the weights themselves are the headline"
+
+
 @pytest.mark.parametrize(
     "other", [{"precision": "bf16"}, {"holdout": 100}, {"recipe": "cifar_short"}, {"student": "resnet20"}]
 )
