@@ -169,7 +169,7 @@ class ImageDataset:
         return "holdout" if self.holdout else "test"
 
     def on(self, device: torch.device | str) -> DeviceImages:
-        """All views of the training images on `device`: one copy for all who ask for equal content."""
+        """All views of the training images on `device`: one copy for equal content."""
         return resident(
             self.train_images,
             self.train_labels,
@@ -196,7 +196,7 @@ class ImageDataset:
 
     @cached_property
     def _evaluation_content(self) -> str:
-        # `digest["test"]` does not know the order of the test set, which matters in memory.
+        # `digest["test"]` ignores the order of the test set; in memory the order matters.
         return ordered_digest(self.evaluation_images, self.evaluation_labels, num_classes=self.num_classes)
 
 

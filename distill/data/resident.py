@@ -165,7 +165,7 @@ def resident(
     flip: bool,
     device: torch.device,
 ) -> DeviceImages:
-    """`DeviceImages` of this content, one copy per device for as long as anyone holds it.
+    """`DeviceImages` of this content, one copy per device for as long as it is referenced.
 
     `content` identifies images and labels (a digest): equal data sets share memory even when loaded twice.
     """

@@ -148,7 +148,8 @@ class ImageStream:
         """Those of the images `index`, which lie at `positions` in the epoch, batch by batch."""
         if self.strong is None:
             return repeat(None)
-        # One row per position in the epoch, drawn whole: what a row says depends on no batch and no resume.
+        # One row per position in the epoch, drawn at once, so a row depends neither on the batch size nor on where a
+        # run resumes.
         generator = draw_generator(self.seed, "strong", epoch)
         count = len(self.dataset.train_labels)
         draws = self.strong.draw(count, num_views=self.dataset.num_views, generator=generator).at(positions)

@@ -13,7 +13,7 @@ from distill.models import Output, on_both_views
 class Teacher(Protocol):
     """`teacher(batch)` gives its `Output` without a gradient.
 
-    `key` says when two teachers answer alike (same weights, precision, taps, source), so that a cohort asks one of
+    Teachers with equal `key` (weights, precision, taps, source) give equal outputs, so that a cohort runs one of
     them only. `network` is the network behind it, for objectives that read its shapes or take a part of it.
     """
 
@@ -51,5 +51,5 @@ class LiveTeacher:
             return on_both_views(self._run, batch.images, batch.strong, taps=self._taps)
 
     def compile(self) -> None:
-        """From now on the network that answers is compiled; its weights stay as they are."""
+        """Compile the network that is run; its weights stay as they are."""
         self._run.compile(dynamic=False)

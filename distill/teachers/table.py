@@ -1,4 +1,4 @@
-"""The exact teacher table: every logit a teacher can be asked for, looked up instead of computed."""
+"""The exact teacher table: the logits of every view of every training image, read instead of computed."""
 
 import hashlib
 import json
@@ -124,7 +124,7 @@ class TableSpec:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the header of the file says; files with other facts are other tables."""
+        """The header of the file; a file with another header is another table."""
         machine = {"format": FORMAT, "byteorder": sys.byteorder, "numerics": NUMERICS_VERSION}
         facts = canonical({**machine, **asdict(self)})
         assert isinstance(facts, dict)
@@ -180,7 +180,7 @@ class TableFile:
                 return None, list(range(self.chunks))
             try:
                 size = os.fstat(descriptor).st_size
-                # a private map may be written to without reaching the file: torch knows no read-only tensors
+                # a private map may be written to without reaching the file: torch has no read-only tensors
                 mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY) if size else b""
             finally:
                 os.close(descriptor)
@@ -227,7 +227,7 @@ class TableTeacher:
     """A teacher that reads its logits from a table, (N * V, row width) int16, by `Batch.index` and `Batch.view`.
 
     An approximation within the code's stated error, never bit-identical to the live teacher. It has logits and
-    nothing else, and knows the enumerated views only: it cannot answer for a batch with a strong view.
+    nothing else, for the enumerated views only: it cannot serve a batch with a strong view.
 
     Args:
         rows: the mapped rows, as `TableFile.open` gives them.
@@ -249,14 +249,14 @@ class TableTeacher:
         """`Output` with the logits (B, K) float32.
 
         Raises ValueError for a batch with a strong view, and for one without numbered views where asking costs nothing
-        (on a CPU); elsewhere the logits of a row without a view number are nan, which stops the run that asked.
+        (on a CPU); elsewhere the logits of a row without a view number are nan, which stops the run.
         """
         if batch.strong is not None:
-            raise ValueError("a table cannot answer for a strong view: set teacher.source=live")
+            raise ValueError("a table has no logits of strong views: set teacher.source=live")
         row = batch.index * self._views + batch.view
         if row.device.type == "cpu":
             if (batch.view < 0).any():
-                raise ValueError("a table answers for numbered views only, got view -1: set teacher.source=live")
+                raise ValueError("a table has logits of numbered views only, got view -1: set teacher.source=live")
             return Output(decode(self._rows.index_select(0, row), classes=self._classes))
         rows = self._rows.index_select(0, row.clamp(min=0).to(self._rows.device)).to(row.device)
         logits = decode(rows, classes=self._classes)

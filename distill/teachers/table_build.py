@@ -22,7 +22,7 @@ Answer = Callable[[Tensor, Tensor], Tensor]
 
 
 class NonFiniteLogits(ValueError):
-    """The teacher says nan or inf of an image; the text says of which."""
+    """A logit of the teacher is NaN or infinite; the message names the image."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ def build(
         file: the table.
         chunks: those to write, in this order.
         answer: logits (B, K) of images (B,) in views (B,), both int64 on the CPU.
-        batch_size: rows asked for at once.
-        progress: told after each chunk.
-        stop_requested: asked after each batch; once true, the finished chunks are kept.
+        batch_size: rows computed at once.
+        progress: called after each chunk.
+        stop_requested: called after each batch; once it returns true, the build ends and the finished chunks are kept.
         record_seconds: chunks are synced and recorded this often.
 
     Raises:
         StorageError: the disk is full, or not to be written to; what was recorded before stays.
-        NonFiniteLogits: the teacher says nan or inf of an image.
+        NonFiniteLogits: a logit of the teacher is NaN or infinite.
     """
     crcs = file.recorded()
     for chunk in chunks:

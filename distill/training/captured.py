@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def copied(value: T) -> T:
-    """A batch or an output, or whatever is made of tensors, tuples and dataclasses, with tensors of its own."""
+    """A deep copy of a batch, an output, or another structure of tensors, tuples and dataclasses."""
     made: T = _mapped(value, Tensor.clone)
     return made
 
@@ -65,7 +65,7 @@ def _mapped(value: Any, each: Callable[[Tensor], Tensor]) -> Any:
 
 
 class CapturedEvaluation:
-    """A member's student on its evaluation stream, as `evaluate` has it; lanes as in `Captured`."""
+    """`evaluate` for a member's student, captured once for each batch size; lanes as in `Captured`."""
 
     def __init__(self, member: Member, lane: Lane, *, declined: Callable[[str], None]) -> None:
         self._member, self._lane, self._declined = member, lane, declined
@@ -120,7 +120,7 @@ class Captured:
 
     Args:
         new_lane: makes a lane: `CudaLane` on a device, a stand-in in tests.
-        declined: told what runs without being captured, and why; it may raise.
+        declined: called with the reason where something runs without being captured; it may raise.
     """
 
     def __init__(self, new_lane: Callable[[], Lane], *, declined: Callable[[str], None]) -> None:
@@ -129,7 +129,7 @@ class Captured:
         self._lanes: dict[Member, Lane] = {}
         self._static: dict[Hashable, Batch] = {}
         self._gathers: dict[Hashable, Recording] = {}
-        self._teachers: dict[Hashable, Taught] = {}
+        self._teachers: dict[Hashable, CapturedTeacher] = {}
         self._steps: dict[Hashable, Recording] = {}
         self._evaluations: dict[Member, CapturedEvaluation] = {}
 
@@ -147,15 +147,15 @@ class Captured:
 
     def train(self, members: Sequence[Member], batches: Batches) -> Iterator[Member]:
         """Queue the step of every member, then yield them all."""
-        asked: dict[Hashable, Taught] = {}
+        teachers: dict[Hashable, CapturedTeacher] = {}
         for member in members:
-            batch, taught = batches[member.stream.key], None
+            batch, teacher = batches[member.stream.key], None
             if member.teacher is not None:
                 key = (member.teacher.key, member.stream.key, len(batch.labels))
-                if key not in asked:
-                    asked[key] = self._asked(key, member.teacher, batch)
-                taught = asked[key]
-            step = self._step(member, batch, taught)
+                if key not in teachers:
+                    teachers[key] = self._teacher(key, member.teacher, batch)
+                teacher = teachers[key]
+            step = self._step(member, batch, teacher)
             step()
             member.captured_steps += step.is_captured
         for member in members:
@@ -163,7 +163,7 @@ class Captured:
         yield from members
 
     def evaluate(self, member: Member) -> Evaluation:
-        """As `evaluate`, with one recording for each batch size of the evaluation stream."""
+        """Like `evaluate`, with one recording for each batch size of the evaluation stream."""
         if member not in self._evaluations:
             self._evaluations[member] = CapturedEvaluation(member, self._lane(member), declined=self._declined)
         return self._evaluations[member]()
@@ -187,18 +187,18 @@ class Captured:
         self._shared.join()
         return batch
 
-    def _asked(self, key: Hashable, teacher: Teacher, batch: Batch) -> "Taught":
+    def _teacher(self, key: Hashable, teacher: Teacher, batch: Batch) -> "CapturedTeacher":
         if key not in self._teachers:
-            self._teachers[key] = Taught(teacher, batch, self._shared, declined=self._declined)
-        taught = self._teachers[key]
-        taught.ask()
-        return taught
+            self._teachers[key] = CapturedTeacher(teacher, batch, self._shared, declined=self._declined)
+        captured = self._teachers[key]
+        captured.run()
+        return captured
 
-    def _step(self, member: Member, batch: Batch, taught: "Taught | None") -> Recording:
+    def _step(self, member: Member, batch: Batch, teacher: "CapturedTeacher | None") -> Recording:
         key = (member, len(batch.labels))
         if key not in self._steps:
             self._steps[key] = Recording(
-                step_of(member, batch, taught),
+                step_of(member, batch, teacher),
                 self._lane(member),
                 name=f"the step of {member.name}, {len(batch.labels)} images,",
                 declined=self._declined,
@@ -210,14 +210,14 @@ class Captured:
         return self._steps[key]
 
 
-class Taught:
-    """A teacher's forward on a static batch: `output` is at the same place after every `ask` from a capture on.
+class CapturedTeacher:
+    """A teacher's forward on a static batch. Once captured, `run` writes `output` to the same addresses each time.
 
-    It is asked at least as often as any of its students has trained on such a batch, and before them: when the first
-    student is captured, the place is known.
+    It runs at least as often as any of its students trains on such a batch, and before them, so the addresses are fixed
+    when the first student is captured.
 
-    A teacher that cannot be captured (a table that lies on the host) is asked as usual, and what it says is copied to
-    one place, so that its students' steps can be captured all the same.
+    A teacher that cannot be captured (a table on the host) runs eagerly and its output is copied to fixed addresses, so
+    that its students' steps can still be captured.
     """
 
     def __init__(self, teacher: Teacher, batch: Batch, lane: Lane, *, declined: Callable[[str], None]) -> None:
@@ -227,7 +227,7 @@ class Taught:
         name = f"the teacher's forward of {len(batch.labels)} images"
         self.recording = Recording(self._work, lane, name=name, declined=declined)
 
-    def ask(self) -> None:
+    def run(self) -> None:
         """Bring `output` up to date with the batch."""
         self.recording()
         self._lane.join()
@@ -242,11 +242,11 @@ class Taught:
         self._answer = self._teacher(self._batch)
 
 
-def step_of(member: Member, batch: Batch, taught: Taught | None) -> Work:
+def step_of(member: Member, batch: Batch, teacher: CapturedTeacher | None) -> Work:
     """The member's training step on a static batch, without arguments."""
 
     def step() -> None:
-        train_step(member, batch, None if taught is None else taught.output)
+        train_step(member, batch, None if teacher is None else teacher.output)
 
     return step
 

@@ -16,7 +16,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     """`auto` becomes bf16 where the hardware multiplies it natively, else fp32.
 
     A CPU without native bf16 runs it up to ten times slower than fp32, so the processor's flags decide, not a
-    timing: the answer is part of the run id and must not depend on load.
+    timing: the result is part of the run id and must not depend on load.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")

@@ -1,4 +1,4 @@
-"""How the batches of a cohort are trained on: what `fit` asks of it, and the way that does just that."""
+"""Engines, which carry out the steps of `fit`: the protocol, the eager engine, and compiled networks."""
 
 import importlib.util
 import os
@@ -18,7 +18,7 @@ Batches = Mapping[object, Batch]  # of each stream of the cohort by its key
 
 
 class Engine(Protocol):
-    """Carries out steps. Whichever is taken, a run is the same; only time, and the last bits, may differ."""
+    """Carries out training steps. Engines differ in time, and at most in the last bits of the results."""
 
     def batches(self, stream: ImageStream, epoch: int, start: int) -> Iterator[Batch]:
         """Those of an epoch from step `start` on; each may be overwritten by the next."""
@@ -34,24 +34,24 @@ class Engine(Protocol):
 
 
 class Eager:
-    """Member after member, operation after operation, as Python says."""
+    """Runs the members one after another, without capturing."""
 
     def batches(self, stream: ImageStream, epoch: int, start: int) -> Iterator[Batch]:
         return stream.epoch(epoch, start=start)
 
     def train(self, members: Sequence[Member], batches: Batches) -> Iterator[Member]:
-        # one forward per teacher and stream, whoever asks first
-        taught: dict[object, Output] = {}
+        # one forward per teacher and stream, shared by the members
+        outputs: dict[object, Output] = {}
         for member in members:
             batch = batches[member.stream.key]
-            answer = None
+            target = None
             if member.teacher is not None:
                 key = (member.teacher.key, member.stream.key)
-                if key not in taught:
-                    taught[key] = member.teacher(batch)
-                answer = taught[key]
+                if key not in outputs:
+                    outputs[key] = member.teacher(batch)
+                target = outputs[key]
             with member.randomness:
-                train_step(member, batch, answer)
+                train_step(member, batch, target)
             yield member
 
     def evaluate(self, member: Member) -> Evaluation:

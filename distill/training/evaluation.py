@@ -35,7 +35,7 @@ class Evaluation:
 
 
 class Tally:
-    """Right answers and summed cross-entropy on the device; `add` waits for nothing and writes in place."""
+    """Correct predictions and summed cross-entropy on the device; `add` does not synchronise and writes in place."""
 
     def __init__(self, device: torch.device) -> None:
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
@@ -47,7 +47,7 @@ class Tally:
         self._loss.zero_()
 
     def add(self, network: nn.Module, batch: Batch, *, precision: str) -> None:
-        """What `network` says of one batch."""
+        """Add the predictions of `network` for one batch."""
         with autocast(precision, batch.images.device):
             logits = network(batch.images).logits
         logits = logits.float()

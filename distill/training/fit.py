@@ -1,4 +1,4 @@
-"""The training loop: the one place where networks learn."""
+"""The training loop and its callbacks."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from distill.training.meters import NonFinite
 
 
 class Watch(Protocol):
-    """Told of every step and epoch; must not change anything, and must not wait for the device every step."""
+    """Training callbacks; they must not change the run, and must not synchronise with the device every step."""
 
     def step(self, member: Member) -> None: ...
     def epoch(self, member: Member, measured: Evaluation) -> None: ...
@@ -23,7 +23,7 @@ class Watch(Protocol):
 
 
 class Silent:
-    """Looks away: for tests and inner runs."""
+    """Callbacks that do nothing."""
 
     def step(self, member: Member) -> None: ...
     def epoch(self, member: Member, measured: Evaluation) -> None: ...
@@ -45,8 +45,8 @@ def fit(
 
     Args:
         members: students that agree on data set, batch size and epochs.
-        watch: is told of every step and epoch (progress line, plain lines, nothing).
-        stop_requested: asked after every step; once true, members save their state and `fit` returns.
+        watch: callbacks after every step and epoch (progress line, plain lines, nothing).
+        stop_requested: called after every step; once it returns true, members save their state and `fit` returns.
         engine: carries out the steps; `Eager` where none is given.
     """
     engine = engine or Eager()
@@ -93,7 +93,7 @@ def joint_batches(engine: Engine, members: Sequence[Member], epoch: int) -> Iter
 
 @contextmanager
 def stops_alone(member: Member, watch: Watch) -> Iterator[None]:
-    """A non-finite number or a storage fault in the block ends `member`, and nobody else."""
+    """A non-finite number or a storage fault in the block ends `member` alone."""
     try:
         yield
     except (NonFinite, StorageError) as error:
@@ -103,7 +103,7 @@ def stops_alone(member: Member, watch: Watch) -> Iterator[None]:
 
 
 def await_device(members: Sequence[Member], lap: Callable[[], float]) -> None:
-    """Wait for steps that are only queued yet: the time belongs to all of a cohort, not to whoever reads first."""
+    """Wait for queued steps and divide their time evenly among the members."""
     for device in {member.device for member in members if member.device.type == "cuda"}:
         torch.cuda.synchronize(device)
     spent = lap()

@@ -24,18 +24,19 @@ def gradient_norms(member: "Member") -> dict[str, float]:
 
     Of the step that comes next: the first batch of the following epoch, in training mode, with the draws that this step
     will make; after the last epoch, of the one that would come. It is carried out on copies, so the run goes on as if
-    nobody had asked. What a method learned (a projection, CTKD's temperature) or remembers (CRD's banks) is copied as
-    it stands; the norms are over the student alone, which for SimKD is the network that is trained in its place.
+    nothing had been measured. What a method learned (a projection, CTKD's temperature) or remembers (CRD's banks) is
+    copied as it stands; the norms are over the student alone, which for SimKD is the network that is trained in its
+    place.
 
     It costs one batch an epoch: a forward of student and teacher, and a backward for each term; for that time, memory
     for student and objective once more. Waits for the device once.
 
     Returns:
-        Nothing where student or objective cannot be copied, or asked out of turn: that must not end a run.
+        Empty where student or objective cannot be copied or run an extra time: that must not end a run.
     """
     try:
         return _measured(member)
-    except Exception as error:  # whatever a network or objective of the user's does: the run matters more
+    except Exception as error:  # of a user's network or objective: the run goes on without the norms
         if member.epoch == 1:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             _log.info("%s: the gradients of its terms are not recorded (%s)", member.name, reason)

@@ -14,7 +14,7 @@ Work = Callable[[], None]
 
 
 class NotCaptured(RuntimeError):
-    """A capture that was demanded is not possible; the text says of what, and why."""
+    """A demanded capture is not possible; the message names the part and the reason."""
 
 
 class Lane(Protocol):
@@ -41,7 +41,7 @@ class Recording:
         work: the same kernels on the same tensors at each call, and no other effect on the host than caches.
         lane: where it runs; work of one lane is never done at the same time.
         name: what it is, for the sentence.
-        declined: told that sentence where there is no capture; it may raise.
+        declined: called with that sentence where there is no capture; it may raise.
         around: entered around each call, outside of what is captured: the generator state of a member.
         obstacle: a reason against a capture that is known beforehand.
         addresses: where everything lies that `work` keeps from one call to the next, by name. What has moved in the
@@ -97,7 +97,7 @@ class Recording:
                 with self._lane, self._around:
                     self._replay = self._lane.capture(self._work)
                 return
-            except RuntimeError as error:  # whatever torch says of a stream that is being captured
+            except RuntimeError as error:  # torch's errors for an operation that cannot be captured
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             self._recover()
         self._given_up = True
@@ -108,9 +108,9 @@ class CudaLane:
     """`Lane` by `torch.cuda.graph`.
 
     What is captured takes its memory from the lane's pool. Graphs of one lane share it, since they never run at the
-    same time and keep nothing there from one replay to the next but what somebody still holds; other lanes have other
-    pools, since their replays overlap. Warm-up runs in the same stream as the capture, so that autograd and the
-    allocator know one stream only.
+    same time and keep nothing there from one replay to the next but tensors that are still referenced; other lanes have
+    other pools, since their replays overlap. Warm-up runs in the same stream as the capture, so that autograd and the
+    allocator see one stream only.
     """
 
     def __init__(self, device: torch.device) -> None:

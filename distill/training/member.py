@@ -1,4 +1,4 @@
-"""A member of a cohort: one student with all that trains and records it."""
+"""A member of a cohort: one student, and everything that trains and records it."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -22,7 +22,7 @@ from distill.training.recipe import Recipe
 
 
 class Recorder(Protocol):
-    """Where a member leaves its numbers: a run directory, or a list in a test."""
+    """Receives a member's metrics and checkpoints: a run directory, or a list in a test."""
 
     def log_epoch(self, metrics: Mapping[str, Any]) -> None: ...
     def log_timing(self, timing: Mapping[str, Any]) -> None: ...
@@ -38,7 +38,7 @@ class Recorder(Protocol):
 
 
 class Checkpoints(Protocol):
-    """When to save, so that saving stays cheap."""
+    """Decides when a checkpoint is due, so that saving stays cheap."""
 
     def due(self) -> bool: ...
     def saving(self) -> AbstractContextManager[None]: ...
@@ -90,11 +90,11 @@ def restore(member: "Member", tensors: Mapping[str, torch.Tensor], state: Mappin
 
 
 class Member:
-    """One student in training. `fit` moves it; it knows its position, its numbers and how to save them.
+    """One student in training, with its position, its metrics and its checkpoints. `fit` drives it.
 
     `epoch` counts from 1 and names the epoch in progress, `step` the batches done in it; `progress`, a 0-d tensor on
-    the device, says the same in reference epochs and is written in place. `forward` is what a training step calls: the
-    student, or the student compiled. `captured_steps` counts the steps that were replayed from a captured one.
+    the device, is the position in reference epochs and is written in place. `forward` is what a training step calls:
+    the student, or the student compiled. `captured_steps` counts the steps that were replayed from a captured one.
     `facts` go into the result as they are, `conditions` (threads, versions) into every checkpoint. `first_stage` are
     the weights from which a method of two stages starts. `average` is the average of the weights, where the recipe has
     one.
@@ -285,7 +285,7 @@ class Member:
         self.progress.fill_(self.recipe.progress(done))
 
     def spend(self, seconds: float | None = None) -> float:
-        """Count `seconds` as this member's, by default those since anyone last asked."""
+        """Count `seconds` as this member's, by default those since the last call by any member."""
         spent = self._lap() if seconds is None else seconds
         self.seconds += spent
         self.epoch_seconds += spent

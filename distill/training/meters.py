@@ -35,7 +35,7 @@ class Meters:
     """Loss terms, accuracy, and the first non-finite term of the epoch in progress.
 
     `update` is part of the step: it waits for nothing and writes only in place, so that it can be captured with it.
-    What the host knows by itself, `count` images, is kept by `counted`. `read` and `first_fault` wait for the device.
+    The number of images is counted on the host by `counted`. `read` and `first_fault` wait for the device.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -21,7 +21,7 @@ _known: dict[tuple[object, str, str], bool] = {}
 
 
 def build_optimizer(build: Build, parameters: Sequence[Parameter], device: torch.device) -> Optimizer:
-    """`build(parameters)`; fused where its class has that form, it works here, and the recipe does not say otherwise.
+    """`build(parameters)`; fused where its class supports it, it works here, and the recipe does not set it otherwise.
 
     One kernel then does what several per parameter do (measured on a CPU: SGD and AdamW take a quarter of the time),
     to rounding. A fused optimizer's learning rate is a 0-d tensor on the device, to be changed by `set_rates`:
@@ -53,7 +53,7 @@ def _put_on_device(optimizer: Optimizer, device: torch.device) -> None:
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(group["lr"], dtype=kind, device=device)
         if "capturable" in group and device.type == "cuda":
-            group["capturable"] = True  # Adam and its kin ask for it before they let themselves be captured
+            group["capturable"] = True  # Adam-like optimizers need it to be captured
 
 
 def _fuses(build: Build, device: torch.device) -> bool:

@@ -29,7 +29,7 @@ class Steps:
             if not 0 < milestone < 1
         ][:1]
         if not self.gamma > 0:
-            faults.append(f"gamma must be > 0, got {self.gamma}: set recipe.schedule.gamma to 0.1, say")
+            faults.append(f"gamma must be > 0, got {self.gamma}: set recipe.schedule.gamma, for example to 0.1")
         if faults:
             raise ValueError("\n".join(faults))
 

@@ -2,19 +2,15 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tape_lane import TapeLane
 
 import distill.execution.execute
 from distill.cli import main
 from distill.runs.provenance import why_bytes_differ
-
-sys.path.append(str(Path(__file__).parents[1] / "training"))
-
-from tape_lane import TapeLane
 
 TINY = (
     "dataset=synthetic",

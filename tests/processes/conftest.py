@@ -1,14 +1,9 @@
 """Real processes of `distill`, forked from a server that has imported torch once (see `fork_server.py`)."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-# The test modules, their child processes and this file share helpers; tests are no package.
-sys.path.append(str(Path(__file__).parent))
-
 from process_lab import BASELINE, Lab, Server
 
 

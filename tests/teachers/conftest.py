@@ -1,14 +1,9 @@
 """Tables of a teacher that is cheap to ask."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-# The test modules and this file share helpers; tests are no package.
-sys.path.append(str(Path(__file__).parent))
-
 from linear_teacher import CPU, Linear
 
 from distill.data import ImageDataset, synthetic

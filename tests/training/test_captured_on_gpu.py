@@ -1,14 +1,9 @@
 """What only CUDA can show of a step: it waits for nothing, is captured, and is then the eager one. Marker `gpu`."""
 
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
-
 from method_networks import NARROW, WIDE, Staged
 from method_presets import build
 

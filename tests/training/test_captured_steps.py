@@ -1,19 +1,13 @@
 """A captured step is the eager one, byte for byte, whoever trains beside it and however it was begun."""
 
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional as F
-
-sys.path.append(str(Path(__file__).parent))
-sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
-
 from method_networks import NARROW, WIDE, Staged
 from method_presets import build
 from tape_lane import TapeLane
+from torch.nn import functional as F
 
 from distill.losses import Objective, zscore_kd
 from distill.teachers import LiveTeacher

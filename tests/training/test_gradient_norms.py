@@ -2,19 +2,14 @@
 
 import json
 import math
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
+import method_trials
 import pytest
 import torch
+from method_presets import METHODS
 from torch import nn
 from torch.nn import functional as F
-
-sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
-
-import method_trials
-from method_presets import METHODS
 
 from distill.data import StrongView
 from distill.losses import CrossEntropy, Objective

@@ -3,14 +3,8 @@
 The presets are the shipped ones, composed, and attached to networks with every output of the contract.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
-
 from method_networks import NARROW, WIDE, Staged
 from method_presets import build, first_stage
 

@@ -4,18 +4,12 @@ What is no operation of torch (`tolist`, `numpy`) is not seen here; on the meta 
 the conformance tests, it is an error.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
-sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
-
 from method_networks import NARROW, WIDE, Staged
 from method_presets import build
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from distill.teachers import LiveTeacher
 from distill.training import Eager, engine, seeded

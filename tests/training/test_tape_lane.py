@@ -1,13 +1,7 @@
 """The stand-in for CUDA graphs shows what they would show, else the tests that use it prove nothing."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parent))
-
 from tape_lane import TapeLane
 
 

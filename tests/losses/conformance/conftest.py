@@ -2,9 +2,3 @@
 
 Presets of one's own: `DISTILL_TEST_PRESETS=DIR` (with DIR/loss/NAME.yaml and DIR/references/NAME.py) adds them.
 """
-
-import sys
-from pathlib import Path
-
-# The test modules share helpers; tests are no package.
-sys.path.append(str(Path(__file__).parent))
