@@ -13,7 +13,7 @@ from pathlib import Path
 from distill.cli.arguments import BUSY, FAILED, FINISHED, REFUSED, help_text, parse
 from distill.config.faults import Refused
 from distill.execution.progress import discard_output
-from distill.runs.files import StorageError
+from distill.runs.files import StorageError, keep_trace
 from distill.runs.lock import Busy
 
 VERBS = {
@@ -49,11 +49,20 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     words = sys.argv[1:] if argv is None else argv
     try:
+        Path.cwd()
+    except OSError:
+        print("the current folder no longer exists: change to another one", file=sys.stderr)
+        return REFUSED
+    try:
         code = _run(words)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, `| head` for example, has read enough
         discard_output()
         return 0
+    except Exception as error:  # unforeseen: the trace is what a bug report needs
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"distill met an error of its own, {reason}; the trace is in {keep_trace(Path())}", file=sys.stderr)
+        return FAILED
     return code
 
 

@@ -49,6 +49,11 @@ class Argument:
         """What stands for the value in messages; empty where there is none."""
         return "|".join(self.choices) or self.metavar
 
+    def expanded(self, value: str) -> str:
+        """The value, with `~` as the home folder where it is a path."""
+        is_path = re.search(r"\b(FILE|DIR|PATH)\b", self.metavar)
+        return ",".join(map(os.path.expanduser, value.split(","))) if is_path else value
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -194,7 +199,7 @@ def parse(argv: Sequence[str], verb: Verb) -> CommandLine:
             if verb.positional in line.pairs:
                 line.fault(f"{word} is a second {verb.positional}: name one", of=verb.positional)
             else:
-                line.pairs[verb.positional] = word
+                line.pairs[verb.positional] = verb.arguments[verb.positional].expanded(word)
         elif equals:
             _read_pair(line, verb, word)
         else:
@@ -237,7 +242,7 @@ def _read_option(line: CommandLine, verb: Verb, name: str, value: str, *, given:
         line.fault(f"{name} cannot be {value!r}{nearest(value, option.choices)}", of=name)
     if name in line.options:
         line.fault(f"{name} is given twice: keep one", of=name)
-    line.options[name] = value
+    line.options[name] = option.expanded(value)
     return None
 
 
@@ -257,7 +262,7 @@ def _read_pair(line: CommandLine, verb: Verb, word: str) -> None:
     choices = verb.arguments[key].choices if key in verb.arguments else ()
     if choices and value not in choices:
         line.fault(f"{key} cannot be {value!r}{nearest(value, choices)}", of=key)
-    line.pairs[key] = value
+    line.pairs[key] = verb.arguments[key].expanded(value) if key in verb.arguments else value
     return None
 
 

@@ -38,7 +38,7 @@ run without weights appears in lists and tables, but cannot teach or be evaluate
         (
             "Network and data",
             (
-                Argument(FILE),
+                Argument(FILE, "FILE"),
                 Argument(
                     "student", "NAME", "a student preset (`distill models` lists them), or timm with student.name=NAME"
                 ),

@@ -21,6 +21,7 @@ from distill.runs.target_names import with_current_names
 from distill.training import Recipe, seeded
 
 REHEARSED_IMAGES = 2
+DEVICES = ("cpu", "cuda", "mps")
 
 
 def usable_device(name: str, *, key: str) -> torch.device:
@@ -33,6 +34,8 @@ def usable_device(name: str, *, key: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in DEVICES:
+            raise RuntimeError("nothing can be trained on it")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -49,6 +52,9 @@ def build(node: Mapping[str, Any], **given: Any) -> Any:
     """
     try:
         return instantiate(with_current_names(node), **given, _convert_="all")
+    except SystemExit as error:
+        text = f"{node['_target_']} ended the program instead of returning an object: name another _target_"
+        raise Refused([text]) from error
     except HydraException as error:
         cause = error.__cause__ or error
         kind: Kind = "absent" if isinstance(cause, DataNotFound) else "value"
@@ -74,7 +80,11 @@ def build_network(node: Mapping[str, Any], *, num_classes: int, seed: int) -> nn
     wanted = ("num_classes" in takes.annotations or takes.open_ended) and "num_classes" not in node
     given = {"num_classes": num_classes} if wanted else {}
     with seeded(seed, "student"):
-        network = as_network(build(node, **given), num_classes=num_classes)
+        module = build(node, **given)
+        if not isinstance(module, nn.Module):
+            text = f"{node['_target_']} must return a torch.nn.Module, it returned {type(module).__name__}"
+            raise Refused([f"{text}: name the class of a network, or a function that returns one"])
+        network = as_network(module, num_classes=num_classes)
     if network.num_classes != num_classes:
         raise Refused([f"the network has {network.num_classes} classes, the data set has {num_classes}"])
     return network.to(memory_format=torch.channels_last)

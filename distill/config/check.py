@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, get_args, get_type_hints
 
-from distill.config.faults import Fault, Refused, nearest
+from distill.config.faults import Fault, Refused, correction, nearest
 from distill.config.schema import Target
 from distill.runs.target_names import current_name, digested_name
 
@@ -192,6 +192,7 @@ def _sequence(value: Any, origin: type, inner: tuple[Any, ...]) -> Any:
 
 
 MISSING = "???"
+MOST = 2**63 - 1  # the largest int64
 # stands for a value whose interpolation failed; that fault has been recorded
 UNRESOLVED: Final = object()
 
@@ -241,7 +242,7 @@ def check_target(node: Mapping[str, Any], path: str, faults: list[Fault]) -> dic
         where = _join(path, key)
         if key not in known and not takes.open_ended:
             text = f"{where} is not a key of {node['_target_']}{nearest(key, takes.annotations)}"
-            faults.append(Fault(where, "key", text))
+            faults.append(Fault(where, "key", correction(where, value) or text))
         elif isinstance(value, Mapping) and "_target_" in value:
             faults += [
                 Fault(f"{where}.{twice}", "conflict", f"{where}.{twice} is taken from {path}.{twice}: set that one")
@@ -273,13 +274,22 @@ def check_value(value: Any, annotation: Any, path: str, faults: list[Fault]) -> 
     if isinstance(value, float) and not math.isfinite(value):
         faults.append(Fault(path, "value", f"{path} must be finite, got {value}: set {path} to a number"))
         return value
-    if annotation is inspect.Parameter.empty:
-        return value
     try:
-        return cast(value, annotation)
+        checked = value if annotation is inspect.Parameter.empty else cast(value, annotation)
     except Mismatch as expected:
         faults.append(Fault(path, "type", f"{path} must be {expected}, got {value!r}"))
         return value
+    except OverflowError:  # an integer of hundreds of digits where a float belongs
+        checked = value
+    if isinstance(checked, int) and not -MOST <= checked <= MOST:
+        faults.append(
+            Fault(
+                path,
+                "value",
+                f"{path} must lie between -2^63 and 2^63, got one of {checked.bit_length()} bits: change it",
+            )
+        )
+    return checked
 
 
 def _has_keys(hint: Any) -> bool:

@@ -1,9 +1,9 @@
 """What is wrong with a command, as data: the key, the kind of fault, and a sentence for the user."""
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["syntax", "key", "option", "missing", "type", "value", "conflict", "absent", "download"]
 
@@ -62,8 +62,68 @@ class Refused(ValueError):
 
 
 def nearest(word: str, known: Collection[str]) -> str:
-    """The end of a sentence: `: did you mean 'kd'?`, or the names there are where none is near."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    """The end of a sentence: `: did you mean 'kd'?`, or all known names where none is near. Case does not matter."""
+    folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.5)
     if close:
-        return f": did you mean {close[0]!r}?"
+        return f": did you mean {folded[close[0]]!r}?"
     return f": there are {', '.join(sorted(known))}" if known else ""
+
+
+_NO_FILE = "is not a key of this data set: add dataset=arrays for a file of your own, or dataset=cifar10 or cifar100"
+_RESUMED = "is not a key: an unfinished run is resumed when its command is typed again, so leave it out"
+_SEEDED = "is not a key: all seeds follow from seed=N"
+_IN_MEMORY = "is not a key: small images lie in memory and need no workers, so leave it out"
+_RUNS = "has no effect, since runs are written to runs_dir: set runs_dir=DIR"
+_FOLDERS = "has no effect, since a run's folder follows from its configuration: leave it out"
+_LAUNCHERS = 'is not installed: pip install "distill[launchers]", or use hydra/launcher=cohort'
+
+# What users of other tools type, and what they should type here: the rest of a sentence that begins with what they
+# typed. A key that stands elsewhere in the configuration (`epochs`) needs no entry, see `misplaced`.
+CORRECTIONS = {
+    **dict.fromkeys(("learning_rate", "recipe.lr"), "is not a key: write recipe.optimizer.lr={value}"),
+    **dict.fromkeys(("tau", "T", "temp"), "is not a key: write loss.temperature={value}"),
+    "alpha": "is not a key: write loss.alpha={value}",
+    "npz": "is not a key: write dataset=arrays dataset.npz={value}",
+    "root": "is not a key: write dataset=cifar100 dataset.root={value}, for example",
+    **dict.fromkeys(("bs", "batch"), "is not a key: write recipe.batch_size={value}"),
+    **dict.fromkeys(("model", "network", "net", "arch"), "is not a key: write student={value}"),
+    **dict.fromkeys(("data", "dataset.name"), "is not a key: write dataset={value}"),
+    **dict.fromkeys(("method", "distiller", "loss.name"), "is not a key: write loss={value}"),
+    **dict.fromkeys(("gpu", "cuda"), "is not a key: write engine.device=cuda, or cuda:0 for the first GPU"),
+    **dict.fromkeys(("amp", "fp16", "bf16"), "is not a key: write precision=bf16"),
+    **dict.fromkeys(("workers", "num_workers"), _IN_MEMORY),
+    **dict.fromkeys(("resume", "checkpoint"), _RESUMED),
+    **dict.fromkeys(("manual_seed", "random_seed"), _SEEDED),
+    **dict.fromkeys(("out", "output_dir", "log_dir", "save_dir"), "is not a key: write runs_dir={value}"),
+    **dict.fromkeys(("dataset.npz", "dataset.root", "dataset.download"), _NO_FILE),
+    **dict.fromkeys(("hydra.run.dir", "hydra.sweep.dir"), _RUNS),
+    **dict.fromkeys(("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.job.name"), _FOLDERS),
+    **dict.fromkeys(("hydra.mode",), "has no effect: write -m for a sweep"),
+    **{f"hydra/launcher={name}": _LAUNCHERS for name in ("joblib", "submitit_local", "submitit_slurm")},
+    "hydra/sweeper=optuna": "is not supported: write sweep=optuna, whose search runs without Hydra's sweeper",
+}
+
+
+def correction(typed: str, value: object = "VALUE") -> str | None:
+    """The sentence for a key, or for GROUP=OPTION, that is in the table of corrections."""
+    rest = CORRECTIONS.get(typed)
+    return None if rest is None else f"{typed} {rest.format(value=value)}"
+
+
+def misplaced(key: str, value: object, config: Mapping[str, Any]) -> str | None:
+    """The sentence for a key that stands elsewhere in the configuration: `lr` is recipe.optimizer.lr."""
+    places = [
+        path for path in _paths(config) if path.endswith(f".{key}") and not path.startswith(("teacher.", "pair."))
+    ]
+    if not places:
+        return None
+    place = min(places, key=lambda path: path.count("."))
+    return f"{key} is not a key: write {place}" + (".KEY=VALUE" if isinstance(value, Mapping) else f"={value}")
+
+
+def _paths(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{key}.")

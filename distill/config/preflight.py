@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from distill.config.build import (
     usable_device,
 )
 from distill.config.check import check_typed, reduce_alpha, resolve
-from distill.config.faults import Fault, Refused
+from distill.config.faults import Fault, Refused, correction, misplaced, nearest
 from distill.config.names import recipe_name, run_names
 from distill.config.plan import (
     MethodFlags,
@@ -186,7 +186,9 @@ def _checked(
     if nodes.pop("experiment", None) is not None:
         text = "the first line of an experiment's file must be '# @package _global_': its keys have no effect"
         faults.append(Fault("experiment", "value", text))
+    _refuse_unknown(nodes, faults)
     config = check_typed(nodes, Root, "", faults)
+    _require_recipe(config, composed, faults)
     stage = check_typed(stage, FirstStage, STAGE, faults) if stage else {}
     faults[:] = [fault for fault in faults if fault.kind == "option" or not any(map(fault.within, uncertain))]
     config.pop("sweep", None)
@@ -202,6 +204,29 @@ def _checked(
         text = f"runs_dir must be a folder, {runs_dir} is a file: set runs_dir=DIR"
         faults.append(Fault("runs_dir", "value", text))
     return {key: value for key, value in config.items() if key not in uncertain}, stage
+
+
+def _refuse_unknown(nodes: dict[str, Any], faults: list[Fault]) -> None:
+    """Take out the keys that a configuration does not have, with a fault for each that says where it belongs."""
+    known = [field.name for field in fields(Root)]
+    for key in [key for key in nodes if key not in known]:
+        value = nodes.pop(key)
+        text = correction(key, value) or misplaced(key, value, nodes) or f"{key} is not a key{nearest(key, known)}"
+        faults.append(Fault(key, "key", text))
+
+
+def _require_recipe(config: dict[str, Any], composed: Composed, faults: list[Fault]) -> None:
+    """One fault for a recipe that neither the data set nor the command has chosen; the empty nodes are taken out."""
+    if composed.choices.get("recipe") != "none" or (config.get("recipe") or {}).get("_target_"):
+        return
+    del config["recipe"]
+    config["teacher"] = {key: value for key, value in (config.get("teacher") or {}).items() if key != "recipe"}
+    text = (
+        f"dataset={composed.choices.get('dataset', '?')} chooses no recipe: add recipe=NAME, for example recipe=cifar "
+        "(240 epochs for images of 32 pixels) or recipe=demo (6 epochs)"
+    )
+    faults[:] = [fault for fault in faults if not (fault.within("recipe") or fault.within("teacher.recipe"))]
+    faults.append(Fault("recipe", "missing", text))
 
 
 def _device(engine: Any, faults: list[Fault]) -> torch.device | None:

@@ -1,6 +1,9 @@
 """The presets and how Hydra composes them: options of groups, jobs of a sweep, the configuration of one job."""
 
 import copy
+import difflib
+import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +19,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override, OverrideType, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
@@ -27,7 +30,7 @@ from yaml import YAMLError
 
 from distill.config import configs_dir
 from distill.config.check import MISSING, UNRESOLVED, reduce_alpha
-from distill.config.faults import Fault, Refused, nearest
+from distill.config.faults import Fault, Refused, correction, nearest
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ class ReadOnce(ConfigRepository):
 
 
 ROOT = "train"
+MOST_JOBS = 10_000  # of a sweep
+PATHS = ("dataset.npz", "dataset.root", "runs_dir", "teacher.run", "student.weights")
 PUBLISHED = "table"  # configs/table: published numbers as plain data, no group
 # the nodes that presets fill: they cannot be checked while an option is wrong
 FILLED = frozenset({"dataset", "student", "teacher", "loss", "recipe", "pair"})
@@ -137,6 +142,7 @@ class Presets:
         assert isinstance(self._loader, ConfigLoaderImpl)
         self._loader.repository = self._repository = ReadOnce(path)
         self._parser = OverridesParser.create(config_loader=self._loader)
+        self._config_dir = config_dir
         self._parsed: dict[str, tuple[Override | None, list[Fault]]] = {}
         self._nodes = _NODES.setdefault(config_dir and config_dir.resolve(), {})
         self._group_names = frozenset(self._loader.list_groups("")) - {"hydra", PUBLISHED}
@@ -170,7 +176,7 @@ class Presets:
         if text not in self._parsed:
             try:
                 override = self._parser.parse_override(_as_text(text))
-            except HydraException as error:
+            except (HydraException, ValueError) as error:  # ValueError: an integer of thousands of digits
                 self._parsed[text] = None, [_not_an_override(text, error)]
             else:
                 override.config_loader = self._loader  # glob(...) takes the options from it
@@ -191,15 +197,15 @@ class Presets:
             jobs = [[*job, option] for job in jobs for option in options]
         return jobs
 
-    def with_sweep(self, overrides: Sequence[Override], base: Composed) -> list[Override]:
-        """`overrides` and those that the `sweep` preset in `base` adds, but for keys that the user has set."""
+    def with_sweep(self, overrides: Sequence[Override], base: Composed) -> tuple[list[Override], list[Fault]]:
+        """`overrides`, those that the `sweep` preset in `base` adds for other keys, and what is wrong with these."""
         sweep = base.config.get("sweep")
         params = sweep.get("params") if isinstance(sweep, Mapping) else None
         if not isinstance(params, Mapping):
-            return list(overrides)
+            return list(overrides), []
         given = {_place(o) for o in overrides}
-        added, _ = self.parse([f"{key}={value}" for key, value in params.items()])
-        return [*overrides, *(o for o in added if _place(o) not in given)]
+        added, faults = self.parse([f"{key}={value}" for key, value in params.items()])
+        return [*overrides, *(o for o in added if _place(o) not in given)], faults
 
     def text(self, override: Override) -> str:
         """An override for Hydra: values are forced (`++`), since our own check finds the keys that do not exist."""
@@ -345,7 +351,8 @@ class Presets:
             if top not in self.groups:  # hydra/launcher
                 top, _, name = option[1].rpartition("/")
             known = self.groups.get(top) or self._loader.get_group_options(top, ObjectType.CONFIG)
-            return Fault(top, "option", f"{top}={name} does not exist{nearest(name, known)}")
+            unknown = f"{top}={name}"
+            return Fault(top, "option", correction(unknown) or f"{unknown} does not exist{nearest(name, known)}")
         if group:
             near = nearest(group[2], self.groups)
             return Fault("", "option", f"{group[1]} overrides {group[2]}, which is not a group{near}")
@@ -371,6 +378,10 @@ class Presets:
                 f"`distill fill table={value}` trains its cells"
             )
             return [Fault("table", "key", text)]
+        if group.startswith("hydra.") and (ignored := correction(group)):
+            return [Fault(group, "key", ignored)]
+        if override.is_sweep_override() and (endless := _endless(override)):
+            return [Fault(group, "value", endless)]
         if group not in self._group_names or override.type == OverrideType.DEL:
             return []
         known = self.groups[group]
@@ -382,22 +393,62 @@ class Presets:
         else:
             values = [str(override.input_line).split("=", 1)[1]]
         return [
-            Fault(group, "option", f"{group}={value} does not exist{nearest(value, known)}")
+            Fault(group, "option", f"{group}={value} does not exist{self._own_preset(group, value)}")
             for value in values
             if value not in known and not (value == "null" and group in ("experiment", "sweep"))
         ]
 
+    def _own_preset(self, group: str, option: str) -> str:
+        """The end of the sentence about an option that does not exist: perhaps --config-dir is missing."""
+        near = nearest(option, self.groups[group])
+        if self._config_dir is not None:
+            return near
+        path = f"{group}/{option}.yaml"
+        folders = [folder for folder in (Path(), *Path().glob("*/")) if (folder / path).is_file()]
+        if folders:
+            return f" among the presets of distill, but {folders[0] / path} does: add --config-dir {folders[0]}"
+        is_typo = difflib.get_close_matches(option.casefold(), self.groups[group], n=1, cutoff=0.8)
+        hint = " If it is a preset of your own, add --config-dir DIR"
+        return near if is_typo else f"{near}{'' if near.endswith('?') else '.'}{hint}"
+
 
 def _not_an_override(text: str, error: Exception) -> Fault:
     """`'seed=[1' is not KEY=VALUE`: Hydra's parser names its own tokens, which help only where there is a value."""
-    remedy = first_line(error) if "=" in text else "write KEY=VALUE, e.g. loss=kd"
-    return Fault("", "syntax", f"{text!r} is not KEY=VALUE: {remedy}")
+    key, equals, _ = text.lstrip("+").partition("=")
+    remedy = first_line(error) if equals else "write KEY=VALUE, e.g. loss=kd"
+    return Fault(key if equals else "", "syntax", f"{text!r} is not KEY=VALUE: {remedy}")
 
 
 def _as_text(override: str) -> str:
-    """Quote a run id: Hydra would read `12e4567` as a number."""
+    """Quote a path or a run id, which need not follow Hydra's grammar: `data (1).npz`, or `12e4567`, a number there.
+
+    A list of paths (`a.npz,b.npz`) stays a sweep unless a file has that very name.
+    """
     key, _, value = override.partition("=")
-    return f"{key}='{value}'" if key.lstrip("+") == "teacher.run" and value.isalnum() else override
+    path = os.path.expanduser(value)
+    of_hydra = (
+        value in ("", "null") or value[0] in "'\"" or "${" in value or re.match(r"(choice|glob|sort|shuffle)\(", value)
+    )
+    if key.lstrip("+") not in PATHS or of_hydra or ("," in value and not os.path.exists(path)):
+        return override
+    escaped = path.replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def _endless(override: Override) -> str | None:
+    """Why the values of a sweep cannot be listed: an interval, a range without an end, or far too many."""
+    values: Any = override.value()
+    name, _, text = (override.input_line or "").partition("=")
+    if override.is_interval_sweep():
+        return f"{name}={text} names no values: list them, as in {name}=1,2,4, or search an interval with sweep=optuna"
+    if not isinstance(values, RangeSweep):
+        return None
+    start, stop, step = (float(each or 0) for each in (values.start, values.stop, values.step))
+    if step == 0 or not all(map(math.isfinite, (start, stop, step))):
+        return f"{name}={text} has no end: write range(START,STOP,STEP) with finite numbers and a step other than 0"
+    if abs(stop - start) / abs(step) > MOST_JOBS:
+        return f"{name}={text} names more than {MOST_JOBS:,} values: choose fewer"
+    return None
 
 
 def _without_alpha(node: Mapping[str, Any]) -> dict[str, Any]:

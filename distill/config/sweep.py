@@ -1,5 +1,6 @@
 """From a command's overrides to the checked plans of all its jobs."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 from distill.config.faults import Fault, Refused
 from distill.config.plan import RunPlan
 from distill.config.preflight import preflight
-from distill.config.presets import FILLED, Composed, Presets
+from distill.config.presets import FILLED, MOST_JOBS, Composed, Presets
 from distill.config.tuning import HoldoutTuning, Search, cells_of, checked_seeds, corners, held_out, read_space
 
 HOLDOUT = "dataset.holdout"
@@ -77,7 +78,11 @@ def prepare(
             found.append(Fault(override.key_or_group, "value", text))
     base = presets.compose([presets.text(o) for o in parsed if not o.is_sweep_override()])
     if multirun:
-        parsed = presets.with_sweep(parsed, base)
+        parsed, wrong = presets.with_sweep(parsed, base)
+        found += wrong
+        count = math.prod(len(list(o.sweep_string_iterator())) for o in parsed if o.is_sweep_override())
+        if count > MOST_JOBS:
+            raise Refused([*found, f"the sweep has {count:,} runs: name fewer values, at most {MOST_JOBS:,} runs"])
     jobs = presets.jobs(parsed) if multirun else [[presets.text(o) for o in parsed if not o.is_sweep_override()]]
     composed = [presets.compose(job) for job in jobs] if multirun else [base]
     uncertain = FILLED if "experiment" in wrong_groups else wrong_groups
@@ -89,7 +94,8 @@ def prepare(
             plans.append(preflight(job, presets, may_download=False, uncertain=uncertain))
         except Refused as refused:
             (absent if refused.faults and refused.needs_download else own).extend(refused.faults)
-    found += _merged(per_job)
+    unread = {fault.key for fault in found if fault.kind == "syntax"}
+    found += (fault for fault in _merged(per_job) if not (fault.kind == "missing" and fault.key in unread))
     if found or (absent and not may_download):
         raise Refused(found or absent)
     if absent:

@@ -217,7 +217,11 @@ def assemble(
     `mean` or `std` None: computed from the images trained on. Raises ValueError for values out of range."""
     images, labels = train
     _check_every_class(labels, class_names)
-    faults = [f"dataset.pad must be >= 0, got {pad}: set dataset.pad to 0 for no random crops"] if pad < 0 else []
+    faults = []
+    if pad < 0:
+        faults.append(f"dataset.pad must be >= 0, got {pad}: set dataset.pad to 0 for no random crops")
+    elif pad > (size := images.shape[1]):
+        faults.append(f"dataset.pad must be at most the image size ({size}), got {pad}: set dataset.pad to 4")
     kept = None
     try:
         kept = limited(labels, limit, num_classes=len(class_names))

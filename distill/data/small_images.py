@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.data.dataset import Arrays, ImageDataset, assemble, stratified
+from distill.data.dataset import Arrays, ImageDataset, assemble, stratified, unordered_digest
 from distill.data.resident import Channels
 
 KEYS = "x_train y_train x_test y_test"
+
+
+RENUMBER = "number the classes without gaps: store numpy.searchsorted(numpy.unique(y_train), y) for both parts"
 
 
 class DataNotFound(ValueError):
@@ -26,17 +29,19 @@ class DataNotFound(ValueError):
 def read_part(npz: str, part: str, *, num_classes: int | None = None, image_size: int | None = None) -> Arrays:
     """Images (N, H, H, 3) uint8 and labels (N,) int64 of `part`, "train" or "test".
 
-    Raises ValueError in one sentence if the file or a key is missing, a type or shape is not as above,
-    lengths differ, labels are not in 0..num_classes-1 or images not `image_size` wide (None: unchecked)."""
+    Grey images, (N, H, H) with or without a channel of size 1, get three equal channels. Raises ValueError in one
+    sentence if the file or a key is missing, a type or shape is not as above, lengths differ, labels are not in
+    0..num_classes-1 or images not `image_size` wide (None: unchecked)."""
     images_key, labels_key = f"x_{part}", f"y_{part}"
     images = _member(npz, images_key)
     labels = _member(npz, labels_key)
     if images.dtype != np.uint8:
-        raise ValueError(f"{images_key} in {npz} must be uint8, got {images.dtype}: store pixel values 0..255")
+        raise ValueError(f"{images_key} in {npz} must be uint8, got {images.dtype}: {_as_pixels(images)}")
+    images = _in_three_channels(images)
     if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3 or not images.size:
         raise ValueError(
-            f"{images_key} in {npz} must be square colour images of shape (N, H, H, 3), got {images.shape}: "
-            f"resize them, and repeat a single channel three times"
+            f"{images_key} in {npz} must be square images of shape (N, H, H, 3), got {images.shape}: "
+            f"{_reshaping(images.shape)}"
         )
     if image_size is not None and images.shape[1] != image_size:
         raise ValueError(
@@ -53,6 +58,32 @@ def read_part(npz: str, part: str, *, num_classes: int | None = None, image_size
     return images, labels.astype(np.int64)
 
 
+def _as_pixels(images: NDArray[Any]) -> str:
+    """How to store images of another type as pixel values."""
+    is_share = images.dtype.kind == "f" and images.size and images.min() >= 0 and images.max() <= 1
+    return "store (255 * x).round().astype(numpy.uint8)" if is_share else "store pixel values 0..255"
+
+
+def _in_three_channels(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey images with three equal channels, others as they are."""
+    if images.ndim == 4 and 1 in (images.shape[1], images.shape[3]):
+        images = images[:, 0] if images.shape[1] == 1 else images[..., 0]
+    return np.repeat(images[..., None], 3, axis=3) if images.ndim == 3 else images
+
+
+def _reshaping(shape: tuple[int, ...]) -> str:
+    """What images of a wrong shape look like, and how to store them."""
+    if len(shape) == 2 and (side := round((shape[1] / 3) ** 0.5)) ** 2 * 3 == shape[1] > 0:
+        rows = f"x.reshape(-1, 3, {side}, {side}).transpose(0, 2, 3, 1)"
+        return f"they look like flat rows, one colour after the other: store {rows}"
+    if len(shape) == 4 and shape[1] in (3, 4) and shape[2] == shape[3]:
+        alpha = "x[:, :3]" if shape[1] == 4 else "x"
+        return f"they look like (N, C, H, W), channels first: store {alpha}.transpose(0, 2, 3, 1)"
+    if len(shape) == 4 and shape[3] == 4 and shape[1] == shape[2]:
+        return "they look like RGBA, with transparency as fourth channel: store x[..., :3]"
+    return "resize them to one square size, and store three colour channels, or grey images as (N, H, H)"
+
+
 def read_class_names(npz: str) -> tuple[str, ...] | None:
     """The optional member `class_names`, or None."""
     names = _member(npz, "class_names", optional=True)
@@ -60,7 +91,11 @@ def read_class_names(npz: str) -> tuple[str, ...] | None:
 
 
 def _check_range(labels: NDArray[Any], key: str, npz: str, num_classes: int | None) -> None:
+    if not labels.size:
+        raise ValueError(f"{key} in {npz} is empty: store a label for every image")
     low, high = int(labels.min()), int(labels.max())
+    if num_classes is None and low >= 0 and high >= len(labels):
+        raise ValueError(f"{key} in {npz} has the label {high} but only {len(labels)} images: {RENUMBER}")
     if low < 0 or (num_classes is not None and high >= num_classes):
         rule = "at least 0" if num_classes is None else f"in 0..{num_classes - 1}"
         raise ValueError(f"{key} in {npz} must be {rule}, got {low}..{high}: number the classes from 0")
@@ -78,6 +113,9 @@ def _member(npz: str, key: str, *, optional: bool = False) -> Any:
                 return members[key]
             present = " ".join(sorted(members.files)) or "nothing"
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if "Object arrays" in str(error):  # NumPy has no exception of its own for them
+            remedy = "numpy.stack(images) of one size" if key.startswith("x_") else "an array of one plain type"
+            raise ValueError(f"{key} in {npz} is an array of Python objects: store {remedy}") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"{npz} cannot be read as an .npz of plain arrays ({reason}): write it with numpy.savez"
@@ -212,7 +250,19 @@ def arrays(
     names = read_class_names(npz)
     train = read_part(npz, "train", num_classes=None if names is None else len(names))
     size = train[0].shape[1]
-    names = names or tuple(str(label) for label in range(int(train[1].max()) + 1))
+    present = np.unique(train[1])
+    classes = int(present[-1]) + 1 if names is None else len(names)
+    if len(present) < classes:
+        bare = int(np.setdiff1d(np.arange(classes), present)[0])
+        if names is None:
+            raise ValueError(
+                f"y_train in {npz} goes up to {classes - 1}, but no image has the label {bare}: {RENUMBER}"
+            )
+        raise ValueError(
+            f"no image in y_train of {npz} has the label {bare}, {names[bare]!r} in class_names: "
+            "take that name out and number the classes without it, or add images"
+        )
+    names = names or tuple(map(str, range(classes)))
     return assemble(
         train,
         lambda: read_part(npz, "test", num_classes=len(names), image_size=size),
@@ -223,6 +273,35 @@ def arrays(
         flip=flip,
         limit=limit,
         holdout=holdout,
+    )
+
+
+def has_training_part(npz: str) -> bool:
+    """Whether the file has training images; True for a file that cannot be read, whose reader names the reason."""
+    try:
+        with zipfile.ZipFile(npz) as file:
+            return "x_train.npy" in file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return True
+
+
+def evaluation_part(
+    npz: str, *, num_classes: int, image_size: int | None, mean: Channels, std: Channels
+) -> ImageDataset:
+    """The test images of a file without training images, for evaluation alone: the digest of `train` is None."""
+    images, labels = read_part(npz, "test", num_classes=num_classes, image_size=image_size)
+    return ImageDataset(
+        images[:0],
+        labels[:0],
+        images,
+        labels,
+        class_names=tuple(map(str, range(num_classes))),
+        mean=mean,
+        std=std,
+        pad=0,
+        flip=False,
+        holdout=0,
+        digest={"train": None, "test": unordered_digest(images, labels, num_classes=num_classes)},
     )
 
 

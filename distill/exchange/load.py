@@ -14,6 +14,7 @@ from distill.config.faults import Refused
 from distill.config.plan import data_identity
 from distill.config.rebuild import normalisation, rebuild_dataset, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
+from distill.data.small_images import evaluation_part, has_training_part
 from distill.models import Network
 from distill.models.inputs import Channels
 from distill.runs.identity import canonical
@@ -81,14 +82,22 @@ def load_record(record: RunRecord, *, own: str | None) -> LoadedNetwork:
 def run_dataset(record: RunRecord, places: Mapping[str, Any], *, strict: bool = True) -> ImageDataset:
     """The data set of a finished run, read from `places` (`npz`, `root`, `download`) where they are given.
 
+    Without `strict` a file with test images alone will do.
+
     Raises:
         Refused: the data are not there, or have another number of classes than the run; with `strict` also if their
             digests differ from the recorded ones.
         Untrusted: the run names a data set that is not one of distill's.
     """
     assert record.result is not None
-    dataset = rebuild_dataset(record, places)
     classes = record.result["classes"]
+    npz, data = places.get("npz"), record.identity["data"]
+    if npz and not strict and not data["holdout"] and not has_training_part(npz):
+        size = record.result.get("image_size")
+        return evaluation_part(
+            npz, num_classes=classes, image_size=size, mean=tuple(data["mean"]), std=tuple(data["std"])
+        )
+    dataset = rebuild_dataset(record, places)
     if dataset.num_classes != classes:
         raise Refused([f"the data have {dataset.num_classes} classes, the run in {record.path} has {classes}"])
     if strict and same_data(record, dataset) is False:
@@ -110,12 +119,19 @@ def data_at_hand(construct: Callable[[], ImageDataset], *, needed: bool) -> Imag
 
 
 def same_data(record: RunRecord, dataset: ImageDataset) -> bool | None:
-    """Whether the data have the digests that the run recorded; None for a run that was imported without its data."""
+    """Whether the data have the digests that the run recorded; None for a run that was imported without its data.
+
+    Of data without training images the test images and the normalisation are compared.
+    """
     recorded = record.identity.get("data")
     if isinstance(recorded, Mapping) and recorded.get("train") is None:
         return None
+    found = data_identity(dataset)
+    if dataset.digest["train"] is None and isinstance(recorded, Mapping):
+        keys = ("test", "holdout", "mean", "std")
+        recorded, found = ({key: data.get(key) for key in keys} for data in (recorded, found))
     try:
-        return canonical(recorded) == canonical(data_identity(dataset))
+        return canonical(recorded) == canonical(found)
     except ValueError:  # the config was edited by hand
         return False
 

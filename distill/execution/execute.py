@@ -215,6 +215,8 @@ def _begin(
     engine = plan.config["engine"]
     step = numeric_settings(engine, plan.device, member)
     member.conditions |= byte_conditions(plan.device, precision=plan.precision, **source, **step)
+    length = f"{plan.recipe.epochs} epochs" if plan.recipe.epochs != 1 else "1 epoch"
+    cohort.note_once(f"recipe {plan.names['recipe']}: {length}, batch size {batch_size}")
     for note in plan.notes:
         cohort.note_once(note)
     directory.start(

@@ -1,7 +1,6 @@
 """The jobs of a command: one by one, side by side in cohorts, or in processes that another launcher starts."""
 
 import sys
-import traceback
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ from distill.config.presets import Presets, from_hydra
 from distill.config.sweep import JobKey, job_of
 from distill.execution.execute import Console, Result, execute
 from distill.execution.progress import TrainingProgress, discard_output, duration
-from distill.execution.stopping import Interrupted
+from distill.execution.stopping import Interrupted, RunFailed
 from distill.models.meta import meta_images
+from distill.runs.files import keep_trace
 from distill.runs.layout import RESULT
 from distill.runs.lock import Busy
 from distill.runs.store import size_of
@@ -216,9 +216,10 @@ def follow_plans(
     except BrokenPipeError:  # the reader of stdout (`| head`) has gone; typed again, the command goes on
         discard_output()
         raise SystemExit(1) from None
-    except Exception as error:
-        traceback.print_exc()  # unforeseen: the trace is what a bug report needs
-        endings = [error] * len(plans)
+    except Exception as error:  # unforeseen: the trace is what a bug report needs
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        sentence = f"distill met an error of its own, {reason}; the trace is in {keep_trace(plans[0].runs_dir)}"
+        endings = [RunFailed(sentence)] * len(plans)
     return [_outcome(plan, end, plan.run_id in finished_before) for plan, end in zip(plans, endings, strict=True)]
 
 

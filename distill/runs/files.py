@@ -5,10 +5,26 @@ import errno
 import json
 import math
 import os
+import sys
+import tempfile
+import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+
+def keep_trace(folder: Path) -> Path:
+    """Write the trace of the exception being handled to a new file in `folder`, or where temporary files belong."""
+    text = traceback.format_exc()
+    for where in (folder, Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            handle, path = tempfile.mkstemp(prefix="distill-error-", suffix=".txt", dir=where)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            return Path(path)
+    sys.stderr.write(text)
+    return Path("the lines above")
 
 
 class StorageError(RuntimeError):

@@ -136,3 +136,26 @@ def test_every_verb_offers_the_same_output_options() -> None:
     formats = [each["--format"] for each in options if "latex" in getattr(each.get("--format"), "choices", ())]
     assert len(formats) >= 5
     assert set(formats) == {FORMAT}
+
+
+def test_the_home_folder_in_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    line = read("runs_dir=~/runs", "--out=~/table.md", "student=~/x")
+    assert line.runs_dir == tmp_path / "runs"
+    assert line.out == tmp_path / "table.md"
+    assert line.pairs["student"] == "~/x"  # no path
+    for verb in ("evaluate", "export", "report"):
+        declared = importlib.import_module(f"distill.cli.{verb}").VERB
+        found = parse(["run=~/a (1)", "dataset.npz=~/b=c.npz"], declared).pairs
+        assert found == {"run": f"{tmp_path}/a (1)", "dataset.npz": f"{tmp_path}/b=c.npz"}
+    found = parse(["~/é #1.pth"], importlib.import_module("distill.cli.import").VERB).pairs
+    assert found == {"file": f"{tmp_path}/é #1.pth"}
+
+
+def test_an_option_without_its_value() -> None:
+    for verb in ("train", "losses", "models", "import", "fill", "report"):
+        declared = importlib.import_module(f"distill.cli.{verb}").VERB
+        for words in (["--config-dir"], ["--config-dir", "--help"], ["--config-dir="]):
+            assert "--config-dir needs a value: write --config-dir DIR" in [
+                f.text for f in parse(words, declared).faults
+            ]

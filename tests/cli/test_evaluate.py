@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one finished run, trained on an .npz that has been moved since."""
     store = tmp_path_factory.mktemp("store")
     data = images(store / "moved.npz")
-    words = ["dataset=arrays", f"dataset.npz={data}", "student=resnet8", "loss=ce", "recipe.epochs=1"]
+    words = ["dataset=arrays", f"dataset.npz={data}", "recipe=demo", "student=resnet8", "loss=ce", "recipe.epochs=1"]
     assert distill.cli.main(["train", *words, "engine.device=cpu", f"runs_dir={store / 'runs'}"]) == FINISHED
     data.rename(store / "data.npz")
     return store
@@ -94,6 +94,18 @@ def test_the_recorded_accuracy_is_found_again(run: Path, capsys: Capture) -> Non
     assert told["cross-entropy"] == f"{last['loss']:.4f}"
     assert (told["precision"], told["device"], told["measured on"]) == ("fp32", "cpu", "test")
     assert contents(run.parents[1]) == before
+
+
+def test_a_file_with_test_images_alone(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    data = dict(np.load("data.npz"))
+    np.savez(tmp_path / "test.npz", x_test=data["x_test"], y_test=data["y_test"])
+    assert evaluate(run, "--format", "json", npz="test.npz") == FINISHED
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == json.loads((run / "result.json").read_text())["last"]["accuracy"]
+    assert found["agrees"] is True
+    np.savez(tmp_path / "test.npz", x_test=data["x_test"][:, ::-1], y_test=data["y_test"])
+    assert evaluate(run, "--format", "json", npz="test.npz") == FINISHED
+    assert json.loads(capsys.readouterr().out)["not_compared"] == "the data are not those of the run"
 
 
 @pytest.mark.parametrize("name", ["id", "head", "folder", "path"])

@@ -117,7 +117,7 @@ TEACHERS = {
 UNFILLED = {
     ("student=timm",): ["student.name has no value yet: set student.name=VALUE"],
     ("teacher=timm",): ["teacher.network.name has no value yet: set teacher.network.name=VALUE"],
-    ("dataset=arrays",): ["dataset.npz has no value yet: set dataset.npz=VALUE"],
+    ("dataset=arrays", "recipe=demo"): ["dataset.npz has no value yet: set dataset.npz=VALUE"],
     ("loss=zscore_kd_paper",): [
         r"loss.temperature takes its value from \$\{pair.zscore_temperature\}, which an experiment fills: add",
         r"loss.kd_weight takes its value from \$\{pair.zscore_weight\}, which an experiment fills: add",
@@ -148,7 +148,9 @@ OTHERS = {
     ("student._target_=nowhere.Net",): ["student._target_ 'nowhere.Net' cannot be imported: No module named"],
     ("student._target_=resnet8",): ["student._target_ 'resnet8' cannot be imported: it has no dots"],
     ("student._target_=distill.models",): ["student._target_ .* is not a class or function"],
-    ("student._target_=builtins.dict",): ["student: 'dict' object is not callable"],
+    ("student._target_=builtins.dict",): [
+        "student: builtins.dict must return a torch.nn.Module, it returned dict: name the"
+    ],
     ("student=timm", "student.name=resnet18x"): ["student: name must be a timm network, got 'resnet18x': did you mean"],
     ("student=timm", "student.name=vit_tiny_patch16_224"): [r"student: .*height \(16\) doesn't match model \(224\)"],
     ("dataset=cifar10", "dataset.npz=none.npz"): ["there is no file none.npz"],

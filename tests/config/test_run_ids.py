@@ -175,7 +175,7 @@ def test_the_same_data_from_another_file(command, image_files, tmp_path) -> None
 def test_one_content_has_one_id_whatever_the_data_set_is_called(command, image_files) -> None:
     cifar = command.plan("dataset=cifar10", "loss=ce", f"dataset.npz={image_files[10]}")
     values = [f"dataset.{key}={list(cifar.config['dataset'][key])}" for key in ("mean", "std")]
-    arrays = command.plan("dataset=arrays", "loss=ce", f"dataset.npz={image_files[10]}", *values)
+    arrays = command.plan("dataset=arrays", "recipe=cifar", "loss=ce", f"dataset.npz={image_files[10]}", *values)
     assert arrays.run_id == cifar.run_id
     assert (arrays.names["dataset"].split()[0], cifar.names["dataset"].split()[0]) == ("arrays", "cifar10")
 

@@ -34,11 +34,19 @@ def test_a_missing_key(small_arrays: Npz, write_npz: Writer, key: str) -> None:
         ({"x_test": np.zeros((40, 32, 32, 3), np.int64)}, "x_test in .* must be uint8, got int64"),
         (
             {"x_train": np.zeros((200, 3072), np.uint8)},
-            r"x_train in .* shape \(N, H, H, 3\), got \(200, 3072\)",
+            r"x_train in .* got \(200, 3072\): .* store x.reshape\(-1, 3, 32, 32\).transpose\(0, 2, 3, 1\)",
         ),
-        ({"x_train": np.zeros((200, 32, 32, 1), np.uint8)}, "repeat a single channel three times"),
-        ({"x_train": np.zeros((200, 32, 30, 3), np.uint8)}, "must be square colour images"),
-        ({"x_train": np.zeros((0, 32, 32, 3), np.uint8)}, "must be square colour images"),
+        (
+            {"x_train": np.zeros((200, 3, 32, 32), np.uint8)},
+            r"channels first: store x.transpose\(0, 2, 3, 1\)",
+        ),
+        ({"x_train": np.zeros((200, 4, 32, 32), np.uint8)}, r"store x\[:, :3\].transpose\(0, 2, 3, 1\)"),
+        ({"x_train": np.zeros((200, 32, 32, 4), np.uint8)}, r"look like RGBA, .*: store x\[..., :3\]"),
+        ({"x_train": np.full((200, 32, 32, 3), 0.5)}, r"store \(255 \* x\).round\(\).astype\(numpy.uint8\)"),
+        ({"x_train": np.zeros((200, 32, 32, 2), np.uint8)}, "must be square images"),
+        ({"x_train": np.zeros((200, 32, 30, 3), np.uint8)}, "must be square images"),
+        ({"x_train": np.zeros((200, 32, 30), np.uint8)}, "must be square images"),
+        ({"x_train": np.zeros((0, 32, 32, 3), np.uint8)}, "must be square images"),
         ({"x_train": np.zeros((200, 28, 28, 3), np.uint8)}, "must be 32 pixels wide and high, got 28"),
         ({"x_test": np.zeros((40, 16, 16, 3), np.uint8)}, "must be 32 pixels wide and high, got 16"),
         ({"y_train": np.zeros(200)}, "y_train in .* must be whole numbers of shape"),
@@ -59,8 +67,33 @@ def test_wrong_arrays(small_arrays: Npz, write_npz: Writer, changed: Npz, senten
 def test_arrays_reports_negative_labels_and_gaps(small_arrays: Npz, write_npz: Writer) -> None:
     with pytest.raises(ValueError, match=r"y_train in .* must be at least 0, got -1\.\."):
         arrays(npz=write_npz(small_arrays, y_train=small_arrays["y_train"].astype(int) - 1))
-    with pytest.raises(ValueError, match=r"class 0 \(0\) has none: number the labels from 0"):
+    with pytest.raises(ValueError, match=r"y_train in .* no image has the label 0: .*numpy.unique\(y_train\)"):
         arrays(npz=write_npz(small_arrays, y_train=small_arrays["y_train"].astype(int) + 1))
+    huge = small_arrays["y_train"].astype(int)
+    huge[0] = 10**9  # no array of a billion classes is made
+    with pytest.raises(ValueError, match=r"has the label 1000000000 but only \d+ images: number the classes without"):
+        arrays(npz=write_npz(small_arrays, y_train=huge))
+
+
+def test_a_class_name_without_images(small_arrays: Npz, write_npz: Writer) -> None:
+    names = np.array([f"kind {number}" for number in range(101)])
+    with pytest.raises(
+        ValueError, match=r"no image in y_train of .* has the label 100, 'kind 100' in class_names: take"
+    ):
+        arrays(npz=write_npz(small_arrays, class_names=names))
+
+
+@pytest.mark.parametrize("shape", [(-1, 32, 32), (-1, 32, 32, 1), (-1, 1, 32, 32)])
+def test_grey_images_have_three_equal_channels(small_arrays: Npz, write_npz: Writer, shape: tuple[int, ...]) -> None:
+    grey = {key: small_arrays[key][..., 0] for key in ("x_train", "x_test")}
+    colour = arrays(npz=write_npz(small_arrays, **{key: np.stack([x] * 3, axis=3) for key, x in grey.items()}))
+    found = arrays(npz=write_npz(small_arrays, **{key: x.reshape(shape) for key, x in grey.items()}))
+    assert found.digest == colour.digest
+
+
+def test_padding_beyond_the_image(small_arrays: Npz, write_npz: Writer) -> None:
+    with pytest.raises(ValueError, match=r"dataset.pad must be at most the image size \(32\), got 100000"):
+        arrays(npz=write_npz(small_arrays), pad=100_000)
 
 
 def test_a_pickle_in_the_file_is_not_loaded(small_arrays: Npz, write_npz: Writer, tmp_path: Path) -> None:
@@ -69,7 +102,7 @@ def test_a_pickle_in_the_file_is_not_loaded(small_arrays: Npz, write_npz: Writer
             return (Path.touch, (tmp_path / "executed",))
 
     npz = write_npz(small_arrays, x_train=np.array([Hostile()], dtype=object))
-    with pytest.raises(ValueError, match=r"cannot be read as an .npz of plain arrays"):
+    with pytest.raises(ValueError, match=r"x_train in .* is an array of Python objects: store numpy.stack\(images\)"):
         cifar100(npz=npz)
     assert not (tmp_path / "executed").exists()
 

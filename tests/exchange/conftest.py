@@ -30,7 +30,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "data.npz", **parts)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        words = ["train", "dataset=arrays", "dataset.npz=data.npz", "student=resnet8", "loss=ce", "recipe.epochs=2"]
+        words = [
+            "train",
+            "dataset=arrays",
+            "dataset.npz=data.npz",
+            "student=resnet8",
+            "loss=ce",
+            "recipe=demo",
+            "recipe.epochs=2",
+        ]
         assert distill.cli.main([*words, "engine.device=cpu", "runs_dir=runs"]) == FINISHED
     return folder
 

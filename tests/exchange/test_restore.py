@@ -33,7 +33,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         noise = random.randint(0, 120, (size, 8, 8, 3))
         parts |= {f"x_{part}": (noise + 30 * labels[:, None, None, None]).astype(np.uint8), f"y_{part}": labels}
     np.savez(folder / "data.npz", **parts)
-    words = ["dataset=arrays", f"dataset.npz={folder / 'data.npz'}", "student=resnet8", "loss=ce", "seed=0"]
+    words = [
+        "dataset=arrays",
+        f"dataset.npz={folder / 'data.npz'}",
+        "student=resnet8",
+        "loss=ce",
+        "recipe=demo",
+        "seed=0",
+    ]
     words += ["recipe.epochs=1", "engine.device=cpu", f"runs_dir={folder / 'runs'}"]
     assert main(["train", *words]) == FINISHED
     return folder
@@ -115,7 +122,7 @@ def test_half_weights_are_measured_again_and_teach_by_their_config(source: Path,
     assert bring(source, "dataset.npz=data.npz") == FINISHED
     assert "is there already" in capsys.readouterr().out
 
-    words = ["dataset=arrays", "dataset.npz=data.npz", "teacher=resnet8", "student=resnet8", "loss=kd"]
+    words = ["dataset=arrays", "dataset.npz=data.npz", "teacher=resnet8", "student=resnet8", "loss=kd", "recipe=demo"]
     words += ["recipe.epochs=1", "teacher.recipe.epochs=1", "engine.device=cpu", "runs_dir=store"]
     assert main(["train", *words]) == FINISHED
     told = capsys.readouterr().out
