@@ -85,7 +85,7 @@ def test_holdout_does_not_mind_a_test_set_of_garbage(
 ) -> None:
     npz = write_npz(small_arrays, x_test=np.array([{"no": "image"}], dtype=object), y_test=np.ones((2, 2)))
     assert cifar100(npz=npz, holdout=100).split == "holdout"
-    with pytest.raises(ValueError, match=r"cannot be read as an .npz of plain arrays"):
+    with pytest.raises(ValueError, match=r"x_test in .* is an array of Python objects"):
         cifar100(npz=npz)
 
 
