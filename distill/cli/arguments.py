@@ -23,6 +23,8 @@ REFUSED = 2
 BUSY = 3
 
 FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
+SUFFIXES = ("", ".txt", ".md", ".tex", ".csv", ".json", ".html")  # of `--out FILE`
+BINARY = (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".pdf", ".pkl", ".npz")  # no text under these names
 ANY = ("*",)  # for `Verb.dotted`
 _COLUMN = 34  # where the explanations of a help text begin
 
@@ -110,7 +112,7 @@ FORMAT = Argument(
     "terminal, markdown, latex, csv, json or html (default: terminal, or plain in a pipe)",
     FORMATS,
 )
-OUT = Argument("--out", "FILE", "write to FILE; .md .tex .csv .json or .html at its end sets the format")
+OUT = Argument("--out", "FILE", "write to FILE; .md .tex .csv .json .html or .txt at its end sets the format")
 OUT_DIR = Argument("--out", "DIR")
 FILTERS: tuple[Argument | str, ...] = (
     *map(Argument, ("dataset", "student", "teacher", "loss", "recipe", "seed", "precision")),
@@ -275,6 +277,9 @@ def _check_paths(line: CommandLine, verb: Verb) -> None:
     if NPZ.name in line.pairs and ROOT.name in line.pairs:
         line.fault("dataset.npz and dataset.root name two places: keep one", of=NPZ.name)
     out = line.out if verb.options.get("--out") == OUT else None
+    form = line.options.get(FORMAT.name)
+    if out is not None and out.suffix.lower() not in SUFFIXES and (not form or out.suffix.lower() in BINARY):
+        line.fault(f"--out {out} cannot be written as {out.suffix}: end it in {', '.join(SUFFIXES[1:])}", of="--out")
     if out is not None and out.is_dir():
         line.fault(f"--out must be a file, {out} is a folder: write --out {out / 'FILE'}", of="--out")
     elif out is not None and not out.parent.is_dir():

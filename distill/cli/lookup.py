@@ -12,6 +12,7 @@ from distill.config.faults import Refused, nearest
 from distill.runs.files import StorageError
 from distill.runs.store import RunRecord, finished_run, scan
 from distill.tables import rendering
+from distill.tables.data import UnknownColumn, arranged
 from distill.tables.filters import Selection, read_filters, unknown
 from distill.tables.published import DamagedTable, PublishedTable, UnknownTable, load, table_names
 from distill.tables.rendering import Content
@@ -25,6 +26,11 @@ COLUMNS = Argument("columns", "KEY,KEY", "only these columns, for example column
 SEEDS = Argument(
     "seeds", "N", f"the number of seeds per cell (default {DEFAULT_SEEDS}: 1 to {DEFAULT_SEEDS}), or which: seeds=1,2,5"
 )
+STATUS = Argument("status", "failed,...", "finished, failed, running, unfinished or damaged")
+SORT = Argument(
+    "--sort", "KEY", "by a column of the CSV, for example loss.temperature; -last.mean: from the largest on"
+)
+CHOSEN = Argument("--columns", "KEY,KEY", "only these columns of the CSV, in any format")
 PUBLISHED = (TABLE, ROWS, COLUMNS, SEEDS)
 
 
@@ -87,7 +93,7 @@ def select(line: CommandLine) -> Selection:
 
     Raises `Refused` with every fault found so far, and one for each filter whose key no run has.
     """
-    names = {argument.name for argument in FILTERS if isinstance(argument, Argument)}
+    names = {argument.name for argument in FILTERS if isinstance(argument, Argument)} | {STATUS.name}
     try:
         records = scan(line.runs_dir) if line.runs_dir.is_dir() else []
     except StorageError as error:
@@ -133,6 +139,15 @@ def whole_numbers(text: str) -> tuple[int, ...] | None:
 
 def show(content: Content, line: CommandLine) -> None:
     """Print a result, or write it to `--out`, in the format of the command. Raises `Refused` if it cannot."""
+    sort, columns = line.options.get(SORT.name), split_list(line.options.get(CHOSEN.name, ""))
+    try:
+        content = (
+            arranged(content, sort=sort, columns=[name for name in columns if name])
+            if sort or any(columns)
+            else content
+        )
+    except UnknownColumn as error:
+        raise Refused([f"{error}{nearest(error.name, error.known)}"]) from error
     try:
         rendering.deliver(content, form=line.options.get("--format"), out=line.out, stream=sys.stdout, aside=sys.stderr)
     except StorageError as error:

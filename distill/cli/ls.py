@@ -15,7 +15,7 @@ from distill.cli.arguments import (
     CommandLine,
     Verb,
 )
-from distill.cli.lookup import select, show
+from distill.cli.lookup import CHOSEN, SORT, STATUS, select, show
 from distill.runs.files import StorageError
 from distill.runs.store import RunRecord, remove_table, size_of, tables
 from distill.tables.listing import content
@@ -34,14 +34,14 @@ List runs, finished or not, one a line: id, status, data set, student, teacher, 
 after the last epoch so far. The status includes where a run failed, or how far an unfinished one has come and which
 process is working on it.""",
     sections=(
-        ("Which runs (default: all)", (*FILTERS, RUNS_DIR)),
-        ("Output", (FORMAT, OUT, SIZE)),
+        ("Which runs (default: all)", (*FILTERS, STATUS, RUNS_DIR)),
+        ("Output", (FORMAT, OUT, SORT, CHOSEN, SIZE)),
         ("Free disk space", (PRUNE,)),
     ),
     examples=(
         "distill ls",
         "distill ls dataset=digits loss=kd",
-        "distill ls | grep unfinished",
+        "distill ls status=failed,unfinished",
         "distill ls --prune student=resnet32x4",
     ),
     exit_codes="0 done, also when there is nothing to list; 1 a table could not be deleted; 2 the command was refused",

@@ -14,7 +14,7 @@ from distill.cli.arguments import (
     CommandLine,
     Verb,
 )
-from distill.cli.lookup import PUBLISHED, TableRequest, read_table, select, show
+from distill.cli.lookup import CHOSEN, PUBLISHED, SORT, TableRequest, read_table, select, show
 from distill.config.faults import Refused, nearest
 from distill.tables import published_layouts
 from distill.tables.cells import measure_table
@@ -26,6 +26,7 @@ BASELINE = Argument(
     "the row that differences are taken to (default: ce), by its preset or its whole name:\n"
     '--baseline "kd (temperature=2)"; with table=, one of its rows',
 )
+RUNS = Argument("--runs", help="one row a run instead of one a configuration, those on held-out images included")
 COST = Argument("--cost", help="also seconds per epoch and peak memory (of the GPU; on a CPU of the whole process)")
 VERB = Verb(
     name="table",
@@ -39,12 +40,13 @@ and paired by seed.""",
         ("Which runs (default: all)", (*FILTERS, RUNS_DIR)),
         ("Next to published numbers", (*PUBLISHED, "A cell that lacks runs comes with the command that trains them.")),
         ("Comparison", (BASELINE, COST)),
-        ("Output", (FORMAT, OUT, CONFIG_DIR)),
+        ("Output", (FORMAT, OUT, SORT, CHOSEN, RUNS, CONFIG_DIR)),
     ),
     examples=(
         "distill table",
         "distill table table=cifar100_same rows=kd,zscore_kd --format html --out same.html",
         "distill table loss=kd recipe.epochs=240 --format latex --out kd.tex",
+        "distill table --runs --columns method,loss.temperature,seed,last --sort -last --out kd.csv",
     ),
     exit_codes="0 done, also when there is nothing to show; 2 the command was refused",
     dotted=ANY,
@@ -69,7 +71,7 @@ def run(line: CommandLine) -> int:
     if not table.rows:
         print(f"no finished run yet: {table.not_shown}; `distill ls` lists them")
         return FINISHED
-    show(table.content(cost=COST.name in line.options), line)
+    show(table.of_runs() if RUNS.name in line.options else table.content(cost=COST.name in line.options), line)
     return FINISHED
 
 
@@ -78,8 +80,9 @@ def _published(line: CommandLine, request: TableRequest) -> int:
     rows = [row.key for row in request.table.rows]
     if baseline is not None and baseline not in rows:
         line.fault(f"--baseline {baseline!r} is no row of table={request.table.name}{nearest(baseline, rows)}")
-    if COST.name in line.options:
-        line.fault("--cost cannot be combined with table=: leave one of them out")
+    for option in (COST, RUNS, SORT, CHOSEN):
+        if option.name in line.options:
+            line.fault(f"{option.name} cannot be combined with table=: leave one of them out", of=option.name)
     selection = select(line)
     whole, shown = request.table, request.shown
     if baseline is not None:

@@ -10,7 +10,7 @@ from distill.tables.presets import equal_presets
 from distill.tables.values import flatten, matches, natural_key, preset_name, split_list, to_text
 
 NAMES = ("dataset", "student", "teacher", "loss", "recipe")
-FILTERS = (*NAMES, "seed", "precision")
+FILTERS = (*NAMES, "seed", "precision", "status")
 _ABSENT = object()
 
 
@@ -25,6 +25,8 @@ class Filter:
         """A run's value of the key. Seed and precision are those of the identity: resolved, never `auto`."""
         if self.key in NAMES:
             return record.names.get(self.key, _ABSENT)
+        if self.key == "status":
+            return record.status
         if self.key in FILTERS:
             return record.identity.get(self.key, _ABSENT)
         node: Any = record.config

@@ -202,7 +202,7 @@ def _latex_row(cells: Sequence[str]) -> str:
 def comma_separated(records: Sequence[Mapping[str, Any]]) -> str:
     """CSV with full precision; items of a list are separated by spaces, missing values are empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(records[0]) if records else [], lineterminator="\n")
     writer.writeheader()
     for record in records:
         writer.writerow({key: _flat(value) for key, value in record.items()})
@@ -212,6 +212,8 @@ def comma_separated(records: Sequence[Mapping[str, Any]]) -> str:
 def _flat(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"  # a spreadsheet would read a formula
     return " ".join(str(item) for item in value) if isinstance(value, list) else value
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from distill.runs.store import RunRecord
 from distill.tables.comparison import DEFAULT_BASELINE, compare_with, interval_records, unseen_baselines
+from distill.tables.data import of_records, run_records, settings
 from distill.tables.naming import name_rows
 from distill.tables.presets import Values, answers, tuned_values, varying
 from distill.tables.rendering import Column, Content, TextTable, text_table
@@ -63,10 +64,18 @@ class Table:
         """The table in every format; `cost` adds two columns to the text."""
         return Content(
             table=lambda everything: _text(self, everything=everything, cost=cost),
-            records=lambda: [flatten(record) for record in _records(self)],
+            records=lambda: [
+                {**flatten(record), **values}
+                for record, values in zip(_records(self), settings(self.rows), strict=True)
+            ],
             document=lambda: document(self),
             notes=lambda: notes(self),
         )
+
+    def of_runs(self) -> Content:
+        """One record a run, those on held-out images included, in every format."""
+        rows = [*self.rows, *(row for each in self.tunings for row in each.tried)]
+        return of_records(run_records(rows), [f"{self.not_shown} not shown"] if self.hidden else [])
 
 
 class UnknownBaseline(ValueError):
@@ -206,7 +215,7 @@ def notes(table: Table) -> list[str]:
         *_baseline_notes(table),
         *_source_notes(table),
         *_replicate_notes(table),
-        *_tuning_notes(table.tunings),
+        *_tuning_notes(table),
         *([f"{table.not_shown} not shown"] if table.hidden else []),
     ]
 
@@ -249,8 +258,9 @@ def _replicate_notes(table: Table) -> list[str]:
     return list(dict.fromkeys(f"{preset} is a replicate of {each.of}: {each.reason}" for preset, each in equal))
 
 
-def _tuning_notes(tunings: Sequence[Tuning]) -> list[str]:
-    """One line a method with all that was tried, and one where methods had different budgets."""
+def _tuning_notes(table: Table) -> list[str]:
+    """One line a method with all that was tried, and one where methods had different budgets, or none."""
+    tunings = table.tunings
     lines = [
         f"{each.method} on {each.student}: tuned over {len(each.tried)} configurations ({', '.join(each.keys)}) on "
         f"{each.images:,} held-out images: " + ", ".join(f"{row.method} {row.last.mean:.2f}" for row in each.tried)
@@ -259,6 +269,10 @@ def _tuning_notes(tunings: Sequence[Tuning]) -> list[str]:
     budgets: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
     for each in tunings:
         budgets[each.student, each.images][each.method] = len(each.tried)
+    for student in dict.fromkeys(student for student, _ in budgets):
+        tuned = {each.method for each in tunings if each.student == student}
+        others = dict.fromkeys(row.preset for row in table.rows if row.student == student and row.preset not in tuned)
+        lines += [f"not tuned on {student}: {', '.join(others)}"] if others else []
     return lines + [
         f"different tuning budgets on {student}: " + ", ".join(f"{method} {count}" for method, count in counts.items())
         for (student, _), counts in budgets.items()
@@ -309,7 +323,9 @@ def document(table: Table) -> dict[str, Any]:
     """The table for JSON: rows with run ids, seeds and the value of every seed, and what is not shown."""
     return {
         "baseline": table.baseline,
-        "rows": _records(table),
+        "rows": [
+            {**record, "settings": values} for record, values in zip(_records(table), settings(table.rows), strict=True)
+        ],
         "over_teachers": [
             {
                 "method": row.method,
