@@ -98,23 +98,25 @@ def run(line: CommandLine) -> int:
     from distill.config.sweep import prepare
     from distill.execution.stopping import Interrupted
     from distill.execution.sweep import run_sweep
+    from distill.training import ProcessLost, this_world
 
     show_only = SHOW.name in line.options or "-c" in line.options
     try:
-        presets, sweep = prepare(
-            line.overrides,
-            multirun=MULTIRUN.name in line.options or "-m" in line.options,
-            config_dir=line.config_dir,
-            faults=line.faults,
-            may_download=not show_only,
-        )
+        with this_world().first_alone():  # so that one process downloads the data
+            presets, sweep = prepare(
+                line.overrides,
+                multirun=MULTIRUN.name in line.options or "-m" in line.options,
+                config_dir=line.config_dir,
+                faults=line.faults,
+                may_download=not show_only,
+            )
         if show_only:
             for plan in sweep.jobs:
                 _show(plan)
             return FINISHED
         retry = RETRY.name in line.options
         return exit_code(run_sweep(presets, sweep, config_dir=line.config_dir, retry=retry))
-    except Interrupted as error:
+    except (Interrupted, ProcessLost) as error:
         print(error, file=sys.stderr)
         return FAILED
 

@@ -44,7 +44,7 @@ from distill.losses import Objective
 from distill.runs.files import StorageError
 from distill.runs.layout import FIRST_STAGE
 from distill.runs.store import RunRecord, finished_run
-from distill.training import probe, resolve_precision, why_not_compiled
+from distill.training import probe, resolve_precision, this_world, why_not_compiled
 
 T = TypeVar("T")
 STAGE = f"loss.{FIRST_STAGE}"
@@ -241,11 +241,31 @@ def _device(engine: Any, faults: list[Fault]) -> torch.device | None:
     if engine.get("capture") is True and device.type != "cuda":
         text = f"engine.capture=true needs a CUDA device, this run computes on {device.type}: set engine.capture=auto"
         faults.append(Fault("engine.capture", "value", text))
+    faults += _world_faults(engine, device)
     lacking = why_not_compiled(device) if engine.get("compile") is True else None
     if lacking is not None:
         text = f"engine.compile=true cannot be used here, {lacking}: install it, or set engine.compile=false"
         faults.append(Fault("engine.compile", "value", text))
     return device
+
+
+def _world_faults(engine: Mapping[str, Any], device: torch.device) -> list[Fault]:
+    """What of the engine several processes cannot honour."""
+    world, faults = this_world(), []
+    if world.size == 1:
+        return []
+    for key in ("capture", "compile"):
+        if engine.get(key) is True:
+            text = f"engine.{key}=true cannot be used by several processes yet: set engine.{key}=false"
+            faults.append(Fault(f"engine.{key}", "value", text))
+    gpus = torch.cuda.device_count()
+    if device.index is not None:
+        text = f"engine.device={device} is one device for {world.size} processes: leave it out, each takes its own"
+        faults.append(Fault("engine.device", "value", text))
+    elif device.type == "cuda" and world.local_size > gpus:
+        text = f"{world.local_size} processes on this machine have {gpus} GPUs: start one for each GPU at most"
+        faults.append(Fault("engine.device", "value", text))
+    return faults
 
 
 def _precision_notes(wanted: str, device: torch.device) -> tuple[str, ...]:

@@ -27,12 +27,16 @@ from distill.training import (
     Eager,
     Engine,
     Member,
+    NotAcross,
     NotCaptured,
+    ProcessLost,
     Watch,
+    World,
     compiled,
     determinism,
     fit,
     is_fused,
+    this_world,
 )
 
 Result = Mapping[str, Any]
@@ -64,6 +68,7 @@ class Cohort:
     console: Console
     size: int
     teacher_epochs: Mapping[str, int]
+    world: World
     members: dict[str, Member] = field(default_factory=dict)
     directories: dict[str, RunDirectory] = field(default_factory=dict)
     endings: dict[str, Result | Exception] = field(default_factory=dict)
@@ -102,13 +107,16 @@ def execute(
     """
     distinct = list({plan.run_id: plan for plan in plans}.values())
     epochs = {**teacher_epochs_of([distinct]), **(teacher_epochs or {})}
-    cohort = Cohort(retry, console, len(distinct), epochs)
+    cohort = Cohort(retry, console, len(distinct), epochs, this_world())
     groups = [distinct]
     while groups:
         group = groups.pop(0)
         try:
             _train_together(group, cohort, wait=wait)
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
+            if cohort.world.size > 1:  # the others wait for this process
+                lacking = f"process {cohort.world.rank} of {cohort.world.size} ran out of memory on {group[0].device}"
+                raise ProcessLost(f"{lacking}: set recipe.batch_size lower, or use more devices") from error
             half = (len(group) + 1) // 2
             if group is distinct and len(group) > 1:
                 device, count = group[0].device, len(group)
@@ -148,33 +156,46 @@ def _train_together(plans: Sequence[RunPlan], cohort: Cohort, *, wait: bool) -> 
 
 def _admit(plan: RunPlan, cohort: Cohort, locks: ExitStack, *, wait: bool) -> None:
     """Lock a run and make it a member, or note that it is finished."""
-    directory, lock = RunDirectory(plan.directory), RunLock(plan.directory)
+    directory, world = RunDirectory(plan.directory), cohort.world
+    lock = locks.enter_context(RunLock(plan.directory))
+    result = world.first(lambda: _locked(plan, directory, lock, cohort, wait=wait))
+    if result is not None:
+        cohort.endings[plan.run_id] = result
+        return
+    threads = plan.config["engine"]["threads"]
+    if threads is not None:
+        torch.set_num_threads(threads)
+    loaded = world.first(directory.load)
+    teacher = _teacher(plan, cohort, loaded)
+    if cohort.retry:
+        world.first(directory.clear_failure)
+    first = None if plan.first_stage is None else _trained(plan.first_stage, cohort, what="first stage")
+    _begin(plan, directory, loaded, teacher, first, cohort)
+
+
+def _locked(plan: RunPlan, directory: RunDirectory, lock: RunLock, cohort: Cohort, *, wait: bool) -> Result | None:
+    """Lock a run that is to be trained, and return None; or return the result of one that is finished.
+
+    Raises:
+        Busy: another process is training it.
+        RunFailed: it failed before.
+    """
     if not directory.is_finished:
-        locks.enter_context(lock)
         if wait:
             lock.wait(lambda who: cohort.console.note(f"waiting for {plan.directory.name}: {who} is training it"))
         elif not lock.acquire():
             raise Busy(f"{plan.directory} is being trained by {lock.holder()}: wait for it, or stop it first")
     if directory.is_finished:
-        cohort.endings[plan.run_id] = plan.finished().result or {}
+        result = plan.finished().result or {}
         if not directory.is_tidy:  # a process was killed after it wrote the result
             with suppress(StorageError):
-                locks.enter_context(lock)
                 if lock.acquire():
                     directory.tidy()
-        return
+        return result
     failure = directory.failure
     if failure is not None and not cohort.retry:
         raise RunFailed(f"{plan.directory} failed before: {failure['message']} (add --retry to try it again)")
-    threads = plan.config["engine"]["threads"]
-    if threads is not None:
-        torch.set_num_threads(threads)
-    loaded = directory.load()
-    teacher = _teacher(plan, cohort, loaded)
-    if cohort.retry:
-        directory.clear_failure()
-    first = None if plan.first_stage is None else _trained(plan.first_stage, cohort, what="first stage")
-    _begin(plan, directory, loaded, teacher, first, cohort)
+    return None
 
 
 def _begin(
@@ -187,11 +208,17 @@ def _begin(
 ) -> None:
     """Open the run's folder, build the member and restore its last checkpoint."""
     facts = None if teacher is None else teacher.facts
+    world = cohort.world
     source = {} if facts is None else {SOURCE: facts["source"], FOLDED: facts.get("folded", False)}
     batch_size = plan.recipe.batch_size
     objective = plan.objective()
     stream = ImageStream(
-        plan.dataset, batch_size=batch_size, seed=plan.seed, device=plan.device, strong=objective.strong_view
+        plan.dataset,
+        batch_size=batch_size,
+        seed=plan.seed,
+        device=plan.device,
+        strong=objective.strong_view,
+        part=world.part,
     )
     member = Member(
         name=plan.directory.name,
@@ -200,7 +227,7 @@ def _begin(
         teacher=teacher.network if teacher is not None and objective.needs_teacher else None,
         recipe=plan.recipe,
         stream=stream,
-        evaluation=EvaluationStream(plan.dataset, batch_size=EVALUATION_BATCH, device=plan.device),
+        evaluation=EvaluationStream(plan.dataset, batch_size=EVALUATION_BATCH, device=plan.device, part=world.part),
         split=plan.dataset.split,
         precision=plan.precision,
         seed=plan.seed,
@@ -211,26 +238,26 @@ def _begin(
         ),
         facts={"classes": plan.dataset.num_classes, "image_size": plan.dataset.image_size, "teacher": facts},
         first_stage=None if first is None else weights_of(first),
+        world=world,
     )
     engine = plan.config["engine"]
-    step = numeric_settings(engine, plan.device, member)
+    step = {**numeric_settings(engine, plan.device, member), "processes": world.size}
     member.conditions |= byte_conditions(plan.device, precision=plan.precision, **source, **step)
     length = f"{plan.recipe.epochs} epochs" if plan.recipe.epochs != 1 else "1 epoch"
     cohort.note_once(f"recipe {plan.names['recipe']}: {length}, batch size {batch_size}")
     for note in plan.notes:
         cohort.note_once(note)
-    directory.start(
-        config={
-            "run_id": plan.run_id,
-            "names": dict(plan.names),
-            "config": dict(plan.config),
-            "identity": dict(plan.identity),
-        },
-        provenance=collect(plan.device, precision=plan.precision, engine=dict(engine), step=step, teacher=facts),
-    )
+    config = {
+        "run_id": plan.run_id,
+        "names": dict(plan.names),
+        "config": dict(plan.config),
+        "identity": dict(plan.identity),
+    }
+    provenance = collect(plan.device, precision=plan.precision, engine=dict(engine), step=step, teacher=facts)
+    world.first(lambda: directory.start(config=config, provenance=provenance))
     if loaded is not None:
         _resume(member, loaded, directory, cohort.console.note)
-    directory.rewind(member.epoch - 1)
+    world.first(lambda: directory.rewind(member.epoch - 1))
     cohort.members[plan.run_id], cohort.directories[plan.run_id] = member, directory
 
 
@@ -255,10 +282,10 @@ def _resume(member: Member, loaded: Loaded, directory: RunDirectory, note: Calla
 
 
 def _train(cohort: Cohort, engine: Mapping[str, Any], device: torch.device) -> None:
-    members, fault = list(cohort.members.values()), None
+    members, fault, world = list(cohort.members.values()), None, cohort.world
     try:
-        with stop_signals() as stop_requested, step_engine(members, engine, device, cohort.console.note) as steps:
-            fit(members, watch=cohort.console.watch, stop_requested=stop_requested, engine=steps)
+        with stop_signals() as requested, step_engine(members, engine, device, cohort.console.note) as steps:
+            fit(members, watch=cohort.console.watch, stop_requested=lambda: world.any(requested()), engine=steps)
     except EngineError as error:
         fault = error
     finally:  # also when the memory ran out: a member that has failed is not trained again
@@ -267,13 +294,14 @@ def _train(cohort: Cohort, engine: Mapping[str, Any], device: torch.device) -> N
                 cohort.endings[run_id] = member.error
             elif member.error is not None:
                 cohort.endings[run_id] = RunFailed(f"{cohort.directories[run_id].path}: {member.error}")
+    results = world.first(lambda: {run_id: each.result or {} for run_id, each in cohort.directories.items()})
     for run_id, member in cohort.members.items():
         if member.active and fault is not None:
             cohort.endings[run_id] = RunFailed(f"{cohort.directories[run_id].path}: {fault}")
         elif member.active:
             raise Interrupted(f"stopped at epoch {member.epoch}, step {member.step}: type the command again to go on")
         elif member.error is None:
-            cohort.endings[run_id] = cohort.directories[run_id].result or {}
+            cohort.endings[run_id] = results[run_id]
 
 
 def numeric_settings(
@@ -311,7 +339,7 @@ def step_engine(
 
 
 def _captures(engine: Mapping[str, Any], device: torch.device) -> bool:
-    return engine["capture"] is not False and device.type == "cuda"
+    return engine["capture"] is not False and device.type == "cuda" and this_world().size == 1
 
 
 def _refuse(sentence: str) -> None:
@@ -322,6 +350,8 @@ def _refuse(sentence: str) -> None:
 def _explained(engine: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
+    except NotAcross as error:
+        raise EngineError(str(error)) from error
     except NotCaptured as error:
         raise EngineError(f"{error}: set engine.capture=auto to train it as it is") from error
     except RuntimeError as error:
@@ -347,11 +377,14 @@ def _teacher(plan: RunPlan, cohort: Cohort, loaded: Loaded | None) -> MeasuredTe
     choice = (use, not_from_a_table(plan.method), plan.config["teacher"]["source"], kept)
     if choice not in cohort.sources:
         epochs = cohort.teacher_epochs.get(use, plan.recipe.epochs)
-        cohort.sources[choice] = choose_source(plan, facts, kept=kept, epochs=epochs, note=cohort.console.note)
+        choose = partial(choose_source, plan, facts, kept=kept, epochs=epochs, note=cohort.console.note)
+        cohort.sources[choice] = cohort.world.first(choose)
     source = cohort.sources[choice]
     key = (facts.key, plan.teacher.precision, plan.method.logits_only, source)
     if key not in cohort.teachers:
-        cohort.teachers[key] = measured_teacher(plan, plan.teacher, facts, source=source, note=cohort.console.note)
+        cohort.teachers[key] = measured_teacher(
+            plan, plan.teacher, facts, source=source, note=cohort.console.note, world=cohort.world
+        )
     return cohort.teachers[key]
 
 

@@ -1,12 +1,13 @@
 """The jobs of a command: one by one, side by side in cohorts, or in processes that another launcher starts."""
 
+import os
 import sys
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -26,7 +27,7 @@ from distill.runs.files import keep_trace
 from distill.runs.layout import RESULT
 from distill.runs.lock import Busy
 from distill.runs.store import size_of
-from distill.training import Watch
+from distill.training import ProcessLost, Watch, this_world
 
 Status = Literal["finished", "failed", "busy"]  # busy: another process is training it
 ONE_PROCESS = {"basic", "cohort"}  # launchers whose jobs run in this process
@@ -216,11 +217,21 @@ def follow_plans(
     except BrokenPipeError:  # the reader of stdout (`| head`) has gone; typed again, the command goes on
         discard_output()
         raise SystemExit(1) from None
+    except ProcessLost as error:
+        _leave(str(error))
     except Exception as error:  # unforeseen: the trace is what a bug report needs
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         sentence = f"distill met an error of its own, {reason}; the trace is in {keep_trace(plans[0].runs_dir)}"
+        if this_world().size > 1:
+            _leave(sentence)
         endings = [RunFailed(sentence)] * len(plans)
     return [_outcome(plan, end, plan.run_id in finished_before) for plan, end in zip(plans, endings, strict=True)]
+
+
+def _leave(message: str) -> NoReturn:
+    """End this process at once: the others of its world may wait for it, and are not to wait for long."""
+    print(message, file=sys.__stderr__, flush=True)
+    os._exit(1)
 
 
 def _outcome(plan: RunPlan, ending: Result | Exception, finished_before: bool) -> Outcome:

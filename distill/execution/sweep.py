@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+from distill.config.faults import Refused
 from distill.config.plan import teacher_epochs_of
 from distill.config.presets import Presets
 from distill.config.sweep import Sweep, prepare
@@ -13,6 +14,7 @@ from distill.execution.jobs import Outcome, outcomes_on_disk, run_cohorts, run_j
 from distill.runs.files import StorageError, explain
 from distill.runs.layout import RESULT
 from distill.runs.store import read_run
+from distill.training import this_world
 
 
 def run_sweep(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry: bool) -> list[Outcome]:
@@ -23,12 +25,15 @@ def run_sweep(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry:
         Busy: another process works on the same search.
         Interrupted: the user stopped the search.
     """
+    if this_world().size > 1 and (sweep.search is not None or (sweep.multirun and sweep.cohort_size != 1)):
+        raise Refused(["several processes train the runs of a sweep one after the other: leave hydra/launcher out"])
     if sweep.tuning is None:
         return _run(presets, sweep, config_dir=config_dir, retry=retry)
     outcomes: list[Outcome] = []
     if sweep.search is None:
         outcomes += _run(presets, sweep, config_dir=config_dir, retry=retry)
-        chosen: Iterable[Chosen] = _best(sweep, sweep.tuning)
+        tuning = sweep.tuning
+        chosen: Iterable[Chosen] = this_world().first(lambda: _best(sweep, tuning))
     else:
         from distill.execution.search import optimise  # optuna is an optional extra
 
@@ -39,7 +44,8 @@ def run_sweep(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry:
 def _run(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry: bool) -> list[Outcome]:
     if not sweep.multirun:
         return run_plans(sweep.jobs, retry=retry)
-    if all((job.directory / RESULT).is_file() for job in sweep.jobs):  # typed again: there is nothing to launch
+    finished = this_world().first(lambda: all((job.directory / RESULT).is_file() for job in sweep.jobs))
+    if finished:  # typed again: there is nothing to launch
         return list(summarise(run_plans(sweep.jobs, retry=retry)))
     if sweep.cohort_size is not None:
         return list(summarise(run_cohorts(sweep.jobs, size=sweep.cohort_size, retry=retry)))

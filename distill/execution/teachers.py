@@ -23,7 +23,7 @@ from distill.runs.store import size_of
 from distill.teachers import LiveTeacher, TableTeacher, Teacher
 from distill.teachers.table import TableFile, TableSpec
 from distill.teachers.table_build import NonFiniteLogits, Progress, answers, build, missing_room
-from distill.training import Evaluation, evaluate
+from distill.training import Evaluation, World, evaluate
 
 EVALUATIONS = "evaluations.json"  # measured accuracies by (weights, data, precision), in the teacher's run directory
 EVALUATION_BATCH = 256
@@ -42,9 +42,11 @@ class MeasuredTeacher:
 
 
 def measured_teacher(
-    plan: RunPlan, teacher: TeacherSource, known: TeacherFacts, *, source: str, note: Note
+    plan: RunPlan, teacher: TeacherSource, known: TeacherFacts, *, source: str, note: Note, world: World
 ) -> MeasuredTeacher:
     """The frozen network of `teacher`, which `plan` has; `source` is `live` or `table`.
+
+    Every process of `world` has it; rank 0 measures it and builds its table.
 
     Where the method reads logits alone, BatchNorm is folded into the network, which is measured in that form.
 
@@ -59,12 +61,13 @@ def measured_teacher(
     taps = not plan.method.logits_only
     used = network if taps else folded(network, image_size=plan.dataset.image_size)
     is_folded = used is not network
-    accuracy = _accuracy(plan, known, used, precision, note, is_folded=is_folded)
+    accuracy = world.first(lambda: _accuracy(plan, known, used, precision, note, is_folded=is_folded))
     facts = {"run_id": known.run_id, "weights_sha256": known.weights, "accuracy": accuracy, "source": source}
     if source == "live":
         live = LiveTeacher(network, weights=known.key, precision=precision, taps=taps, fast=used)
         return MeasuredTeacher(live, {**facts, "folded": is_folded})
     file = table_file(plan, known)
+    world.first(lambda: len(ready_rows(file, used, plan, note=note)))
     rows = ready_rows(file, used, plan, note=note)
     table = TableTeacher(rows, spec=file.spec, network=network, device=plan.device)
     return MeasuredTeacher(table, {**facts, "table": file.spec.key})

@@ -21,6 +21,7 @@ _THEN = {
     "capture": "False",
     "deterministic": "False",
     "teacher folded": "False",
+    "processes": "1",
 }
 
 

@@ -11,8 +11,10 @@ from distill.training.meters import NonFinite
 from distill.training.optimizer import is_fused
 from distill.training.randomness import derive_seed, seeded
 from distill.training.recipe import Cosine, Recipe, Steps
+from distill.training.world import ALONE, NotAcross, ProcessLost, World, this_world
 
 __all__ = [
+    "ALONE",
     "PRECISIONS",
     "WARM_UP",
     "Captured",
@@ -24,11 +26,14 @@ __all__ = [
     "Lane",
     "Member",
     "NonFinite",
+    "NotAcross",
     "NotCaptured",
+    "ProcessLost",
     "Recipe",
     "Silent",
     "Steps",
     "Watch",
+    "World",
     "autocast",
     "compiled",
     "derive_seed",
@@ -39,5 +44,6 @@ __all__ = [
     "probe",
     "resolve_precision",
     "seeded",
+    "this_world",
     "why_not_compiled",
 ]

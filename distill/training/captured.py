@@ -246,7 +246,8 @@ def step_of(member: Member, batch: Batch, teacher: CapturedTeacher | None) -> Wo
     """The member's training step on a static batch, without arguments."""
 
     def step() -> None:
-        train_step(member, batch, None if teacher is None else teacher.output)
+        target = None if teacher is None else teacher.output
+        train_step(member, batch, target, count=len(batch.labels))
 
     return step
 

@@ -51,25 +51,28 @@ class Eager:
                     outputs[key] = member.teacher(batch)
                 target = outputs[key]
             with member.randomness:
-                train_step(member, batch, target)
+                train_step(member, batch, target, count=member.batch_count())
             yield member
 
     def evaluate(self, member: Member) -> Evaluation:
-        return evaluate(member.student, member.evaluation, precision=member.precision)
+        return evaluate(member.student, member.evaluation, precision=member.precision, world=member.world)
 
 
-def train_step(member: Member, batch: Batch, teacher: Output | None) -> None:
+def train_step(member: Member, batch: Batch, teacher: Output | None, *, count: int) -> None:
     """Forward, named terms, sum, backward, step, meters: nothing in it waits for the device or reads the host.
 
     To be called inside `member.randomness`. Everything it reads from one step to the next lies in tensors that are
-    written in place (`member.progress`, learning rates, meters), and its shapes depend on the batch's alone.
+    written in place (`member.progress`, learning rates, meters), and its shapes depend on the batch's alone. `count`
+    are the images of the whole batch, of which this process may have a part.
     """
-    output = member.predict(batch)
-    terms = member.objective(output, teacher, batch, member.progress)
+    with member.world.whole_batch(count, rows=len(batch.labels)):
+        output = member.predict(batch)
+    terms = member.world.terms(member.objective, output, teacher, batch, member.progress, count)
     member.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(torch.stack([*terms.values()]).sum())
+    member.gradients.finish()
     member.optimizer.step()
-    member.meters.update(terms, output.logits, batch.labels)
+    member.meters.update(terms, output.logits, batch.labels, count=count)
 
 
 # Networks compiled by torch.compile: the students' forward and backward in training, and what teachers run.

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from distill.data import Batch, EvaluationStream
 from distill.training.device import autocast
+from distill.training.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Tally:
         self._correct.add_((logits.argmax(dim=1) == batch.labels).sum())
         self._loss.add_(F.cross_entropy(logits, batch.labels, reduction="sum").double())
 
+    def add_up(self, world: World) -> None:
+        """Make them the sums of all processes."""
+        world.sum(self._correct)
+        world.sum(self._loss)
+
     def read(self, count: int) -> Evaluation:
         """Of `count` images; waits for the device."""
         hits = int(self._correct)
@@ -72,10 +78,14 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         network.train(was_training)
 
 
-def evaluate(network: nn.Module, stream: EvaluationStream, *, precision: str) -> Evaluation:
-    """Run `network` in eval mode over `stream` and leave it in the mode it was in. One host read, at the end."""
+def evaluate(network: nn.Module, stream: EvaluationStream, *, precision: str, world: World = ALONE) -> Evaluation:
+    """Run `network` in eval mode over `stream` and leave it in the mode it was in. One host read, at the end.
+
+    Every process of `world` runs it on its part of the images, and gets the counts of all.
+    """
     tally = Tally(stream.device)
     with evaluating(network):
         for batch in stream:
             tally.add(network, batch, precision=precision)
+    tally.add_up(world)
     return tally.read(len(stream.dataset.evaluation_labels))

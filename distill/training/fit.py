@@ -63,7 +63,7 @@ def fit(
             behind = [member for member in present if member.active and member.step == step]
             for member in engine.train(behind, batches):
                 with stops_alone(member, watch):
-                    member.advance(images=len(batches[member.stream.key].labels))
+                    member.advance()
                     watch.step(member)
 
             if not any(member.active for member in present):

@@ -12,6 +12,7 @@ from distill.losses import Objective
 from distill.models import on_both_views
 from distill.training.device import autocast
 from distill.training.randomness import OwnRandomness
+from distill.training.world import ProcessLost, World
 
 if TYPE_CHECKING:
     from distill.training.member import Member
@@ -37,6 +38,8 @@ def gradient_norms(member: "Member") -> dict[str, float]:
     try:
         return _measured(member)
     except Exception as error:  # of a user's network or objective: the run goes on without the norms
+        if member.world.size > 1 and isinstance(error, ProcessLost | torch.OutOfMemoryError):
+            raise  # the others would wait for this process
         if member.epoch == 1:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             _log.info("%s: the gradients of its terms are not recorded (%s)", member.name, reason)
@@ -50,11 +53,12 @@ def _measured(member: "Member") -> dict[str, float]:
     batch = next(member.stream.epoch(member.epoch + 1))
     with draws:
         target = None if member.teacher is None else member.teacher(batch)
-        with autocast(member.precision, member.device):
+        count, world = member.batch_count(0), member.world
+        with world.whole_batch(count, rows=len(batch.labels)), autocast(member.precision, member.device):
             output = on_both_views(student, batch.images, batch.strong, taps=member.taps)
-        terms = objective(output, target, batch, member.progress.clone())
+        terms = world.terms(objective, output, target, batch, member.progress.clone(), count)
         parameters = [each for each in student.parameters() if each.requires_grad]
-        norms = torch.stack([_norm(term, parameters) for term in terms.values()])
+        norms = torch.stack([_norm(term, parameters, world) for term in terms.values()])
     return dict(zip(terms, norms.tolist(), strict=True))
 
 
@@ -74,10 +78,11 @@ def _parts(module: nn.Module | None) -> list[object]:
     return [] if module is None else [*module.modules(), *module.parameters(), *module.buffers()]
 
 
-def _norm(term: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+def _norm(term: Tensor, parameters: Sequence[nn.Parameter], world: World) -> Tensor:
     """0-d, float64; 0 where the term does not reach the student."""
     found: Sequence[Tensor | None] = ()
     if term.requires_grad:
         found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-    sizes = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in found if each is not None]
+    whole = [world.sum(each.contiguous()) for each in found if each is not None]
+    sizes = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in whole]
     return torch.linalg.vector_norm(torch.stack(sizes)) if sizes else term.new_zeros((), dtype=torch.float64)

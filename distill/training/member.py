@@ -19,6 +19,7 @@ from distill.training.optimizer import WeightAverage, build_optimizer, flattened
 from distill.training.optimizer import restore as restore_optimizer
 from distill.training.randomness import OwnRandomness, seeded
 from distill.training.recipe import Recipe
+from distill.training.world import ALONE, World
 
 
 class Recorder(Protocol):
@@ -97,7 +98,7 @@ class Member:
     the student, or the student compiled. `captured_steps` counts the steps that were replayed from a captured one.
     `facts` go into the result as they are, `conditions` (threads, versions) into every checkpoint. `first_stage` are
     the weights from which a method of two stages starts. `average` is the average of the weights, where the recipe has
-    one.
+    one. Every process of `world` moves the member alike; rank 0 alone records.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Member:
         facts: Mapping[str, Any] | None = None,
         conditions: Mapping[str, Any] | None = None,
         first_stage: Mapping[str, torch.Tensor] | None = None,
+        world: World = ALONE,
     ) -> None:
         self.device = stream.device
         with seeded(seed, "attach"):  # what an objective adds starts from the run's own seed
@@ -134,14 +136,15 @@ class Member:
         self.name, self.teacher, self.recipe = name, teacher, recipe
         self.stream, self.evaluation, self.split = stream, evaluation, split
         self.precision, self.recorder, self.checkpoints = precision, recorder, checkpoints
-        self.taps = not objective.logits_only
+        self.taps, self.world = not objective.logits_only, world
         # each once, also where an objective holds a part of the deployed network
         learned = dict.fromkeys([*self.student.parameters(), *objective.parameters()])
         self.optimizer = build_optimizer(recipe.optimizer, list(learned), self.device)
         self.average = None if recipe.ema is None else WeightAverage(self.student, self.optimizer, decay=recipe.ema)
+        self.gradients = world.gradients(list(learned))
         self.rates = self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.randomness = OwnRandomness(seed, self.device)
-        self.meters = Meters(self.device)
+        self.meters = Meters(self.device, world)
         self.progress = torch.zeros((), device=self.device)
         self.epoch, self.step, self.captured_steps = 1, 0, 0
         self.seconds = self.epoch_seconds = 0.0
@@ -177,13 +180,18 @@ class Member:
         set_rates(self.optimizer, self.rates)
         self._mark_progress()
 
-    def advance(self, images: int) -> None:
-        """Note that a batch of so many images was trained on, and save where a checkpoint is due."""
-        self.meters.counted(images)
+    def batch_count(self, step: int | None = None) -> int:
+        """Images of the batch of `step`, by default of the next one, in all processes."""
+        done = (self.step if step is None else step) * self.stream.batch_size
+        return min(self.stream.batch_size, len(self.stream.dataset.train_labels) - done)
+
+    def advance(self) -> None:
+        """Note that the next batch was trained on, and save where a checkpoint is due."""
+        self.meters.counted(self.batch_count())
         self.step += 1
         self._mark_progress()
         self.spend()
-        if self.checkpoints.due():
+        if self.world.any(self.checkpoints.due()):
             self.checkpoint()
 
     def end_epoch(self, evaluate: "Callable[[Member], Evaluation]") -> Evaluation:
@@ -214,23 +222,23 @@ class Member:
         if self.captured_steps:
             timing["captured_steps"] = self.captured_steps  # of the run so far
         norms = gradient_norms(self)
-        self.recorder.log_timing({**timing, "evaluation_seconds": self.spend()})  # of all that is measured in between
+        timing["evaluation_seconds"] = self.spend()  # of all that is measured in between
         self.last_train = self.meters.read()
-        self.recorder.log_epoch(
-            {
-                "epoch": self.epoch,
-                "train": self.last_train,
-                self.split: measured.as_dict(),
-                **averaged,
-                "learning_rate": self.rates[0],
-                **({"gradient_norms": norms} if norms else {}),
-            }
-        )
+        metrics = {
+            "epoch": self.epoch,
+            "train": self.last_train,
+            self.split: measured.as_dict(),
+            **averaged,
+            "learning_rate": self.rates[0],
+            **({"gradient_norms": norms} if norms else {}),
+        }
+        self.world.first(lambda: self.recorder.log_timing(timing))
+        self.world.first(lambda: self.recorder.log_epoch(metrics))
         self.epoch, self.step, self.epoch_seconds = self.epoch + 1, 0, 0.0
         self.meters.reset()
         if not self.active:
             self._finish()
-        elif self.checkpoints.due():
+        elif self.world.any(self.checkpoints.due()):
             self.checkpoint()
         return measured
 
@@ -248,13 +256,14 @@ class Member:
         self.check_finite()
         self.spend()
         with self.checkpoints.saving():
-            self.recorder.save(*self.state())
+            self.world.first(lambda: self.recorder.save(*self.state()))
 
     def stop(self, error: Exception) -> None:
         """End this member alone, for the reason `error`; the others of its cohort go on."""
         self.error = error
         if isinstance(error, NonFinite):
-            self.recorder.fail({"epoch": error.epoch, "step": error.step, "term": error.term, "message": str(error)})
+            failure = {"epoch": error.epoch, "step": error.step, "term": error.term, "message": str(error)}
+            self.world.first(lambda: self.recorder.fail(failure))
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """All resume state: tensors by name, and plain values."""
@@ -277,8 +286,8 @@ class Member:
             **({"captured_steps": self.captured_steps} if self.captured_steps else {}),
             **self._facts,
         }
-        averaged = self.average.state_dict() if self.average else None
-        self.recorder.finish(result, weights=self.student.state_dict(), averaged=averaged)
+        weights, averaged = self.student.state_dict(), self.average.state_dict() if self.average else None
+        self.world.first(lambda: self.recorder.finish(result, weights=weights, averaged=averaged))
 
     def _mark_progress(self) -> None:
         done = self.epoch - 1 + self.step / self.stream.steps

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from distill.training.world import ALONE, World
+
 
 class NonFinite(RuntimeError):
     """A loss term or a tensor of the state is infinite or not a number: the run has failed at `epoch`, `step`, `term`.
@@ -36,9 +38,11 @@ class Meters:
 
     `update` is part of the step: it waits for nothing and writes only in place, so that it can be captured with it.
     The number of images is counted on the host by `counted`. `read` and `first_fault` wait for the device.
+    Every process of `world` has the sums of all.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, world: World = ALONE) -> None:
+        self._world = world
         self.terms: tuple[str, ...] = ()
         self.count = 0
         self._device = device
@@ -47,14 +51,20 @@ class Meters:
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._fault = torch.full((2,), NEVER, dtype=torch.int64, device=device)  # step, index of the term
 
-    def update(self, terms: Mapping[str, torch.Tensor], logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add one batch: weighted terms (0-d), student logits (B, K), labels (B,)."""
+    def update(
+        self, terms: Mapping[str, torch.Tensor], logits: torch.Tensor, labels: torch.Tensor, *, count: int
+    ) -> None:
+        """Add a batch of `count` images: shares of its terms (0-d), logits (B, K) and labels (B,) of the rows here."""
         if not self.count and set(self.terms) != set(terms):
             self.terms = tuple(terms)
             self._sums = torch.zeros(len(terms), dtype=torch.float64, device=self._device)
-        values = torch.stack([terms[name].detach().double() for name in self.terms])
-        self._sums.add_(values * len(labels))
-        self._correct.add_((logits.detach().argmax(dim=1) == labels).sum())
+        own = len(self._world.part.rows(count))  # without a row that stands in
+        hits = (logits.detach()[:own].argmax(dim=1) == labels[:own]).sum()
+        shares = [terms[name].detach().double() for name in self.terms]
+        *_, hit = sums = self._world.sum(torch.stack([*shares, hits.double()]))
+        values = sums[:-1]
+        self._sums.add_(values * count)
+        self._correct.add_(hit.long())
         finite = torch.isfinite(values)
         fault = torch.stack([self._step, finite.long().argmin()])
         self._fault.copy_(torch.where((self._fault[0] == NEVER) & ~finite.all(), fault, self._fault))

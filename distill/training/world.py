@@ -8,11 +8,13 @@ processes.
 
 import os
 import pickle
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -90,6 +92,17 @@ class World:
         result: T = ending[0]
         return result
 
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Rank 0 carries out the block before the others do: what it leaves on the disk they find."""
+        if self.rank > 0:
+            self.any(False)
+        try:
+            yield
+        finally:
+            if self.rank == 0:
+                self.any(False)
+
     def whole_batch(self, count: int, *, rows: int) -> AbstractContextManager[object]:
         """Inside the block, networks on `rows` rows of a batch of `count` images compute as on the whole batch."""
         return nullcontext() if self.size == 1 else WholeBatch(self, count, rows)
@@ -145,7 +158,7 @@ def this_world() -> World:
     """The world that torchrun, or a launcher that sets the same variables, started this process in.
 
     Joined once a process. Gradients travel by NCCL where tensors lie on CUDA devices, else by gloo; a process computes
-    on the CUDA device of its local rank.
+    on the CUDA device of its local rank. Rank 0 alone prints; of the others only an unforeseen error is seen.
     """
     if any(name not in os.environ for name in LAUNCHED) or os.environ["WORLD_SIZE"] == "1":
         return ALONE
@@ -158,6 +171,9 @@ def this_world() -> World:
         distributed.init_process_group(backend, timeout=TIMEOUT)
         control = distributed.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(control, distributed.ProcessGroup)
+    if rank > 0:
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of this process
+        sys.excepthook = partial(traceback.print_exception, file=sys.__stderr__)
     return World(rank, size, local_rank, local_size, control)
 
 

@@ -17,6 +17,7 @@ from distill.models import Output
 from distill.teachers import LiveTeacher
 from distill.training import Member, gradients, member
 from distill.training.gradients import gradient_norms
+from distill.training.world import ALONE
 from distill.training.randomness import OwnRandomness
 
 
@@ -204,6 +205,8 @@ def test_every_method_can_be_asked(method: str) -> None:
         precision="fp32",
         randomness=OwnRandomness(1, cpu),
         device=cpu,
+        world=ALONE,
+        batch_count=lambda step: method_trials.ROWS,
     )
     modules = [each for each in (trial.student, trial.objective, trial.teacher) if each is not None]
     before = [{name: tensor.clone() for name, tensor in module.state_dict().items()} for module in modules]

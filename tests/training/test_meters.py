@@ -14,7 +14,7 @@ LABELS = torch.tensor([0, 1, 1])
 
 def add(meters: Meters, values: dict[str, torch.Tensor], images: int = 3) -> None:
     """A batch, as a member adds it."""
-    meters.update(values, LOGITS[:images], LABELS[:images])
+    meters.update(values, LOGITS[:images], LABELS[:images], count=images)
     meters.counted(images)
 
 
@@ -38,7 +38,7 @@ def test_means_weigh_batches_by_their_images() -> None:
 
 def test_nothing_keeps_the_graph() -> None:
     meters = Meters(CPU)
-    meters.update(terms(ce=1.0), LOGITS.clone().requires_grad_(), LABELS)
+    meters.update(terms(ce=1.0), LOGITS.clone().requires_grad_(), LABELS, count=len(LABELS))
     assert not any(tensor.requires_grad for tensor in meters.tensors().values())
 
 

@@ -73,7 +73,7 @@ def test_a_step_waits_for_nothing(lab, method: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(engine, "train_step", watched)
     for batch in list(member.stream.epoch(1))[:2]:
         for trained in Eager().train([member], {member.stream.key: batch}):
-            trained.advance(len(batch.labels))
+            trained.advance()
     first, second = steps
     assert second.found == []
     assert second.operations > 20
