@@ -17,8 +17,8 @@ from distill.models import Output
 from distill.teachers import LiveTeacher
 from distill.training import Member, gradients, member
 from distill.training.gradients import gradient_norms
-from distill.training.world import ALONE
 from distill.training.randomness import OwnRandomness
+from distill.training.world import ALONE
 
 
 def norms_of(recorder) -> list[dict[str, float]]:
