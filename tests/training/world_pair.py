@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parents[1] / "losses" / "conformance"))
 
+from method_networks import PAIRS
 from method_presets import METHODS
-from method_trials import IMAGES, TASK, Trial, pairs
+from method_trials import IMAGES, TASK, Trial
 from timm.layers import BatchNormAct2d, DropPath
 from torchvision.ops import StochasticDepth
 
@@ -25,6 +27,14 @@ from distill.training.world import ALONE, NotAcross, World, this_world
 
 SIZES = (7, 7, 5)  # of the batches of three steps: no half is like the other
 DTYPE = torch.float64
+
+
+def attached(name: str) -> Trial:
+    """A method on the most different pair of networks that it accepts."""
+    for pair in PAIRS:
+        with suppress(ValueError):
+            return Trial(name, pair, dtype=DTYPE)
+    raise AssertionError(f"{name} accepts no pair of networks")
 
 
 def batches(trial: Trial, sizes: tuple[int, ...]) -> Iterator[Batch]:
@@ -74,19 +84,21 @@ def distance(ours: Tensor, theirs: Tensor) -> float:
 
 def presets(world: World) -> dict[str, dict[str, float]]:
     """Every preset in several processes against one: the largest distances of terms, gradients and buffers."""
-    return {name: compared(partial(Trial, name, pairs(name)[0], dtype=DTYPE), world, SIZES) for name in METHODS}
+    return {name: compared(partial(attached, name), world, SIZES) for name in METHODS}
 
 
 def empty_parts(world: World) -> dict[str, dict[str, float]]:
     """A last batch of one image, of which all processes but the first have nothing."""
     names = ("crd", "review_kd", "ofd", "mlkd")
-    return {name: compared(partial(Trial, name, pairs(name)[0], dtype=DTYPE), world, (4, 1)) for name in names}
+    return {name: compared(partial(attached, name), world, (4, 1)) for name in names}
 
 
 def compared(build: Callable[[], Trial], world: World, sizes: tuple[int, ...]) -> dict[str, float]:
+    """The largest distances of terms, gradients and buffers over all steps."""
     worst = {"terms": 0.0, "gradients": 0.0, "buffers": 0.0}
-    runs = ([*steps(build(), each, sizes)] for each in (world, ALONE))  # one after the other: they draw alike
-    for here, alone in zip(*runs, strict=True):
+    together = [*steps(build(), world, sizes)]
+    single = [*steps(build(), ALONE, sizes)] if world.rank == 0 else together  # afterwards: both draw alike
+    for here, alone in zip(together, single, strict=True):
         assert here[0].keys() == alone[0].keys()
         terms = [torch.stack([*each[0].values()]) for each in (here, alone)]
         found = {"terms": distance(*terms), "gradients": distance(here[1], alone[1])}
@@ -115,7 +127,7 @@ def dropout(world: World) -> dict[str, float]:
     """Masks by the place in the whole batch."""
 
     def build() -> Trial:
-        trial = Trial("kd", pairs("kd")[0], dtype=DTYPE)
+        trial = attached("kd")
         with seeded(1, "dropping"):
             trial.student = Dropping().to(DTYPE)
         return trial
