@@ -36,9 +36,9 @@ VERB = Verb(
     about="""\
 Train the runs that the cells of a published table lack, in this order: unfinished runs, teachers, one seed of every
 cell, the next seed of every cell. Runs with the same teacher train side by side. All runs are checked before the first
-one starts; cells that cannot be trained here are listed and left out. The plan shows the images to process, and the
-time if runs of the same pair have finished on this device. Type the command again to continue: finished runs are
-skipped, unfinished ones resumed.""",
+one starts; cells that cannot be trained here are listed and left out. The plan shows the epochs and images to process,
+and the time if runs of the same pair have finished on this device. Type the command again to continue: finished runs
+are skipped, unfinished ones resumed.""",
     sections=(
         ("Cells", (TABLE, ROWS, COLUMNS, SEEDS, TEACHER_SEEDS)),
         ("Time", (BUDGET, PLAN)),

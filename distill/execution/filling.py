@@ -380,17 +380,19 @@ def _standing(jobs: Sequence[Job], times: Mapping[str, float]) -> str:
 
 
 def _remaining(jobs: Sequence[Job], times: Mapping[str, float]) -> str:
-    """Images that the runs have yet to process, and the time that takes where finished runs have measured it."""
-    images, seconds, unknown = 0, 0.0, 0
+    """Epochs and images that the runs have yet to train, and the time where finished runs have measured it."""
+    every, images, seconds, unknown = 0, 0, 0.0, 0
     for job in jobs:
         epochs = max(0, job.plan.recipe.epochs - len(read_lines(job.plan.directory / METRICS)))
+        every += epochs
         images += epochs * len(job.plan.dataset.train_labels)
         seconds += epochs * times.get(job.plan.run_id, 0.0)
         unknown += job.plan.run_id not in times
+    work = f"{every:,} epoch{'s' * (every != 1)}, {images:,} images"
     if unknown == len(jobs):
-        return f"{images:,} images, {UNKNOWN_TIME}"
+        return f"{work}, {UNKNOWN_TIME}"
     others = f", and {unknown} runs of unknown time" if unknown else ""
-    return f"{images:,} images, about {duration(seconds)}{others}"
+    return f"{work}, about {duration(seconds)}{others}"
 
 
 def measured_times(jobs: Sequence[Job]) -> dict[str, float]:

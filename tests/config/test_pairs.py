@@ -13,7 +13,7 @@ from distill.config.build import build_objective, rehearse, try_network
 from distill.config.check import check_target, reduce_alpha
 from distill.config.plan import split_stages
 from distill.config.presets import Presets
-from distill.models import Output, as_network
+from distill.models import Output, as_network, mobilenet_v1, torchvision_network
 
 PRESETS = Presets()
 CLASSES = 10
@@ -29,7 +29,8 @@ def methods() -> dict[str, list[dict[str, Any]]]:
     """The stages of every preset that reads more than logits; logits fit any pair of equal classes."""
     found = {}
     for name in PRESETS.groups["loss"]:
-        config = PRESETS.compose([f"loss={name}", "experiment=cifar100/resnet32x4_resnet8x4"]).config
+        pair = ("experiment=cifar100/resnet32x4_resnet8x4", "pair.ce_weight=1")
+        config = PRESETS.compose([f"loss={name}", *pair]).config
         loss, stage = split_stages(reduce_alpha(config["loss"], (), [], option=name))
         nodes = [loss, *([stage["loss"]] if stage else [])]
         faults: list[str] = []
@@ -115,6 +116,23 @@ def test_every_method_works_on_the_pairs_of_the_convolutional_tables(experiment:
     refused = {name: reason for name, reason in told.items() if reason}
     widths = {network(config.choices[of]).feature_channels for of in ("student", "teacher")}
     assert refused.keys() == ({"fsp"} if len(widths) > 1 else set())
+
+
+@pytest.mark.parametrize("student", ["resnet18", "mobilenet_v1"])
+def test_methods_on_the_pairs_of_imagenet(student: str) -> None:
+    """At 224 pixels; the ResNets are torchvision's, which give no maps before the ReLU."""
+    with torch.device("meta"):
+        names = ("resnet34", "resnet18") if student == "resnet18" else ("resnet50",)
+        teacher, *other = (torchvision_network(name=name, num_classes=1000) for name in names)
+        ours = other[0] if other else mobilenet_v1()
+    labels, refused = torch.arange(20_000) % 1000, set()
+    for name, stages in methods().items():
+        for node in stages:
+            try:
+                rehearse(build_objective(node, seed=0), ours, teacher, image_size=224, labels=labels)
+            except ValueError:
+                refused.add(name)
+    assert refused == {"ab", "ofd"} | ({"fsp"} if student == "mobilenet_v1" else set())  # it compares equal widths
 
 
 def test_stages_that_end_without_a_relu_are_their_own_preactivations(outlines: None) -> None:

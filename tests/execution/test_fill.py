@@ -90,7 +90,10 @@ def test_teachers_then_one_seed_of_every_cell_then_the_next(fill: Fill, capsys: 
     assert fill("filled", SOUND, "seeds=2", "teacher.source=live") == (FINISHED, order)
     told = capsys.readouterr().out
     assert told.startswith("table tiny: 3 rows x 1 columns, seeds 1, 2, teacher.seed 0\n")
-    assert "7 runs to train one after the other: 260 images, time unknown: no run of this pair has finished" in told
+    assert (
+        "7 runs to train one after the other: 13 epochs, 260 images, time unknown: no run of this pair has finished"
+        in told
+    )
     assert told.endswith("7 of 7 runs finished\nthe table: distill table table=tiny runs_dir=filled --config-dir own\n")
 
     assert fill("filled", SOUND, "seeds=2", "teacher.source=live") == (FINISHED, [])
@@ -182,7 +185,7 @@ def test_what_cannot_be_trained_is_named_and_left_out(fill: Fill, capsys: Captur
     told = capsys.readouterr().out
     assert "left out: other, all columns: we have no such method\n" in told
     assert "left out: gone, all columns: loss=dkdd does not exist: did you mean" in told
-    assert "4 runs to train one after the other: 160 images, time unknown" in told
+    assert "4 runs to train one after the other: 8 epochs, 160 images, time unknown" in told
     assert not Path("runs").exists()
     assert fill("runs", "rows=other,gone") == (REFUSED, [])
     assert fill("runs", "rows=other") == (REFUSED, [])
@@ -192,18 +195,18 @@ def test_what_cannot_be_trained_is_named_and_left_out(fill: Fill, capsys: Captur
 def test_the_time_is_that_of_finished_runs_of_the_pair(fill: Fill, capsys: Capture) -> None:
     unknown = "time unknown: no run of this pair has finished on this device"
     assert fill("runs", "rows=ce", "seeds=1")[0] == FINISHED
-    assert f"0 of 1 finished, 40 images, {unknown}\n" in capsys.readouterr().out
+    assert f"0 of 1 finished, 2 epochs, 40 images, {unknown}\n" in capsys.readouterr().out
     assert fill("runs", "rows=ce,kd", "seeds=2", "--plan")[0] == FINISHED
     told = capsys.readouterr().out
-    assert "1 of 2 finished, 40 images, about " in told
-    assert f"0 of 2 finished, 80 images, {unknown}\n" in told
+    assert "1 of 2 finished, 2 epochs, 40 images, about " in told
+    assert f"0 of 2 finished, 4 epochs, 80 images, {unknown}\n" in told
     assert "images, about " in told.splitlines()[-2]
     assert ", and 2 runs of unknown time" in told.splitlines()[-2]
     provenance = next(Path("runs").glob("*/provenance.json"))
     elsewhere = json.loads(provenance.read_text()) | {"device": "another"}
     provenance.write_text(json.dumps(elsewhere))
     assert fill("runs", "rows=ce", "seeds=2", "--plan")[0] == FINISHED
-    assert f"1 of 2 finished, 40 images, {unknown}\n" in capsys.readouterr().out
+    assert f"1 of 2 finished, 2 epochs, 40 images, {unknown}\n" in capsys.readouterr().out
 
 
 def test_a_failing_run_stops_no_other(fill: Fill, capsys: Capture) -> None:
@@ -266,7 +269,7 @@ def test_a_damaged_run_is_not_finished_and_is_named(fill: Fill, capsys: Capture)
         (run / "result.json").write_text(damage)
         capsys.readouterr()
         assert fill("runs", "rows=ce", "seeds=1", "--plan") == (FINISHED, [])
-        assert "0 of 1 finished, 1 damaged, 0 images, time unknown" in capsys.readouterr().out
+        assert "0 of 1 finished, 1 damaged, 0 epochs, 0 images, time unknown" in capsys.readouterr().out
         assert fill("runs", "rows=ce", "seeds=1") == (FAILED, [])
         assert "restore it, or delete the folder to train the run again" in capsys.readouterr().out
 
