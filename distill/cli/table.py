@@ -16,8 +16,8 @@ from distill.cli.arguments import (
 )
 from distill.cli.lookup import CHOSEN, PUBLISHED, SORT, TableRequest, read_table, select, show
 from distill.config.faults import Refused, nearest
-from distill.tables import published_layouts
 from distill.tables.cells import measure_table
+from distill.tables.published_data import content
 from distill.tables.table import UnknownBaseline, build
 
 BASELINE = Argument(
@@ -99,5 +99,5 @@ def _published(line: CommandLine, request: TableRequest) -> int:
         )
     except ValueError as error:
         raise Refused([f"table={whole.name}: {error}"]) from error
-    show(published_layouts.content(measured), line)
+    show(content(measured), line)
     return FINISHED

@@ -42,6 +42,11 @@ def _experiment(composed: Composed) -> tuple[str, ...]:
 
 
 def _name(option: str, node: Mapping[str, Any], preset: Mapping[str, Any]) -> str:
+    """The option and what was changed in it; a class or function of one's own has its own name instead."""
+    target = str(node.get("_target_"))
+    if target != str(preset.get("_target_")):
+        changes = differing(node, {**preset, "_target_": node.get("_target_")})
+        return " ".join([target.rpartition(".")[2], *changes])
     return " ".join([option, *differing(node, preset), *(f"~{key}" for key in preset if key not in node)])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.runs.store import RunRecord
 from distill.tables.presets import equal_presets
-from distill.tables.values import flatten, matches, natural_key, preset_name, split_list, to_text
+from distill.tables.values import dataset_name, flatten, matches, natural_key, preset_name, split_list, to_text
 
 NAMES = ("dataset", "student", "teacher", "loss", "recipe")
 FILTERS = (*NAMES, "seed", "precision", "status")
@@ -44,7 +44,8 @@ class Filter:
         value = self.value(record)
         if value is _ABSENT:
             return False
-        values = (value, preset_name(value)) if self.key in NAMES else (value,)
+        values: tuple[Any, ...] = (value, preset_name(value)) if self.key in NAMES else (value,)
+        values += (dataset_name(value),) if self.key == "dataset" else ()
         if any(matches(each, text) for each in values for text in self.wanted):
             return True
         return self.key == "loss" and not set(self.wanted).isdisjoint(equal_presets(record.config.get("loss")))

@@ -15,7 +15,6 @@ from distill.runs.files import write_text
 
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
 GAP = "  "
-SHORT_NOTE = 150  # characters: longer notes are wrapped, since they would push a LaTeX table off its page
 T = TypeVar("T")
 
 
@@ -170,7 +169,16 @@ def _md(text: str) -> str:
 _LATEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"},
-    **{"<": "$<$", ">": "$>$", "|": "$|$"},
+    **{
+        "<": "$<$",
+        ">": "$>$",
+        "|": "$|$",
+        "→": r"$\to$",
+        "×": r"$\times$",
+        "\u2212": "$-$",
+        "≤": r"$\le$",
+        "≥": r"$\ge$",
+    },
 }
 
 
@@ -180,17 +188,15 @@ def _latex(text: str) -> str:
 
 
 def latex(table: TextTable) -> str:
-    """A tabular for the booktabs package; title and notes are lines of the table, so that they stay with it."""
-    columns = len(table.headers)
-    spanning, wrapped = "\\multicolumn{%d}{@{}l}{%s} \\\\", "\\multicolumn{%d}{@{}p{\\linewidth}@{}}{%s} \\\\"
+    """A tabular for the booktabs package, with title and notes as paragraphs as wide as the text: they wrap."""
     alignment = "".join("r" if numeric else "l" for numeric in table.numeric)
-    lines = [f"\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}"]
-    lines += [spanning % (columns, _latex(table.title))] if table.title else []
-    lines += ["\\toprule", _latex_row(table.headers), "\\midrule"]
-    lines += [*map(_latex_row, table.rows), "\\bottomrule"]
-    below = [(wrapped if len(note) > SHORT_NOTE else spanning, note) for note in table.notes]
-    lines += [form % (columns, f"\\footnotesize {_latex(note)}") for form, note in below]
-    return "\n".join([*lines, "\\end{tabular}"]) + "\n"
+    lines = ["% \\usepackage{booktabs}", "\\noindent\\begin{minipage}{\\linewidth}\\raggedright"]
+    lines += [f"{_latex(table.title)}\\par\\smallskip"] if table.title else []
+    lines += [f"\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}", "\\toprule", _latex_row(table.headers), "\\midrule"]
+    lines += [*map(_latex_row, table.rows), "\\bottomrule", "\\end{tabular}"]
+    notes = [f"{_latex(note)}\\par" for note in table.notes]
+    lines += ["\\par\\smallskip\\footnotesize", *notes] if notes else []
+    return "\n".join([*lines, "\\end{minipage}"]) + "\n"
 
 
 def _latex_row(cells: Sequence[str]) -> str:

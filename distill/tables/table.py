@@ -64,6 +64,8 @@ class Table:
         """The table in every format; `cost` adds two columns to the text."""
         return Content(
             table=lambda everything: _text(self, everything=everything, cost=cost),
+            # a paper compares accuracies: seconds depend on the machine and on what else it did
+            pages=lambda form: [_text(self, cost=cost, clock=cost or form != "latex")],
             records=lambda: [
                 {**flatten(record), **values}
                 for record, values in zip(_records(self), settings(self.rows), strict=True)
@@ -280,7 +282,7 @@ def _tuning_notes(table: Table) -> list[str]:
     ]
 
 
-def _text(table: Table, *, everything: bool, cost: bool) -> TextTable:
+def _text(table: Table, *, everything: bool = False, cost: bool = False, clock: bool = True) -> TextTable:
     """The table as text cells; with `everything`, what the title would state has columns of its own."""
     rows = table.rows
 
@@ -307,7 +309,7 @@ def _text(table: Table, *, everything: bool, cost: bool) -> TextTable:
         *([averaged] if any(row.averaged for row in rows) else []),
         *([difference, Column[Row]("paired by seed", lambda row: row.paired_text)] if table.baseline else []),
         Column[Row]("parameters", lambda row: _number(row.first.parameters, digits=0)),
-        Column[Row]("seconds", lambda row: _number(row.seconds, digits=1)),
+        *([Column[Row]("seconds", lambda row: _number(row.seconds, digits=1))] if clock else []),
     ]
     if cost:
         columns.append(Column("s/epoch", lambda row: _number(row.seconds_per_epoch, digits=2)))

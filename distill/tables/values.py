@@ -7,6 +7,7 @@ from typing import Any
 # Keys of a data set that name the place of its files, which changes no number; and its hold-out, which tables show
 # in words of their own.
 HIDDEN_KEYS = {"npz", "root", "download", "holdout"}
+STATISTICS = {"mean", "std"}  # of the pixels
 
 
 def flatten(node: Any, *, prefix: str = "") -> dict[str, Any]:
@@ -95,6 +96,13 @@ def preset_changes(name: str) -> list[str]:
 
 
 def dataset_name(name: str) -> str:
-    """A data set's name without the place of its files: `cifar100 limit=500` of `cifar100 npz=FILE limit=500`."""
-    kept = [change for change in preset_changes(name) if change.partition("=")[0] not in HIDDEN_KEYS]
-    return " ".join([preset_name(name), *kept])
+    """A data set's name without the place of its files: `cifar100 limit=500` of `cifar100 npz=FILE limit=500`.
+
+    Data of one's own have the name of their file: arrays, and a file whose mean and deviation are not the preset's.
+    """
+    preset, changes = preset_name(name), {change.partition("=")[0]: change for change in preset_changes(name)}
+    kept = [change for key, change in changes.items() if key not in HIDDEN_KEYS | STATISTICS]
+    file = re.split(r"[/\\]", changes.get("npz", "").partition("=")[2])[-1]
+    if file and (preset == "arrays" or STATISTICS & set(changes)):
+        preset = file if preset == "arrays" else f"{preset} {file}"
+    return " ".join([preset, *kept])

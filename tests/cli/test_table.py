@@ -55,7 +55,7 @@ def test_pipes_get_plain_lines_and_terminals_aligned_ones(
     [
         ("terminal", "dataset digits"),
         ("markdown", "dataset digits"),
-        ("latex", "\\begin{tabular}"),
+        ("latex", "% \\usepackage{booktabs}"),
         ("csv", "method,loss,"),
         ("json", "{\n"),
     ],

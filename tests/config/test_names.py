@@ -56,3 +56,15 @@ def test_an_experiment_is_the_base_of_its_names(command) -> None:
         "resnet20",
         "resnet110",
     )
+
+
+def test_a_class_of_ones_own_has_its_own_name(command, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs_by_name.py").write_text(
+        "from torch import nn\n"
+        "class Plain(nn.Sequential):\n"
+        "    def __init__(self, num_classes, width=4):\n"
+        "        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ("student._target_=theirs_by_name.Plain", "+student.width=5")
+    assert command.plan(*command.tiny, *words, "loss=ce").names["student"] == "Plain width=5"

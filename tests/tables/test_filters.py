@@ -7,7 +7,7 @@ import pytest
 
 from distill.runs.store import scan
 from distill.tables.filters import Selection, read_filters, unknown
-from distill.tables.values import flatten, matches, split_list
+from distill.tables.values import dataset_name, flatten, matches, split_list
 
 FILES = runpy.run_path(str(Path(__file__).with_name("store_files.py")))
 add_run, add_seeds = FILES["add_run"], FILES["add_seeds"]
@@ -112,3 +112,17 @@ def test_why_nothing_matches(store: Path) -> None:
     assert why(student="resnet20", loss="ce") == (
         "no run matches student=resnet20 loss=ce: each filter alone matches some runs"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("cifar100", "cifar100"),
+        ("cifar100 npz=/data/cifar100.npz limit=500", "cifar100 limit=500"),
+        ("arrays npz=/data/my flowers (1).npz mean=[0.5, 0.4, 0.3] std=[0.2, 0.2, 0.2]", "my flowers (1).npz"),
+        ("arrays npz=a=b.npz pad=2 holdout=50", "a=b.npz pad=2"),
+        ("cifar10 npz=mine.npz mean=[0.5, 0.5, 0.5] std=[0.2, 0.2, 0.2]", "cifar10 mine.npz"),
+    ],
+)
+def test_data_of_ones_own_have_the_name_of_their_file(name: str, shown: str) -> None:
+    assert dataset_name(name) == shown

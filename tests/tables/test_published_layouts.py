@@ -16,7 +16,7 @@ from scipy import stats
 from distill.runs.store import scan
 from distill.tables.cells import MeasuredTable, measure_table
 from distill.tables.published import load
-from distill.tables.published_layouts import content
+from distill.tables.published_data import content
 from distill.tables.rendering import render
 
 STORE = runpy.run_path(str(Path(__file__).with_name("published_store.py")))
