@@ -74,7 +74,7 @@ def test_notes_never_stand_among_the_rows_of_a_csv(store: Path, capsys: Capture)
 
 @pytest.mark.parametrize(
     ("name", "opening"),
-    [("t.md", "dataset"), ("t.tex", "\\begin"), ("t.csv", "method,"), ("t.json", "{"), ("t.txt", "dataset")],
+    [("t.md", "dataset"), ("t.tex", "% \\usepackage"), ("t.csv", "method,"), ("t.json", "{"), ("t.txt", "dataset")],
 )
 def test_out_writes_a_file_by_its_suffix_and_says_where(
     store: Path, tmp_path: Path, capsys: Capture, name: str, opening: str
