@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from distill.cli import main
 from distill.config.plan import RunPlan
+from distill.config.teachers import PlannedTeacher
 from distill.config.sweep import job_of
 from distill.execution import jobs
 from distill.execution.jobs import on_own_device, outcomes_on_disk, run_job
@@ -61,7 +62,7 @@ def planned(device: str = "auto", **parts: Any) -> RunPlan:
 def job(launcher: str, number: int, *, device: str = "auto") -> str:
     """The device that a job is given, and the teacher that it may train first."""
     hydra = OmegaConf.create({"runtime": {"choices": {"hydra/launcher": launcher}}, "job": {"num": number}})
-    plan = on_own_device(planned(device, teacher=planned(device)), hydra)
+    plan = on_own_device(planned(device, teacher=PlannedTeacher(planned(device))), hydra)
     assert isinstance(plan.teacher.plan, RunPlan)
     assert plan.config == plan.teacher.plan.config
     assert plan.device == plan.teacher.plan.device
