@@ -1,4 +1,4 @@
-"""Networks and runs taken out and brought in.
+"""Loading, export and import of networks and runs.
 
 load        a finished run in Python, its data, and its accuracy measured again
 export      a finished run as safetensors, ONNX and torch.export, each compared with the run (`forms`, `folder`)

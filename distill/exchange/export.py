@@ -43,7 +43,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether the networks agree; never with a logit that is not finite."""
+        """Whether the networks agree; False if a logit is not finite."""
         return self.largest <= self.tolerance and self.ties
 
     def __str__(self) -> str:

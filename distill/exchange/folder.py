@@ -98,7 +98,7 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 def publish(staging: Path, folder: Path, run_id: str) -> None:
-    """Let the finished `staging` replace `folder`: a reader finds the old export, none for a moment, or the new one.
+    """Replace `folder` by the finished `staging`: a reader finds the old export, none for a moment, or the new one.
 
     A process killed in that moment leaves no export: run the command again. Raises ValueError as `check_folder` does,
     and OSError; the old export is then in its place again.

@@ -1,4 +1,4 @@
-"""A folder of runs taken into the store: every run is checked by itself, and none is overwritten."""
+"""Import of a folder of runs: every run is checked by itself, and none is overwritten."""
 
 import json
 import math
@@ -31,7 +31,7 @@ FAILURES = (DAMAGED, DIFFERENT, UNWRITTEN)
 def import_folder(
     folder: Path, runs_dir: Path, *, say: Callable[[str], None], warn: Callable[[str], None]
 ) -> Counter[str]:
-    """Take in every finished run in `folder`; returns how many runs had which outcome.
+    """Import every finished run in `folder`; returns the number of runs by outcome.
 
     Raises Refused if the folder holds no run.
     """
@@ -108,7 +108,7 @@ def _import(path: Path, runs_dir: Path) -> tuple[str, str]:
 
 
 def _checked(record: RunRecord) -> dict[str, bytes]:
-    """The files of a finished run that are taken in, if its id, its accuracies and its weights are as recorded.
+    """The files of a finished run that are imported, if its id, its accuracies and its weights are as recorded.
 
     Raises StorageError. Nothing that the run names is built or imported.
     """

@@ -36,7 +36,7 @@ from distill.runs.lock import Busy, RunLock
 from distill.runs.store import RunRecord, damage, read_run, weightless
 from distill.training import Evaluation
 
-WEIGHTS = "weights"  # in the identity of a run made of imported weights, whose id is no digest of its identity
+WEIGHTS = "weights"  # key of the identity of imported weights; the id of such a run is not the digest of its identity
 
 
 def has_run(path: Path) -> bool:
@@ -81,7 +81,7 @@ def changed_identity(record: RunRecord) -> str | None:
         return f"{path} has been changed: it names other weights than the result"
     try:
         same = digest_of(record.identity) == record.run_id
-    except ValueError:  # values that no identity holds
+    except ValueError:  # values that an identity cannot hold
         same = False
     return None if same else f"{path} has been changed: its identity is not that of run {record.run_id}"
 
@@ -221,7 +221,7 @@ def finished_at(target: Path) -> RunRecord | None:
 
 
 def _is_there(target: Path, digest: str, *, path: Path, measurable: bool) -> bool:
-    """Whether the run is finished with these very weights, and holds them; one that can now be measured is not.
+    """Whether the run is finished and holds exactly these weights; False for one that can only now be measured.
 
     Raises as `finished_at` does, and Refused if it has other weights.
     """

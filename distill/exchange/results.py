@@ -13,12 +13,12 @@ from distill.runs.config_file import as_yaml, read_config
 from distill.runs.layout import CONFIG, METRICS, PROVENANCE, RESULT, TIMING
 from distill.runs.store import RunRecord, damage
 
-FILES = (CONFIG, METRICS, TIMING, PROVENANCE, RESULT)  # the result last: a folder that has one is whole
+FILES = (CONFIG, METRICS, TIMING, PROVENANCE, RESULT)  # the result last: a folder that has one is complete
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What an export of results wrote: names of folders written and already there, counts and damage of the others.
+    """The outcome of an export of results: folders written and already there, counts and damage of the others.
 
     `size` is in bytes, of all files of the runs.
     """

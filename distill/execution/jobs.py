@@ -35,7 +35,7 @@ ONE_PROCESS = {"basic", "cohort"}  # launchers whose jobs run in this process
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one job ended; as a number its accuracy, for sweepers that optimise."""
+    """How one job ended; as a float its accuracy, for sweepers that optimise."""
 
     name: str
     path: str
@@ -168,7 +168,7 @@ def memory_warning(plans: Sequence[RunPlan]) -> str | None:
 
 
 def _training_bytes(plan: RunPlan) -> tuple[int, int]:
-    """Bytes of weights with gradients and optimizer state, and of what a forward keeps for its backward."""
+    """Bytes of weights with gradients and optimizer state, and of the activations that a forward pass keeps."""
     network, kept = plan.network().to("meta").train(), 0
 
     def count(tensor: torch.Tensor) -> torch.Tensor:

@@ -73,7 +73,7 @@ class TrainingProgress:
 
 
 def discard_output() -> None:
-    """Send what is left in the buffer of stdout nowhere: its reader (`| head`) is gone, and flushing would fail."""
+    """Discard the rest of stdout's buffer: its reader (`| head`) has gone, and flushing would fail."""
     with contextlib.suppress(OSError, AttributeError):  # stdout may have no file descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

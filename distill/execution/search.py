@@ -22,7 +22,7 @@ from distill.runs.lock import Busy, RunLock
 from distill.training import Evaluation, Member
 
 FOLDER = ".optuna"  # below runs_dir
-WARM_UP = 0.2  # of a run's epochs: earlier accuracies say little about the last one
+WARM_UP = 0.2  # of a run's epochs: earlier accuracies predict the last one poorly
 UNPRUNED = 5  # trials that run to their end before any is ended early
 
 
@@ -48,7 +48,7 @@ def optimise(
     """The best values found for each method; a search typed again runs the trials that are missing.
 
     Args:
-        search: how many trials, in which space, upon which overrides.
+        search: the number of trials, the space, and the overrides of each method.
         cells: the methods, in the order of `search.bases`.
         plans: their jobs without proposals.
         presets: composes the proposals.

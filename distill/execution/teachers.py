@@ -102,7 +102,7 @@ def _accuracy(
         "device": plan.device.type,
         "folded": is_folded,
     }
-    with contextlib.suppress(StorageError):  # a read-only store is measured again next time
+    with contextlib.suppress(StorageError):  # in a read-only store the teacher is measured again next time
         write_json(path, {**kept, key: entry})
     return measured.accuracy
 

@@ -24,7 +24,7 @@ from distill.runs.layout import LAST, PREVIOUS
 
 
 class Loaded(NamedTuple):
-    """A checkpoint on the CPU; `note` is a sentence when the newest generation was of no use, else None."""
+    """A checkpoint on the CPU; `note` is a sentence if the newest generation could not be used, else None."""
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
@@ -36,7 +36,7 @@ class _DamagedError(Exception):
 
 
 def save_checkpoint(directory: Path, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
-    """Replaces `last.safetensors`; what it was becomes `previous.safetensors`; neither is ever missing.
+    """Write a new `last.safetensors` and keep the one before as `previous.safetensors`; neither is ever missing.
 
     `tensors`: any shapes, devices and strides; of tied tensors each name gets its own copy. `state`: JSON
     data (it comes back as JSON: tuples as lists, keys as strings; nan and inf stay). Raises StorageError,
@@ -51,7 +51,7 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, Tensor], state: Mappi
 
 
 def load_checkpoint(directory: Path) -> Loaded | None:
-    """The newest whole checkpoint, verified against its digest; None where none was ever saved.
+    """The newest whole checkpoint, verified against its digest; None if there is none.
 
     A damaged `last.safetensors` is replaced by the previous generation (else the next save would push the
     damaged file over the good one), and the note says so. Raises StorageError when no generation can be used.
@@ -144,7 +144,7 @@ def _keep_previous(directory: Path) -> None:
     try:
         try:
             os.link(last, spare)
-        except OSError:  # a file system without hard links: then a copy; what is really wrong shows there again
+        except OSError:  # a file system without hard links: copy instead, where any other error occurs again
             files.write_synced(spare, last.read_bytes())
         os.replace(spare, previous)
     finally:

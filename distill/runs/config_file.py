@@ -11,7 +11,7 @@ import yaml
 from distill.runs.files import StorageError, storage_errors, write_bytes
 from distill.runs.layout import CONFIG
 
-# libyaml where PyYAML was built with it (seven times faster); both know plain data only, never python objects
+# libyaml where PyYAML was built with it (seven times faster); both read plain data only, never Python objects
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # YAML is slow to parse, JSON thirty times faster: a copy under the digest of the file it was made from, so
 # that an edited config.yaml always wins. A listing of 500 runs then takes a tenth of a second.

@@ -1,4 +1,4 @@
-"""The directory of one run as training writes it, with TensorBoard events; hold its lock (`lock.RunLock`) meanwhile."""
+"""Writes the directory of one run, with TensorBoard events. The caller holds the lock of the run (`lock.RunLock`)."""
 
 import logging
 import time
@@ -29,7 +29,7 @@ from distill.runs.layout import (
 class RunDirectory:
     """Writer of one run: `start`, `load`, `rewind`; `log_epoch`, `log_timing`, `save`; `finish` or `fail`.
 
-    Every method that writes raises StorageError (one sentence) and leaves the files of before intact.
+    Every method that writes raises StorageError (one sentence) and leaves the existing files intact.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,7 +53,7 @@ class RunDirectory:
         return files.read_json(self.path / FAILED)
 
     def start(self, *, config: Mapping[str, Any], provenance: Mapping[str, object]) -> None:
-        """Begins or takes up the run: `config.yaml` and `provenance.json` are written by the first session.
+        """Begins or resumes the run: `config.yaml` and `provenance.json` are written by the first session.
 
         A later session appends its provenance to the list `sessions`. Raises ValueError when the run is
         finished, failed (`clear_failure` first) or the folder belongs to another run.
@@ -74,7 +74,7 @@ class RunDirectory:
         return load_checkpoint(self.path)
 
     def rewind(self, epochs: int) -> None:
-        """Forgets what was logged after `epochs` finished epochs (0: all of it); call it before logging.
+        """Removes what was logged after `epochs` finished epochs (0: all of it); call it before logging.
 
         Raises StorageError when the log lacks an epoch that the checkpoint has.
         """
@@ -130,7 +130,7 @@ class RunDirectory:
         files.write_json(self.path / FAILED, {"when": _now(), **failure})
 
     def clear_failure(self) -> None:
-        """Forgets the failure, so that `start` takes the run up from its last good checkpoint (`--retry`)."""
+        """Removes `failed.json`, so that `start` resumes the run from its last good checkpoint (`--retry`)."""
         with files.storage_errors(self.path / FAILED):
             (self.path / FAILED).unlink(missing_ok=True)
 
@@ -141,7 +141,7 @@ class RunDirectory:
         return not self.is_finished or not (checkpoints or any(files.leftovers(self.path)))
 
     def tidy(self) -> None:
-        """Removes what a finished run needs no more, also after a kill between its result and its end."""
+        """Removes files that a finished run no longer needs, also after a kill just behind the result."""
         if self.is_finished:
             remove_checkpoints(self.path)
             files.remove_leftovers(self.path)
@@ -210,7 +210,7 @@ class Board:
             return
         try:
             write()
-        except Exception as error:  # whatever it is (disk, versions, a missing package), the run matters more
+        except Exception as error:  # any error (disk, versions, a missing package): training goes on
             self._broken = True
             _log.warning("TensorBoard events of %s are no longer written (%s); the run goes on", self._directory, error)
 
@@ -224,8 +224,8 @@ class Board:
         from torch.utils.tensorboard import summary as builders
 
         build: Any = builders.hparams  # torch left it untyped
-        # The first of the three would say which columns the page has, and the page believes whichever run it reads
-        # first: of a sweep it would lack what that run has not. Without it, it takes the columns of all runs.
+        # The first of the three events defines the columns of the page, and TensorBoard uses that of the first run it
+        # reads: columns of other runs would be missing. Without the event the page has the columns of all runs.
         _, begun, ended = build(dict(hyperparameters), {})
         self._write({"summary": begun}, {"summary": ended})
 

@@ -83,7 +83,7 @@ def write_synced(path: Path, data: bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path for the block to fill; then renames it to `path` in one step.
 
-    When the block fails, or the process dies, `path` is what it was. Raises StorageError.
+    When the block fails, or the process dies, `path` is unchanged. Raises StorageError.
     """
     temporary = temporary_path(path)
     with storage_errors(path):
@@ -152,7 +152,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def finite(value: object) -> object:
-    """`value` with every nan and inf replaced by None: JSON has no word for them."""
+    """`value` with every nan and inf replaced by None: JSON cannot hold them."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):

@@ -60,9 +60,8 @@ def _canonical(value: object, where: str) -> Json:
 def _canonical_float(value: float, where: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{where} must be a finite number, got {value}: give a number that is neither nan nor inf")
-    # 12 digits swallow the noise of arithmetic (0.1 + 0.2) and keep every number a person would type; adding
-    # 0.0 turns -0.0 into 0.0. What json prints is repr, the shortest digits that read back: the same
-    # everywhere.
+    # 12 digits remove rounding noise (0.1 + 0.2) and keep any number that a person types; adding 0.0 turns -0.0
+    # into 0.0. json prints repr, the shortest digits that read back, which are the same on every platform.
     return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") + 0.0
 
 

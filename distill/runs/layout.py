@@ -17,7 +17,7 @@ LOCK = "lock"
 EXPORT = "export.json"  # in a folder that `distill export` wrote
 TABLES = "tables"  # of a teacher's logits, one folder each
 
-# ends the name of the loss of a run that only prepares another one (a method's first stage)
+# the last word in the loss name of a run that is the first stage of a method
 FIRST_STAGE = "first_stage"
 
 

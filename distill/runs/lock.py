@@ -40,8 +40,8 @@ class RunLock:
 
     def acquire(self) -> bool:
         """Takes the lock if it is free, at once; creates the run's folder. Raises StorageError."""
-        # `is_held` of another process takes the lock for microseconds: a second look tells it from a real
-        # holder
+        # `is_held` of another process takes the lock for microseconds: a second attempt distinguishes it
+        # from a real holder
         for pause in (0.0, 0.02, 0.05):
             time.sleep(pause)
             if self._try():
@@ -57,7 +57,7 @@ class RunLock:
             return "another process"
 
     def wait(self, on_wait: Callable[[str], None] | None = None, *, poll: float = 0.5) -> None:
-        """Acquires, looking again every `poll` seconds; `on_wait(holder)` is called for each new holder."""
+        """Acquires, trying again every `poll` seconds; `on_wait(holder)` is called for each new holder."""
         noted = None
         while not self.acquire():
             holder = self.holder()
@@ -91,7 +91,7 @@ class RunLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
-                # a folder deleted and made again has another lock file: the one opened here excludes nobody
+                # a folder deleted and made again has another lock file: a lock on the one opened here protects nothing
                 if not _flock(descriptor, fcntl.LOCK_EX) or not _is_same_file(descriptor, self.path):
                     os.close(descriptor)
                     return False
@@ -105,7 +105,7 @@ class RunLock:
 
 
 def is_held(directory: Path) -> bool:
-    """Whether somebody holds the lock of the run in `directory`; writes nothing. Raises StorageError."""
+    """Whether a process holds the lock of the run in `directory`; writes nothing. Raises StorageError."""
     path = directory / LOCK
     with storage_errors(path, action="read"):
         try:

@@ -14,7 +14,7 @@ import torch
 _PACKAGES = ("torchvision", "timm", "numpy", "hydra-core", "safetensors")
 # what must be equal for a resumed or repeated run to give equal bytes (claimed on CPU only)
 _BYTE_CONDITIONS = ("torch", "device", "isa", "threads")
-# what a checkpoint of before they existed would have said of them
+# the values that they had for checkpoints written before they were recorded
 _THEN = {
     "optimizer": "unfused",
     "compile": "False",
@@ -43,7 +43,7 @@ def collect(device: str | torch.device = "cpu", **facts: object) -> dict[str, An
 
 
 def byte_conditions(device: str | torch.device = "cpu", **facts: object) -> dict[str, Any]:
-    """What of the provenance decides the bytes, and `facts`; belongs into a checkpoint's state."""
+    """The part of the provenance that decides the bytes, with `facts`; it belongs into a checkpoint's state."""
     now = {"torch": torch.__version__, **collect(device)}
     return {key: str(now[key]) for key in _BYTE_CONDITIONS} | {key: str(value) for key, value in facts.items()}
 
@@ -58,7 +58,7 @@ def why_bytes_differ(then: Mapping[str, object], now: Mapping[str, object]) -> s
 
 
 def device_name(device: str | torch.device = "cpu") -> str:
-    """The model of the processor or GPU, as its maker calls it."""
+    """The model name of the processor or GPU."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -94,7 +94,7 @@ def _version(package: str) -> str | None:
 
 @functools.cache  # the code was read when the process began: a commit made later is not what runs
 def _checkout() -> tuple[str | None, bool | None]:
-    """Commit and dirty flag of the checkout that tracks this file; an environment inside one is not meant."""
+    """Commit and dirty flag of the checkout that tracks this file; not of one that only contains the environment."""
     here = Path(__file__)
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return None, None
@@ -104,7 +104,7 @@ def _checkout() -> tuple[str | None, bool | None]:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    # GIT_DIR and its kin, set inside a hook, would show another repository; optional locks would write to it
+    # GIT_DIR and similar variables, set inside a hook, would show another repository; optional locks would write to it
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     environment["GIT_OPTIONAL_LOCKS"] = "0"
     try:

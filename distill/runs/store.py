@@ -18,7 +18,7 @@ from distill.runs.target_names import with_current_names
 
 Status = Literal["finished", "failed", "running", "unfinished", "damaged"]
 
-# what a finished run must say to be reported, to teach, and to be measured again
+# what the result of a finished run must hold, so that it can be reported, can teach and can be evaluated again
 _RESULT_KEYS = {
     "weights_sha256": str,
     "classes": int,
@@ -56,7 +56,7 @@ def scan(runs_dir: Path) -> list[RunRecord]:
 
 
 def find(runs_dir: Path, text: str) -> RunRecord:
-    """The run that `text` means: the path of a run, its folder's name in `runs_dir`, or the head of its id.
+    """The run that `text` names: the path of a run, its folder's name in `runs_dir`, or the head of its id.
 
     Raises ValueError with a sentence: nothing matches (the nearest are named), or more than one run does.
     """
@@ -77,7 +77,7 @@ def find(runs_dir: Path, text: str) -> RunRecord:
 
 
 def read_run(path: Path) -> RunRecord | None:
-    """The run in the folder `path`, None where no run lies; damage becomes the status, never an exception."""
+    """The run in the folder `path`, None if there is none; damage becomes the status, never an exception."""
     if not any((path / name).is_file() for name in (CONFIG, RESULT, FAILED)):
         return None
     content: dict[str, Any] = {}
@@ -104,7 +104,7 @@ def read_run(path: Path) -> RunRecord | None:
 
 
 def finished_run(runs_dir: Path, run: str, *, weights: bool = True) -> RunRecord:
-    """The finished run that `run` means (see `find`), with everything that later work needs of it.
+    """The finished run that `run` names (see `find`), with everything that later work needs of it.
 
     `weights=False` also accepts a run whose weights are not here.
 
@@ -143,7 +143,7 @@ def damage(record: RunRecord) -> str | None:
 
 
 def weightless(path: Path) -> str | None:
-    """Why nobody can build the network of the finished run in `path`, a sentence; None where its weights are there."""
+    """A sentence if the weights of the finished run in `path` are missing, so that it cannot be used; else None."""
     if (path / STUDENT).is_file() or not (path / RESULT).is_file():
         return None
     return (
@@ -177,7 +177,7 @@ def _label(record: RunRecord) -> str:
 
 
 def occupied(folder: Path) -> int:
-    """Bytes of the files below a folder; what vanishes meanwhile counts nothing."""
+    """Bytes of the files below a folder; files that vanish meanwhile are not counted."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -193,7 +193,7 @@ def tables(run: Path) -> list[Path]:
 
 
 def remove_table(folder: Path) -> int | None:
-    """Removes a table and returns the bytes that it took; None, nothing done, while somebody builds it.
+    """Removes a table and returns the bytes that it took; None, with nothing done, while a process is building it.
 
     A process that reads it keeps what it has mapped. Raises StorageError.
     """

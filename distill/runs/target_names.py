@@ -54,7 +54,7 @@ _DIGESTED = {f"distill.losses.{name}": f"{module}.{name}" for module in _FORMER 
 
 
 def current_name(target: str) -> str:
-    """Today's public name of what `target` named at any time; a name of somebody else's comes back as it is."""
+    """Today's public name of what `target` named at any time; a name outside distill is returned unchanged."""
     found = re.fullmatch(r"distill\.(?:losses|objectives)\.(?:\w+\.)?(\w+)", target)
     today = f"distill.losses.{found[1]}" if found else target
     return today if today in _DIGESTED else target
@@ -67,7 +67,7 @@ def digested_name(target: str) -> str:
 
 def with_current_names(node: Any) -> Any:
     """Plain data with every `_target_` in it under its current name, as new mappings and lists."""
-    if isinstance(node, str | int | float):  # most nodes: to ask for an abstract class is slow
+    if isinstance(node, str | int | float):  # most nodes; isinstance with an abstract class is slow
         return node
     if isinstance(node, Mapping):
         return {

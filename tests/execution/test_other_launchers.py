@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 
 from distill.cli import main
 from distill.config.plan import RunPlan
-from distill.config.teachers import PlannedTeacher
 from distill.config.sweep import job_of
+from distill.config.teachers import PlannedTeacher
 from distill.execution import jobs
 from distill.execution.jobs import on_own_device, outcomes_on_disk, run_job
 
