@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, get_args, get_type_hints
 
 from distill.config.faults import Fault, Refused, correction, nearest
+from distill.config.own_code import OWN_CODE, Unreadable, own_code
 from distill.config.schema import Target
 from distill.runs.target_names import current_name, digested_name
 
@@ -233,7 +234,9 @@ def check_target(node: Mapping[str, Any], path: str, faults: list[Fault]) -> dic
         return dict(node)
     try:
         takes = signature(resolve(str(node["_target_"])))
-    except Refused as error:
+        if own_code(str(node["_target_"])) and OWN_CODE in node:
+            raise Refused([f"has an argument {OWN_CODE}, which is what run ids call the digest of its code: rename it"])
+    except (Refused, Unreadable) as error:
         faults.append(Fault(f"{path}._target_", "value", f"{path}._target_ {error}"))
         return dict(node)
     known = set(takes.annotations) | set(RESERVED)

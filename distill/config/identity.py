@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill.config.check import PROVIDED, RESERVED, public_name, resolve, signature
+from distill.config.own_code import OWN_CODE, own_code
 from distill.runs.identity import NUMERICS_VERSION
 
 # arguments that name the method, where one objective class serves several
@@ -15,7 +16,8 @@ def canonical_node(node: Mapping[str, Any]) -> dict[str, Any]:
     """A `_target_` node under its public name, without the arguments that equal the target's own defaults.
 
     An argument set to its default, one left out, and one that did not exist yet therefore give one id. What follows
-    from the data set (the number of classes) is left out too.
+    from the data set (the number of classes) is left out too. A target of the user's own has the digest of its code
+    beside it. Raises Unreadable where that has no source.
     """
     target = resolve(str(node["_target_"]))
     defaults = signature(target).defaults
@@ -24,13 +26,37 @@ def canonical_node(node: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in node.items()
         if key not in (*RESERVED, *PROVIDED) and not (key in defaults and _same(value, defaults[key]))
     }
-    return {"target": public_name(str(node["_target_"])), **arguments}
+    return {"target": public_name(str(node["_target_"])), **arguments, **code_of(node)}
+
+
+def code_of(node: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of the code of a node's own target under its key; empty for the published packages."""
+    code = own_code(str(node["_target_"]))
+    return {} if code is None else {OWN_CODE: code.digest}
+
+
+def without_code(identity: Any) -> Any:
+    """An identity without the digests of own code: equal for runs that differ in nothing else."""
+    if isinstance(identity, Mapping):
+        return {key: without_code(value) for key, value in identity.items() if key != OWN_CODE}
+    return [without_code(value) for value in identity] if isinstance(identity, list | tuple) else identity
 
 
 def _canonical(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_listed(part) for part in value]
     if not isinstance(value, Mapping):
         return value
     return canonical_node(value) if "_target_" in value else {key: _canonical(part) for key, part in value.items()}
+
+
+def _listed(value: Any) -> Any:
+    """A member of a list as it is, with the digests of own code added: the first ids held no canonical form of it."""
+    if isinstance(value, list | tuple):
+        return [_listed(part) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _listed(part) for key, part in value.items()} | (code_of(value) if "_target_" in value else {})
 
 
 def run_identity(

@@ -1,7 +1,8 @@
 """A run before it starts: its configuration, its identity, and how its parts are built."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,13 +11,14 @@ from torch import nn
 
 from distill.config.build import build_dataset, build_network, build_objective, build_recipe
 from distill.config.faults import Fault
-from distill.config.identity import run_identity, short_names
+from distill.config.identity import code_of, run_identity, short_names, without_code
+from distill.config.own_code import OWN_CODE, codes_in
 from distill.data import ImageDataset
 from distill.losses import Objective
 from distill.runs.files import StorageError, read_json
 from distill.runs.identity import run_id
-from distill.runs.layout import FIRST_STAGE, RESULT, run_path
-from distill.runs.store import RunRecord, finished_run, weightless
+from distill.runs.layout import FIRST_STAGE, PROVENANCE, RESULT, run_path
+from distill.runs.store import RunRecord, finished_run, read_run, weightless
 from distill.training import Recipe, resolve_precision
 
 Nodes = Mapping[str, Any]
@@ -114,6 +116,7 @@ class RunPlan:
     teacher      where the teacher comes from, or None
     first_stage  the plan of the run whose weights a method of two stages starts from
     notes        lines to print when the run starts
+    code         digests of the files with code of the user's own (see `OwnCode.files`)
 
     A plan can be pickled for another process, which reads the data set when it first uses it.
     """
@@ -130,6 +133,7 @@ class RunPlan:
     teacher: TeacherSource | None
     first_stage: "RunPlan | None" = None
     notes: tuple[str, ...] = ()
+    code: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:
@@ -154,6 +158,10 @@ class RunPlan:
     def objective(self) -> Objective:
         """A new objective, to train with; `method` has its flags."""
         return build_objective(split_stages(self.config["loss"])[0], seed=self.seed)
+
+    def code_changed(self) -> bool:
+        """Whether code of the user's own is no longer that of the run's id, as where a worker imports it later."""
+        return bool(self.code) and files_of_code(self.config) != self.code
 
     def finished(self) -> RunRecord:
         """The record of the run, which is finished. Raises StorageError where its folder is damaged."""
@@ -196,7 +204,7 @@ def plan_run(
 ) -> RunPlan:
     """Identify a checked configuration."""
     identity = run_identity(
-        data=data_identity(dataset),
+        data=data_identity(dataset) | code_of(config["dataset"]),
         student=config["student"],
         teacher=None if teacher is None else teacher.identity,
         loss=split_stages(config["loss"])[0],
@@ -206,7 +214,7 @@ def plan_run(
     )
     if first_stage is not None:
         identity["objective"][FIRST_STAGE] = {"run": first_stage.run_id}
-    return RunPlan(
+    plan = RunPlan(
         config=config,
         names=names,
         identity=identity,
@@ -218,7 +226,39 @@ def plan_run(
         method=method,
         teacher=teacher,
         first_stage=first_stage,
+        code=files_of_code(config),
     )
+    note = _changed_code(plan)
+    return replace(plan, notes=(note,)) if note else plan
+
+
+def files_of_code(config: Nodes) -> dict[str, str]:
+    """The digests of all files with code of the user's own that a run's parts consist of."""
+    parts = [config["dataset"], config["student"], split_stages(config["loss"])[0], config["recipe"]]
+    return {name: digest for code in codes_in(parts) for name, digest in code.files.items()}
+
+
+def _changed_code(plan: RunPlan) -> str | None:
+    """A sentence where the last run that differs in nothing but code of the user's own had other code."""
+    if not plan.code or plan.directory.exists():
+        return None
+    alike = re.escape(plan.directory.name.rpartition("-")[0])
+    folders = plan.runs_dir.iterdir() if plan.runs_dir.is_dir() else ()
+    others = [folder for folder in folders if re.fullmatch(rf"{alike}-[0-9a-f]+", folder.name)]
+    for folder in sorted(others, key=lambda folder: folder.stat().st_mtime, reverse=True):
+        record = read_run(folder)
+        try:
+            if record is None or run_id(without_code(record.identity)) != run_id(without_code(plan.identity)):
+                continue
+            then = (read_json(folder / PROVENANCE) or {}).get(OWN_CODE)
+        except (StorageError, ValueError):  # a damaged record, which is reported where it is read
+            continue
+        if not isinstance(then, Mapping):
+            return f"run {record.run_id} does not record the code it was made with: this is a new run"
+        changed = sorted(name for name in {*then, *plan.code} if then.get(name) != plan.code.get(name))
+        have = "has" if len(changed) == 1 else "have"
+        return f"{', '.join(changed)} {have} changed since run {record.run_id}: this is a new run"
+    return None
 
 
 def data_identity(dataset: ImageDataset) -> dict[str, Any]:

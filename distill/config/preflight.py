@@ -134,7 +134,7 @@ def preflight(
     plan = plan_run(config, names, method=method.flags, teacher=guide, first_stage=stage_plan, **common)
     if conflict := store_conflict(plan):
         raise Refused([conflict])
-    return replace(plan, notes=notes)
+    return replace(plan, notes=notes + plan.notes)
 
 
 def _choice_faults(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.config.faults import Refused
+from distill.config.identity import without_code
 from distill.config.plan import data_identity
 from distill.config.rebuild import normalisation, rebuild_dataset, rebuild_network
 from distill.data import EvaluationStream, ImageDataset
@@ -131,7 +132,7 @@ def same_data(record: RunRecord, dataset: ImageDataset) -> bool | None:
         keys = ("test", "holdout", "mean", "std")
         recorded, found = ({key: data.get(key) for key in keys} for data in (recorded, found))
     try:
-        return canonical(recorded) == canonical(found)
+        return canonical(without_code(recorded)) == canonical(found)
     except ValueError:  # the config was edited by hand
         return False
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from distill.config.own_code import OWN_CODE
 from distill.config.plan import RunPlan, not_from_a_table, teacher_epochs_of, teacher_use
 from distill.config.rebuild import weights_of
 from distill.data import EvaluationStream, ImageStream
@@ -195,6 +196,9 @@ def _locked(plan: RunPlan, directory: RunDirectory, lock: RunLock, cohort: Cohor
     failure = directory.failure
     if failure is not None and not cohort.retry:
         raise RunFailed(f"{plan.directory} failed before: {failure['message']} (add --retry to try it again)")
+    if plan.code_changed():
+        names = ", ".join(plan.code)
+        raise RunFailed(f"{plan.directory}: {names} changed while the command was at work: type it again")
     return None
 
 
@@ -253,7 +257,8 @@ def _begin(
         "config": dict(plan.config),
         "identity": dict(plan.identity),
     }
-    provenance = collect(plan.device, precision=plan.precision, engine=dict(engine), step=step, teacher=facts)
+    code = {OWN_CODE: dict(plan.code)} if plan.code else {}
+    provenance = collect(plan.device, precision=plan.precision, engine=dict(engine), step=step, teacher=facts, **code)
     world.first(lambda: directory.start(config=config, provenance=provenance))
     if loaded is not None:
         _resume(member, loaded, directory, cohort.console.note)

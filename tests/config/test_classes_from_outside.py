@@ -84,7 +84,8 @@ def test_a_plain_network_is_given_the_contract(command) -> None:
     assert output.logits.shape == (2, 10)
     assert network.network.head.in_features == 5
     assert plan.directory.name.startswith("Plain-kd-s1-")
-    assert plan.identity["student"] == {"target": "theirs.Plain", "width": 5}
+    digest = plan.identity["student"]["own_code"]
+    assert plan.identity["student"] == {"target": "theirs.Plain", "width": 5, "own_code": digest}
     assert plan.run_id == command.plan(*command.tiny, "student._target_=theirs.Plain", "+student.width=5.0").run_id
 
 
