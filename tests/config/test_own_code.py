@@ -1,4 +1,4 @@
-"""The digest of a user's own code: equal where nothing but text for people changed, different where anything else did."""
+"""The digest of own code: equal where only text for people changed, different where anything else did."""
 
 import importlib
 import sys
@@ -80,9 +80,17 @@ REACHED = {
         "mine.py": "try:\n    import absent as h\nexcept ImportError:\n    import helper as h\nNet = h\n",
         "helper.py": "",
     },
-    "by its name as text": {"mine.py": "import importlib\nNet = importlib.import_module('helper').Net\n", "helper.py": ""},
+    "by its name as text": {
+        "mine.py": "import importlib\nNet = importlib.import_module('helper').Net\n",
+        "helper.py": "",
+    },
     "by __import__": {"mine.py": "Net = __import__('helper').Net\n", "helper.py": ""},
-    "by way of another": {"mine.py": "from a import Net\n", "a.py": "import b\n", "b.py": "import mine, c\n", "c.py": ""},
+    "by way of another": {
+        "mine.py": "from a import Net\n",
+        "a.py": "import b\n",
+        "b.py": "import mine, c\n",
+        "c.py": "",
+    },
     "a decorator of another file": {"mine.py": f"from deco import twice\n@twice\n{NET}", "deco.py": ""},
     "a base class of another file": {"mine.py": "from base import Base\nclass Net(Base): ...\n", "base.py": ""},
 }
@@ -97,15 +105,24 @@ PACKAGES = {
         "mine.Net",
     ),
     "relative import_module": (
-        {"nets/__init__.py": "from importlib import import_module\nNet = import_module('.a', __name__)\n", "nets/a.py": ""},
+        {
+            "nets/__init__.py": "from importlib import import_module\nNet = import_module('.a', __name__)\n",
+            "nets/a.py": "",
+        },
         "nets.Net",
     ),
     "a name known when it runs": (
-        {"nets/__init__.py": "import importlib as i\nfor n in 'ab':\n    i.import_module(f'nets.{n}')\n", "nets/b.py": ""},
+        {
+            "nets/__init__.py": "import importlib as i\nfor n in 'ab':\n    i.import_module(f'nets.{n}')\n",
+            "nets/b.py": "",
+        },
         "nets.Net",
     ),
     "a function kept under another name": (
-        {"nets/__init__.py": "import importlib\nload = importlib.import_module\nload('nets' + '.b')\n", "nets/b.py": ""},
+        {
+            "nets/__init__.py": "import importlib\nload = importlib.import_module\nload('nets' + '.b')\n",
+            "nets/b.py": "",
+        },
         "nets.Net",
     ),
     "import_module as another name": (
@@ -187,7 +204,7 @@ def test_published_packages_and_the_standard_library_have_none(target: str) -> N
 
 def test_an_installed_package_counts_by_its_record() -> None:
     code = own_code("yaml.safe_load")
-    assert list(code.files)[0].lower().startswith("pyyaml ")
+    assert next(iter(code.files)).lower().startswith("pyyaml ")
     assert (code.paths, code.modules) == ((), frozenset())
     assert code.digest == own_code("yaml.nodes.Node").digest != own_code("numpy.zeros").digest
 
