@@ -6,6 +6,7 @@ modules that do are imported inside `run` after the arguments were checked, so h
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,6 +81,10 @@ def _run(words: Sequence[str]) -> int:
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the verbs are {', '.join(VERBS)}"
         print(f"distill {verb}: there is no such verb: {hint}", file=sys.stderr)
+        return REFUSED
+    if verb != "train" and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:  # under torchrun
+        if os.environ["RANK"] == "0":
+            print(f"distill {verb} runs in one process: start it without torchrun", file=sys.stderr)
         return REFUSED
     module = importlib.import_module(f"distill.cli.{verb}")
     line = parse(words[1:], module.VERB)

@@ -10,13 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from distill.execution import teachers
 from distill.runs import files
 from distill.runs.checkpoint import CheckpointSchedule
 from distill.runs.directory import RunDirectory
 from distill.teachers import table_build
 from distill.teachers.table import TableFile
-from distill.training import Member
+from distill.training import Member, this_world
 
 Hooks = dict[str, Any]
 
@@ -32,6 +34,8 @@ def install(hooks: Hooks, report: Path) -> None:
         "powerless": powerless,
         "accounts": accounts,
         "table": table,
+        "world": world,
+        "memory": memory,
     }
     for name, argument in hooks.items():
         known[name](argument, report)
@@ -197,6 +201,25 @@ def table(pace: dict[str, Any], report: Path) -> None:
         return build(*args, progress=tell, record_seconds=0.0, **options)
 
     teachers.build = paced  # type: ignore[assignment]
+
+
+def world(variables: dict[str, str], report: Path) -> None:
+    """Be one of several processes: the variables that torchrun sets."""
+    os.environ.update(variables)
+    this_world.cache_clear()  # the server found itself alone
+
+
+def memory(step: int, report: Path) -> None:
+    """Run out of the device's memory in the step after `step` steps."""
+    predict, done = Member.predict, [0]
+
+    def predict_or_fail(self: Member, *args: Any) -> Any:
+        done[0] += 1
+        if done[0] > step:
+            raise torch.OutOfMemoryError("out of memory")
+        return predict(self, *args)
+
+    Member.predict = predict_or_fail  # type: ignore[method-assign]
 
 
 def accounts(yes: bool, report: Path) -> None:

@@ -3,10 +3,11 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,19 @@ class Lab:
     def run(self, *words: str, **hooks: Any) -> Ended:
         """Start, and wait for the end."""
         return self.start(*words, **hooks).end()
+
+    def world(self, *words: str, each: Sequence[dict[str, Any]] = ({}, {}), **hooks: Any) -> list[Running]:
+        """`distill WORDS` by several processes together, as torchrun starts them; `each` are the hooks of each."""
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        size = len(each)
+        count = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        variables = [{"RANK": rank, "LOCAL_RANK": rank, **count} for rank in range(size)]
+        return [
+            self.start(*words, world={name: str(value) for name, value in own.items()}, **hooks, **more)
+            for own, more in zip(variables, each, strict=True)
+        ]
 
     def real(self, *words: str, **variables: str) -> "subprocess.Popen[str]":
         """`python -m distill WORDS`, as a user starts it."""
