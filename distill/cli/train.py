@@ -96,8 +96,8 @@ def run(line: CommandLine) -> int:
         line.check()  # without that folder, every preset in it would be a mistake too
 
     from distill.config.sweep import prepare
+    from distill.execution.jobs import run_sweep
     from distill.execution.stopping import Interrupted
-    from distill.execution.sweep import run_sweep
     from distill.training import ProcessLost, this_world
 
     show_only = SHOW.name in line.options or "-c" in line.options
