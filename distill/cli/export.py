@@ -20,12 +20,13 @@ from distill.cli.lookup import data_places, find_finished, no_runs, select
 from distill.config.faults import Refused
 from distill.exchange.folder import FORMS, INSTALL, check_folder
 from distill.exchange.results import export_results, with_teachers
-from distill.runs.store import size_of
+from distill.runs.store import averaged, size_of
 
 ALL = "all"
 WEIGHTS = "safetensors"
 FORM = Argument("--format", help="default: every format whose packages are installed", choices=(*FORMS, ALL))
 DTYPE = Argument("--dtype", help="fp16 rounds the weights in model.safetensors", choices=("fp32", "fp16"))
+OF = Argument("--weights", help="ema: the averaged weights of a run with recipe.ema", choices=("last", "ema"))
 RESULTS = Argument("--results")
 OUT = Argument(
     "--out", "DIR", "default: exports/ with the name of the run's folder. An older export of the same run\n"
@@ -49,6 +50,7 @@ data are missing); a file that differs is removed (exit code 1). In Python, dist
                 "    safetensors: the weights, model.safetensors; onnx and torch: programs for any batch size, as",
                 "    model.onnx and model.pt2",
                 DTYPE,
+                OF,
                 OUT,
             ),
         ),
@@ -92,6 +94,8 @@ def run(line: CommandLine) -> int:
     places = data_places(line, record)
     folder = line.out or Path("exports", record.path.resolve().name)
     try:
+        if line.options.get(OF.name) == "ema":
+            record, folder = averaged(record), line.out or folder.with_name(f"{folder.name}-ema")
         check_folder(folder, record.run_id)
     except ValueError as error:
         raise Refused([str(error)]) from error
@@ -123,7 +127,7 @@ def run(line: CommandLine) -> int:
 
 
 def _export_results(line: CommandLine) -> int:
-    for name in (RUN.name, FORM.name, DTYPE.name):
+    for name in (RUN.name, FORM.name, DTYPE.name, OF.name):
         if name in line.pairs or name in line.options:
             line.fault(f"{name} does not go with --results, which writes records of runs: leave it out", of=name)
     selection = select(line)

@@ -20,7 +20,6 @@ from distill.models.inputs import Channels
 from distill.runs.checkpoint import load_weights
 from distill.runs.files import StorageError
 from distill.runs.identity import canonical
-from distill.runs.layout import STUDENT
 from distill.runs.store import RunRecord, find
 from distill.runs.target_names import current_name
 
@@ -162,7 +161,7 @@ def load_into(network: nn.Module, record: RunRecord) -> None:
 def weights_of(record: RunRecord) -> dict[str, Tensor]:
     """A finished run's weights after checking their digest. Raises StorageError."""
     assert record.result is not None
-    return load_weights(record.path / STUDENT, expected_sha256=record.result["weights_sha256"])
+    return load_weights(record.path / record.weights, expected_sha256=record.result["weights_sha256"])
 
 
 def rebuild_dataset(record: RunRecord, places: Mapping[str, Any]) -> ImageDataset:

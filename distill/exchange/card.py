@@ -12,13 +12,17 @@ from distill.config.faults import Refused
 from distill.config.rebuild import TRUSTED, WITHOUT_DOWNLOAD
 from distill.exchange.forms import Source
 from distill.runs.files import StorageError, read_json
-from distill.runs.layout import PROVENANCE
+from distill.runs.layout import PROVENANCE, STUDENT_EMA
 from distill.tables.values import dataset_name, flatten, preset_name, to_text
 
 TEMPLATE = Path(__file__).with_name("card.md")
 _LAST_EPOCH = (
     "The exported weights are those of the last epoch. The best epoch was chosen on the images that measure it, so its "
     "accuracy is too high by construction."
+)
+_AVERAGED = (
+    "The exported weights are the exponential moving average of those of training, after the last epoch; the run's own "
+    "accuracy is that of its last weights."
 )
 _CLAIMED = "The accuracy was stated by the file that these weights were imported from. It has not been measured here."
 _IMPORTED = "The weights were imported; the accuracy was measured with them."
@@ -43,6 +47,8 @@ def card(source: Source, facts: Mapping[str, Any], written: Sequence[Any], round
     names, config, result = record.names, record.config, record.result
     dataset = dataset_name(str(names.get("dataset", "?")))
     accuracies, how_to_read = scores(result)
+    if record.weights == STUDENT_EMA:
+        accuracies, how_to_read = {"accuracy, averaged weights": next(iter(accuracies.values()))}, _AVERAGED
     rows = {
         "run": f"{record.run_id} (the digest of everything that can change its numbers)",
         "network": f"{names.get('student', '?')} (`{config['student'].get('_target_')}`)",

@@ -20,7 +20,7 @@ from distill.exchange.forms import READ, WRITE, OnlyLogits, Source, halved, with
 from distill.exchange.load import load_record, measure_accuracy, run_dataset
 from distill.models import profile
 from distill.runs.files import finite, write_synced
-from distill.runs.layout import CONFIG, EXPORT, RESULT
+from distill.runs.layout import CONFIG, EXPORT, RESULT, STUDENT
 from distill.runs.store import RunRecord
 
 IMAGES = 256  # on which an exported model is compared with the run's network
@@ -190,7 +190,8 @@ def export_run(
         facts = _facts(source, sample, written, rounded)
         write_synced(staging / CARD, card(source, facts, written, rounded, reason=sample.reason).encode())
         write_synced(staging / EXPORT, (json.dumps(finite(facts), indent=2, ensure_ascii=False) + "\n").encode())
-        for name in (CONFIG, RESULT):
+        # averaged weights are not the run's: nothing may restore it with them
+        for name in (CONFIG, RESULT) if record.weights == STUDENT else ():
             write_synced(staging / name, (record.path / name).read_bytes())
         publish(staging, folder, record.run_id)
     return Exported(folder, tuple(written), tuple(failures), str(sample), sample.reason, rounded)

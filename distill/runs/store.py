@@ -6,13 +6,13 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from distill.runs.config_file import read_config
 from distill.runs.files import StorageError, read_json, storage_errors
-from distill.runs.layout import CONFIG, EXPORT, FAILED, RESULT, STUDENT, TABLES
+from distill.runs.layout import CONFIG, EXPORT, FAILED, RESULT, STUDENT, STUDENT_EMA, TABLES
 from distill.runs.lock import RunLock, is_held
 from distill.runs.target_names import with_current_names
 
@@ -31,7 +31,10 @@ _CONFIG_KEYS = {"config.student": Mapping, "config.dataset": Mapping, "identity.
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The content of one run directory; `message` is what is damaged in it, empty otherwise."""
+    """The content of one run directory; `message` is what is damaged in it, empty otherwise.
+
+    `weights` is the file of the weights that `result` is about: the student's, or their average's (`averaged`).
+    """
 
     path: Path
     run_id: str
@@ -42,6 +45,17 @@ class RunRecord:
     result: Mapping[str, Any] | None
     failure: Mapping[str, Any] | None
     message: str = ""
+    weights: str = STUDENT
+
+
+def averaged(record: RunRecord) -> RunRecord:
+    """A finished run with the average of its weights in their place. Raises ValueError where it kept none."""
+    assert record.result is not None
+    result = record.result
+    if "ema_sha256" not in result or "ema" not in result["last"]:
+        raise ValueError(f"{record.path} has no averaged weights: it was trained without recipe.ema")
+    last = {"epoch": result["last"]["epoch"], **result["last"]["ema"]}
+    return replace(record, result={**result, "last": last, "weights_sha256": result["ema_sha256"]}, weights=STUDENT_EMA)
 
 
 def scan(runs_dir: Path) -> list[RunRecord]:

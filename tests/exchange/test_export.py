@@ -53,6 +53,31 @@ def test_the_folder_holds_what_restores_the_run(run: Path, exported: Path) -> No
         assert (exported / name).read_bytes() == (run / own).read_bytes()
 
 
+def test_averaged_weights_are_exported_by_name_alone(run: Path, capsys: Capture, images: torch.Tensor) -> None:
+    words = ["train", "dataset=arrays", "dataset.npz=data.npz", "student=resnet8", "loss=ce", "recipe=demo"]
+    assert command([*words, "recipe.epochs=2", "recipe.ema=0.5", "engine.device=cpu", "runs_dir=ema"]) == FINISHED
+    (with_average,) = Path("ema").glob("resnet8-*")
+    assert main([f"run={with_average}", "--format", "safetensors", "--out", "plain"]) == FINISHED
+    assert (Path("plain") / SAFETENSORS).read_bytes() == (with_average / "student.safetensors").read_bytes()
+    assert main([f"run={with_average}", "--format", "safetensors", "--weights", "ema"]) == FINISHED
+    folder = Path("exports") / f"{with_average.name}-ema"
+    assert names(folder) == {SAFETENSORS, "README.md", EXPORT}, "nothing that would restore the run"
+    assert (folder / SAFETENSORS).read_bytes() == (with_average / "student_ema.safetensors").read_bytes()
+    last = json.loads((with_average / "result.json").read_text())["last"]
+    card = (folder / "README.md").read_text()
+    assert f"**{last['ema']['accuracy']:.2f} %**" in card
+    assert "exponential moving average" in card
+    network = distill.load(with_average)
+    network.load_state_dict(load_file(folder / SAFETENSORS))
+    with torch.no_grad():
+        predicted = network(images).logits.argmax(dim=1)
+    hits = int((predicted == torch.from_numpy(np.load("data.npz")["y_test"])).sum())
+    assert hits == last["ema"]["correct"]
+    capsys.readouterr()
+    assert main([f"run={run}", "--weights", "ema"]) == REFUSED
+    assert capsys.readouterr().err == f"{run} has no averaged weights: it was trained without recipe.ema\n"
+
+
 @pytest.mark.parametrize("batch", [1, 2, 50])
 def test_onnxruntime_says_the_same(exported: Path, images: torch.Tensor, expected: torch.Tensor, batch: int) -> None:
     session = onnxruntime.InferenceSession(exported / ONNX, providers=["CPUExecutionProvider"])
