@@ -66,6 +66,8 @@ class TeacherFacts:
                what is done to images and classes, where anything is
     folder     where its measured accuracies and its tables are kept
     reference  what its accuracy is held against; None where nothing is known for these images
+    on_crops   whether its accuracy on training crops is measured too, since it was not trained on this stream
+    chooses    whether it answers for some of its classes only, so that the mass of the others is measured
     """
 
     run_id: str | None
@@ -73,6 +75,8 @@ class TeacherFacts:
     key: str
     folder: Path
     reference: Reference | None
+    on_crops: bool = False
+    chooses: bool = False
 
 
 class TeacherSource(Protocol):

@@ -38,7 +38,13 @@ from distill.config.plan import (
 from distill.config.presets import Composed, Presets
 from distill.config.rebuild import rebuild_network
 from distill.config.schema import FirstStage, Root
-from distill.config.teachers import FinishedTeacher, PlannedTeacher
+from distill.config.teachers import (
+    ELSEWHERE,
+    PlannedTeacher,
+    class_positions,
+    finished_teacher,
+    published_teacher,
+)
 from distill.data import SHAPES, ImageDataset
 from distill.losses import Objective
 from distill.runs.files import StorageError
@@ -48,6 +54,7 @@ from distill.training import probe, resolve_precision, this_world, why_not_compi
 
 T = TypeVar("T")
 STAGE = f"loss.{FIRST_STAGE}"
+VIEW_KEYS = ("input", "classes", "mean", "std", "expected")
 # the least values of numbers that no constructor checks
 AT_LEAST = {"seed": 0, "teacher.seed": 0, "engine.threads": 1, "engine.checkpoint_seconds": 0}
 
@@ -93,12 +100,12 @@ def preflight(
         faults += _choice_faults(teacher, [each.flags for each in (method, first) if each], composed.choices)
     baseline = _teachers_method(teacher, faults)
     dataset, shape = _data(config.get("dataset"), faults, may_download=may_download)
-    finished = None
+    finished, elsewhere = None, taught and next((key for key in ELSEWHERE if teacher.get(key)), None)
     if shape is not None:
         check_network(config.get("student"), shape, "student", faults)
         check_network(teacher.get("network"), shape, "teacher.network", faults)
         if taught and isinstance(teacher.get("run"), str) and "runs_dir" in config:
-            finished = _finished_teacher(Path(config["runs_dir"]), teacher["run"], shape[0], faults)
+            finished = _finished_teacher(Path(config["runs_dir"]), teacher, shape[0], faults)
     if shape is not None and not (faults or uncertain):
         taught_by = (finished or teacher.get("network")) if taught else None
         labels = torch.arange(shape[0]) if dataset is None else torch.tensor(dataset.train_labels)
@@ -113,6 +120,7 @@ def preflight(
 
     assert device is not None
     assert method is not None
+    _check_teacher_keys(teacher, elsewhere=bool(elsewhere or finished))
     notes = _precision_notes(config["precision"], device)
     config["precision"] = resolve_precision(config["precision"], device)
     config["loss"] |= {FIRST_STAGE: stage} if stage else {}
@@ -121,9 +129,14 @@ def preflight(
     guide: TeacherSource | None = None
     if not taught:
         names["teacher"], config["teacher"] = "none", None
-    elif finished is not None:
-        own_precision = resolve_precision(teacher["precision"] or config["precision"], device)
-        guide = FinishedTeacher(finished, config["dataset"], data_identity(dataset), own_precision)
+    elif finished is not None or elsewhere:
+        own = resolve_precision(teacher["precision"] or config["precision"], device)
+        data = data_identity(dataset)
+        if finished is None:
+            given = {"name": names["teacher"], "runs_dir": common["runs_dir"], "precision": own}
+            guide = published_teacher(teacher, dataset, data, **given, download=may_download)
+        else:
+            guide = finished_teacher(finished, teacher, dataset, config["dataset"], data, precision=own)
         names["teacher"] = guide.name
     else:
         assert baseline is not None
@@ -377,8 +390,26 @@ def _network_or_refusal(node: str, num_classes: int, image_size: int) -> nn.Modu
         return refused
 
 
-def _finished_teacher(runs_dir: Path, run: str, num_classes: int, faults: list[Fault]) -> RunRecord | None:
-    """The finished run that `teacher.run` names, if it has as many classes as the data set."""
+def _check_teacher_keys(teacher: Mapping[str, Any], *, elsewhere: bool) -> None:
+    """Raise Refused for keys of `teacher` that contradict each other, or are for a teacher from elsewhere."""
+    origins = [key for key in ("run", *ELSEWHERE) if teacher.get(key)]
+    if len(origins) > 1:
+        text = f"teacher.{origins[0]} and teacher.{origins[1]} both name a teacher: give one of them"
+        raise Refused([Fault(f"teacher.{origins[1]}", "conflict", text)])
+    given = [key for key in VIEW_KEYS if teacher.get(key) not in (None, "stream")]
+    if given and not elsewhere:
+        text = f"teacher.{given[0]} is for a teacher that was trained elsewhere: add teacher.pretrained=true, "
+        text += f"teacher.weights=FILE or teacher.run=ID, or leave teacher.{given[0]} out"
+        raise Refused([Fault(f"teacher.{given[0]}", "conflict", text)])
+
+
+def _finished_teacher(
+    runs_dir: Path, teacher: Mapping[str, Any], num_classes: int, faults: list[Fault]
+) -> RunRecord | None:
+    """The finished run that `teacher.run` names, if it has as many classes as the data set, or `teacher.classes` says
+    which of them are the data set's.
+    """
+    run = teacher["run"]
     if not run:
         text = "teacher.run is empty (an unset variable?): name a finished run, or leave teacher.run out"
         faults.append(Fault("teacher.run", "value", text))
@@ -395,8 +426,14 @@ def _finished_teacher(runs_dir: Path, run: str, num_classes: int, faults: list[F
         return None
     assert record.result is not None
     classes = record.result["classes"]
-    if classes == num_classes:
-        return record
+    try:
+        names = [str(number) for number in range(num_classes)]
+        if teacher.get("classes") is not None or classes == num_classes:
+            class_positions(teacher.get("classes"), names, own=(), count=classes)
+            return record
+    except Refused as refused:
+        faults += refused.faults
+        return None
     text = (
         f"teacher.run={run} has {classes} classes, the data set has {num_classes}: "
         "choose a teacher trained on this data set"

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,9 @@ from distill.config.build import build_dataset, build_network, build_objective, 
 from distill.config.plan import split_stages
 from distill.data import ImageDataset
 from distill.losses import Task
-from distill.models import AsTrained, Inputs, Network
 from distill.models.inputs import Channels
 from distill.runs.checkpoint import load_weights
 from distill.runs.files import StorageError
-from distill.runs.identity import canonical
 from distill.runs.store import RunRecord, find
 from distill.runs.target_names import current_name
 
@@ -75,25 +73,6 @@ def normalisation(record: RunRecord) -> tuple[Channels, Channels]:
         if mean is not None and std is not None and min(std) > 0:
             return mean, std
     raise StorageError(f"{record.path} does not say how its images are normalised: its config is damaged")
-
-
-def as_trained(network: nn.Module, record: RunRecord, data: Mapping[str, Any]) -> nn.Module:
-    """The network of `record` for images of the data set `data`, normalised with its `mean` and `std`.
-
-    Where these are not the run's own, the network renormalises what it reads. Raises StorageError.
-    """
-    own = own_normalisation(record, data)
-    if not own:
-        return network
-    inputs = Inputs(**own, data_mean=data["mean"], data_std=data["std"])
-    return AsTrained(cast(Network, network), inputs=inputs)
-
-
-def own_normalisation(record: RunRecord, data: Mapping[str, Any]) -> dict[str, Any]:
-    """`mean` and `std` of a run's images; empty where they are those of the data set `data`. Raises StorageError."""
-    mean, std = normalisation(record)
-    own = {"mean": list(mean), "std": list(std)}
-    return {} if canonical(own) == canonical({key: list(data[key]) for key in own}) else own
 
 
 def _channels(node: Any, key: str) -> Channels | None:

@@ -39,8 +39,30 @@ class Pair:
 
 
 @dataclass
+class ExpectedNode:
+    """The accuracy in percent that a teacher must have on the evaluation images, and how far off it may be in points.
+
+    It is for a test set of `images` images, or with that digest, which the teacher reads at `size` pixels.
+    """
+
+    accuracy: float
+    tolerance: float
+    images: int | str | None = None
+    size: int | None = None
+
+
+@dataclass
 class TeacherNode:
-    """A teacher: a network that is trained as a run of its own, or a finished run."""
+    """A teacher: a network that is trained as a run of its own, a finished run, or published weights.
+
+    run         of a finished run: its id or path
+    pretrained  published weights of timm's or torchvision's network: true, or their name
+    weights     a file with weights of the network
+    input       `native`: images are resized to the size that the weights were trained with
+    classes     the teacher's class of each class of the data set, in its order: numbers from 0, or WordNet ids
+    mean, std   of the images that the weights were trained with, where their publisher does not state them
+    expected    what its accuracy is held against
+    """
 
     seed: int
     precision: Precision | None
@@ -49,6 +71,13 @@ class TeacherNode:
     loss: Target
     recipe: Target
     network: Target | None = None
+    pretrained: bool | str = False
+    weights: str | None = None
+    input: Literal["stream", "native"] = "stream"
+    classes: list[int | str] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    expected: ExpectedNode | None = None
 
 
 @dataclass

@@ -1,15 +1,146 @@
-"""Where a run's teacher comes from: a run that is trained first, or a finished run."""
+"""Where a run's teacher comes from: a run that is trained first, a finished run, or published weights."""
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
+import safetensors.torch
 from torch import nn
 
+from distill.config.check import resolve
+from distill.config.faults import Fault, Refused
+from distill.config.identity import canonical_node
 from distill.config.plan import Nodes, Reference, RunPlan, TeacherFacts
-from distill.config.rebuild import as_trained, load_into, own_normalisation, rebuild_network
-from distill.runs.identity import run_id
+from distill.config.rebuild import WITHOUT_DOWNLOAD, load_into, normalisation, rebuild_network
+from distill.config.weights import file_network
+from distill.data import ImageDataset
+from distill.models import AsTrained, Inputs, Network
+from distill.models.inputs import Channels
+from distill.models.published import NotDownloaded, Published, published
+from distill.runs.files import StorageError
+from distill.runs.foreign import UnreadableError, read_checkpoint
+from distill.runs.identity import canonical, run_id
 from distill.runs.store import RunRecord
+
+FOLDER = ".teachers"  # in a store: what is measured and computed of teachers that are no runs
+ELSEWHERE = ("pretrained", "weights")  # keys of `teacher` that name published weights
+WORDNET = re.compile(r"n\d{8}")
+UNUSUAL = re.compile(r"[^\w.+-]+")  # in the names of folders
+_SHOWN = 5  # classes that are listed
+
+
+@dataclass(frozen=True)
+class View:
+    """What stands between a student's stream and a teacher that was trained on other images or classes.
+
+    own      `mean` and `std` of the images it was trained with; empty where they are those of the stream
+    data     `mean` and `std` of the stream
+    size     in pixels, to which images are resized; None: they stay
+    classes  where the data set's classes stand among its logits; None: they are its logits
+    """
+
+    own: Mapping[str, Channels]
+    data: Mapping[str, Channels]
+    size: int | None = None
+    classes: tuple[int, ...] | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it enters ids: what changes the logits."""
+        found = {key: list(value) for key, value in self.own.items()}
+        size = {} if self.size is None else {"input": self.size}
+        return {**found, **size, **({} if self.classes is None else {"classes": list(self.classes)})}
+
+    def key(self, weights: str) -> str:
+        """Equal for teachers that give equal logits for equal images."""
+        return f"{weights}:{run_id(self.identity)}" if self.identity else weights
+
+    def wrapped(self, network: nn.Module) -> nn.Module:
+        """The network behind it; itself where nothing has to be changed."""
+        if not self.identity:
+            return network
+        data = {f"data_{key}": self.data[key] for key in self.own}
+        inputs = Inputs(size=self.size, **self.own, **data)
+        return AsTrained(cast(Network, network), inputs=inputs, classes=self.classes)
+
+
+def view_of(record: RunRecord, data: Nodes, teacher: Nodes, *, image_size: int) -> View:
+    """The view of a finished run that is the `teacher` node's, for the data set `data`, as ids hold it.
+
+    Raises:
+        Refused: its classes cannot be those of the data set.
+        StorageError: its config is damaged.
+    """
+    assert record.result is not None
+    mean, std = normalisation(record)
+    size, wanted, count = record.result.get("image_size"), teacher.get("classes"), record.result["classes"]
+    positions = None if wanted is None else class_positions(wanted, [""] * len(wanted), own=(), count=count)
+    mean, std = teacher.get("mean") or mean, teacher.get("std") or std
+    return _view(teacher, mean, std, size, data, image_size=image_size, classes=positions)
+
+
+def _view(
+    teacher: Nodes,
+    mean: Channels,
+    std: Channels,
+    size: int | None,
+    data: Nodes,
+    *,
+    image_size: int,
+    classes: tuple[int, ...] | None,
+) -> View:
+    own, stream = {"mean": mean, "std": std}, {key: tuple(data[key]) for key in ("mean", "std")}
+    differs = canonical(own) != canonical(stream)
+    wanted = size if teacher.get("input") == "native" and size != image_size else None
+    return View(own if differs else {}, stream, wanted, classes)
+
+
+def class_positions(
+    wanted: Sequence[int | str] | None, names: Sequence[str], *, own: Sequence[str], count: int
+) -> tuple[int, ...] | None:
+    """Where the data set's classes stand among a teacher's logits; None where they are its logits.
+
+    Args:
+        wanted: `teacher.classes`; None: matched by WordNet id, or taken for the same where there are as many.
+        names: the data set's classes.
+        own: the teacher's classes, empty where they are not known.
+        count: of the teacher's logits.
+
+    Raises Refused: a class cannot be found, is named twice, or nothing says how they match.
+    """
+    if wanted is None and all(map(WORDNET.fullmatch, names)) and own:
+        wanted = names
+    if wanted is None:
+        if len(names) == count:
+            return None
+        raise _unmatched(
+            f"the teacher has {count} classes, the data set has {len(names)}, and nothing says which are the same: set "
+            "teacher.classes=[...], the teacher's class of each class of the data set (numbers from 0, or WordNet ids)"
+        )
+    if len(wanted) != len(names):
+        raise _unmatched(
+            f"teacher.classes must name {len(names)} classes, one for each of the data set's, got {len(wanted)}"
+        )
+    places = {name: place for place, name in enumerate(own)}
+    found = [each if isinstance(each, int) else places.get(each, -1) for each in wanted]
+    lost = [str(each) for each, place in zip(wanted, found, strict=True) if not 0 <= place < count]
+    if lost:
+        shown = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
+        remedy = "leave them out of the data set, or choose another teacher"
+        raise _unmatched(f"the teacher has no class {shown} among its {count}: {remedy}")
+    if len(set(found)) < len(found):
+        twice = next(str(each) for each, place in zip(wanted, found, strict=True) if found.count(place) > 1)
+        raise _unmatched(f"teacher.classes must name different classes, got {twice} twice")
+    return None if found == list(range(count)) else tuple(found)
+
+
+def _unmatched(text: str) -> Refused:
+    return Refused([Fault("teacher.classes", "conflict", text)])
 
 
 @dataclass(frozen=True)
@@ -58,12 +189,16 @@ class FinishedTeacher:
     """A finished run that `teacher.run` names, imported ones included. It keeps the normalisation it was trained with.
 
     record     of the run
+    view       of the students' stream
+    expected   what `teacher.expected` states for these students
     dataset    the node of its students' data set
     data       the same data set as run ids hold it
     precision  resolved
     """
 
     record: RunRecord
+    view: View
+    expected: Reference | None
     dataset: Nodes
     data: Mapping[str, Any]
     precision: str
@@ -75,8 +210,8 @@ class FinishedTeacher:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The digest of its weights, and its normalisation where that is not the student's."""
-        return {"weights": self._weights, **self._own}
+        """The digest of its weights, and what of the view is not as it was trained."""
+        return {"weights": self._weights, **self.view.identity}
 
     @property
     def node(self) -> Nodes:
@@ -88,21 +223,27 @@ class FinishedTeacher:
         assert self.record.result is not None
         return str(self.record.result["weights_sha256"])
 
-    @property
-    def _own(self) -> dict[str, Any]:
-        return own_normalisation(self.record, self.data)
-
     def network(self) -> nn.Module:
-        return as_trained(rebuild_network(self.record), self.record, self.data)
+        return self.view.wrapped(rebuild_network(self.record))
 
     def facts(self) -> TeacherFacts:
-        key = f"{self._weights}:{run_id(self._own)}" if self._own else self._weights
-        return TeacherFacts(self.record.run_id, self._weights, key, self.record.path, self._reference())
+        return TeacherFacts(
+            run_id=self.record.run_id,
+            weights=self._weights,
+            key=self.view.key(self._weights),
+            folder=self.record.path,
+            reference=self.expected or self._recorded(),
+            on_crops=bool(self.view.identity),
+            chooses=self.view.classes is not None,
+        )
 
-    def _reference(self) -> Reference | None:
+    def _recorded(self) -> Reference | None:
+        """Its own accuracy, where it was measured on these images and classes, or claimed for them."""
         result = self.record.result
         assert result is not None
         accuracy = result["last"]["accuracy"]
+        if self.view.classes is not None or self.view.size is not None:
+            return None
         if (result.get("imported") or {}).get("accuracy") == "claimed":
             same = self.dataset["_target_"] == self.record.config["dataset"]["_target_"] and not self.data["holdout"]
             remedy = "import it again with its data (dataset.npz=FILE, dataset.root=DIR), so that it is measured"
@@ -120,3 +261,176 @@ def _evaluated(data: Any) -> Any:
     if not isinstance(data, Mapping):
         return None
     return data.get("test") or (data.get("train"), data.get("holdout"))
+
+
+def _expected(teacher: Nodes, data: Nodes, *, images: int, size: int) -> Reference | None:
+    """What the node states for a test set of so many images, which the teacher reads at that size."""
+    node = teacher.get("expected")
+    if node is None or node.get("images") not in (None, images, data["test"]) or node.get("size") not in (None, size):
+        return None
+    remedy = "is its normalisation right (teacher.mean, teacher.std), and the order of its classes?"
+    return Reference(node["accuracy"], "teacher.expected says", remedy, node["tolerance"])
+
+
+def finished_teacher(
+    record: RunRecord, teacher: Nodes, dataset: ImageDataset, node: Nodes, data: Nodes, *, precision: str
+) -> FinishedTeacher:
+    """The finished run that `teacher.run` names, for the students of the data set of `node`, which ids hold as `data`.
+
+    Raises:
+        Refused: its classes cannot be those of the data set.
+        StorageError: its config is damaged.
+    """
+    view = view_of(record, data, teacher, image_size=dataset.image_size)
+    seen = dataset.image_size if view.size is None else view.size
+    expected = _expected(teacher, data, images=len(dataset.evaluation_labels), size=seen)
+    return FinishedTeacher(record, view, expected, node, data, precision)
+
+
+@dataclass(frozen=True)
+class PublishedTeacher:
+    """Weights that nobody trained here: published ones of timm or torchvision, or a file.
+
+    node       of its network
+    teacher    the node that names it
+    weights    their digest
+    view       of the students' stream
+    classes    of the data set
+    reference  what its accuracy is held against
+    runs_dir   the store of its students
+    precision  resolved
+    name       as tables show it
+    """
+
+    node: Nodes
+    teacher: Nodes
+    weights: str
+    view: View
+    classes: int
+    reference: Reference | None
+    runs_dir: Path
+    precision: str
+    name: str
+    plan: ClassVar[None] = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The digest of its weights, its network, and what of the view is not as it was trained."""
+        network = {key: value for key, value in self.node.items() if key not in WITHOUT_DOWNLOAD}
+        return {"weights": self.weights, "network": canonical_node(network), **self.view.identity}
+
+    def network(self) -> nn.Module:
+        """Raises StorageError where the weights are not there any more, or are others."""
+        try:
+            found = _read(self.node, self.teacher, self.classes, download=True)
+        except (ValueError, OSError) as error:
+            raise StorageError(str(error)) from error
+        if _digest(found.network) != self.weights:
+            raise StorageError(f"the weights of the teacher {self.name} have changed: type the command again")
+        return self.view.wrapped(found.network)
+
+    def facts(self) -> TeacherFacts:
+        folder = self.runs_dir / FOLDER / f"{UNUSUAL.sub('-', self.name)}-{self.weights[:12]}"
+        return TeacherFacts(
+            run_id=None,
+            weights=self.weights,
+            key=self.view.key(self.weights),
+            folder=folder,
+            reference=self.reference,
+            on_crops=True,
+            chooses=self.view.classes is not None,
+        )
+
+    def moved(self, device: str) -> "PublishedTeacher":
+        return self
+
+
+def published_teacher(
+    teacher: Nodes, dataset: ImageDataset, data: Nodes, *, name: str, runs_dir: Path, precision: str, download: bool
+) -> PublishedTeacher:
+    """The teacher that `teacher.pretrained` or `teacher.weights` names, for the students of a data set.
+
+    Raises Refused: the weights cannot be read or do not fit, or its classes cannot be those of the data set.
+    """
+    node, count = teacher["network"], dataset.num_classes
+    key = next(key for key in ELSEWHERE if teacher.get(key))
+    file = Path(teacher["weights"]) if key == "weights" else None
+    try:
+        stamp = (file.stat().st_mtime_ns, file.stat().st_size) if file is not None and file.is_file() else None
+        known = _known(json.dumps([node, {k: teacher.get(k) for k in ELSEWHERE}]), count, stamp, download)
+    except NotDownloaded as error:
+        text = f"{error}, and --cfg downloads nothing: run the command without --cfg"
+        raise Refused([Fault("teacher.pretrained", "download", text)]) from error
+    except Refused:
+        raise
+    except (ValueError, OSError) as error:
+        raise Refused([Fault(f"teacher.{key}", "absent", f"teacher.{key}: {error}")]) from error
+    positions = class_positions(teacher.get("classes"), dataset.class_names, own=known.classes, count=known.count)
+    if teacher.get("input") == "native" and known.size is None:
+        text = f"teacher.input=native needs the size that the weights were trained with, and {key} does not state it"
+        raise Refused([Fault("teacher.input", "conflict", f"{text}: leave it out")])
+    mean = teacher.get("mean") or known.mean or dataset.mean
+    std = teacher.get("std") or known.std or dataset.std
+    view = _view(teacher, mean, std, known.size, data, image_size=dataset.image_size, classes=positions)
+    images, seen = len(dataset.evaluation_labels), dataset.image_size if view.size is None else view.size
+    whole = positions is None and count == 1000 and images == 50_000 and not dataset.holdout
+    stated = _expected(teacher, data, images=images, size=seen)
+    if stated is None and known.accuracy is not None and whole and seen == known.size:
+        remedy = "are these the validation images of ImageNet, resized and cropped as usual?"
+        stated = Reference(known.accuracy, "their publisher states", remedy)
+    shown = f"weights={file.name}" if file else " ".join(filter(None, ["pretrained", known.name]))
+    return PublishedTeacher(
+        node,
+        teacher,
+        known.weights,
+        view,
+        count,
+        stated,
+        runs_dir,
+        precision,
+        f"{name} {shown}",
+    )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What planning needs of published weights, without the network."""
+
+    weights: str
+    name: str
+    mean: Channels | None
+    std: Channels | None
+    size: int | None
+    classes: tuple[str, ...]
+    count: int
+    accuracy: float | None
+
+
+@lru_cache(maxsize=16)
+def _known(text: str, classes: int, stamp: object, download: bool) -> _Known:
+    """Of the weights that the nodes in `text` name; `stamp` is other for a changed file."""
+    node, teacher = json.loads(text)
+    found = _read(node, teacher, classes, download=download)
+    facts = found.name, found.mean, found.std, found.size, found.classes, found.network.num_classes, found.accuracy
+    return _Known(_digest(found.network), *facts)
+
+
+def _read(node: Nodes, teacher: Nodes, classes: int, *, download: bool) -> Published:
+    """The network with its weights. Raises NotDownloaded, or ValueError with a sentence."""
+    if not teacher.get("weights"):
+        options = {key: value for key, value in node.items() if key not in ("_target_", *WITHOUT_DOWNLOAD)}
+        return published(resolve(str(node["_target_"])), options, teacher["pretrained"], download=download)
+    file = Path(teacher["weights"])
+    try:
+        checkpoint = read_checkpoint(file)
+    except UnreadableError as error:
+        raise ValueError(str(error)) from error
+    node = {**node, **{key: value for key, value in WITHOUT_DOWNLOAD.items() if key in node}}
+    network = file_network(checkpoint, node, name="teacher.network", classes=classes)
+    return Published(network, file.name, None, None, None, (), None)
+
+
+def _digest(network: nn.Module) -> str:
+    """The sha256 of a network's weights as runs store them."""
+    state = {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}
+    return sha256(safetensors.torch.save(state)).hexdigest()

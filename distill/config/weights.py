@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -14,6 +14,7 @@ from distill.config import configs_dir
 from distill.config.build import build_network
 from distill.config.check import check_target, resolve, signature
 from distill.config.faults import Fault, Refused
+from distill.models import Network
 from distill.runs.foreign import Checkpoint, printable
 
 _COUNTER = ".num_batches_tracked"  # BatchNorm has it since torch 0.4.1
@@ -52,6 +53,17 @@ def filled(
             continue
         raise Refused([f"{checkpoint.path}: {printable(key)} holds {wrong}"])
     return network
+
+
+def file_network(checkpoint: Checkpoint, node: Mapping[str, Any], *, name: str, classes: int) -> Network:
+    """The network of `node` with the checkpoint's weights and as many classes as these have.
+
+    `classes` is tried first. Raises Refused as `filled` does.
+    """
+    with torch.device("meta"):
+        own = build_network(node, num_classes=classes, seed=0).state_dict()
+    others = _other_classes(_differences(aligned(checkpoint.tensors, own), own), classes)
+    return cast(Network, filled(checkpoint, node, name=name, classes=others or classes))
 
 
 def aligned(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -132,7 +132,9 @@ def _teacher(names: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     measured = facts.get("accuracy")
     accuracy = f", {measured:.2f} %" if isinstance(measured, int | float) else ""
     name = preset_name(str(names.get("teacher", "?")))
-    return f"{name} (run {facts.get('run_id')}{accuracy}, weights `{facts.get('weights_sha256')}`)"
+    run = facts.get("run_id")
+    source = "published weights" if run is None else f"run {run}"
+    return f"{name} ({source}{accuracy}, weights `{facts.get('weights_sha256')}`)"
 
 
 def _constructor(source: Source, classes: int) -> str:

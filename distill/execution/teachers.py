@@ -4,18 +4,18 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from distill.config.plan import RunPlan, TeacherFacts, TeacherSource, not_from_a_table
-from distill.data import EvaluationStream
+from distill.data import EvaluationStream, ImageStream
 from distill.execution.progress import duration
 from distill.execution.stopping import Interrupted, RunFailed, stop_signals
-from distill.models import folded
+from distill.models import AsTrained, folded
 from distill.runs.files import StorageError, read_json, write_json
 from distill.runs.layout import TABLES
 from distill.runs.lock import RunLock
@@ -24,9 +24,13 @@ from distill.teachers import LiveTeacher, TableTeacher, Teacher
 from distill.teachers.table import TableFile, TableSpec
 from distill.teachers.table_build import NonFiniteLogits, Progress, answers, build, missing_room
 from distill.training import Evaluation, World, evaluate
+from distill.training.device import autocast
+from distill.training.evaluation import Tally, evaluating
 
 EVALUATIONS = "evaluations.json"  # measured accuracies by (weights, data, precision), in the teacher's run directory
+MEASURED = ("accuracy", "crop_accuracy", "mass_outside")  # in percent
 EVALUATION_BATCH = 256
+FOREIGN_BATCH = 64  # of teachers that may read larger images than their students
 TABLE_PIXELS = {"cpu": 256 * 32**2, "cuda": 2048 * 32**2}  # of a batch while a table is built
 REPORTED_SHARE = 0.1  # of the table, between two lines of progress
 
@@ -61,8 +65,8 @@ def measured_teacher(
     taps = not plan.method.logits_only
     used = network if taps else folded(network, image_size=plan.dataset.image_size)
     is_folded = used is not network
-    accuracy = world.first(lambda: _accuracy(plan, known, used, precision, note, is_folded=is_folded))
-    facts = {"run_id": known.run_id, "weights_sha256": known.weights, "accuracy": accuracy, "source": source}
+    measured = world.first(lambda: _measured(plan, known, used, network, precision, note))
+    facts = {"run_id": known.run_id, "weights_sha256": known.weights, **measured, "source": source}
     if source == "live":
         live = LiveTeacher(network, weights=known.key, precision=precision, taps=taps, fast=used)
         return MeasuredTeacher(live, {**facts, "folded": is_folded})
@@ -73,15 +77,19 @@ def measured_teacher(
     return MeasuredTeacher(table, {**facts, "table": file.spec.key})
 
 
-def _accuracy(
-    plan: RunPlan, known: TeacherFacts, network: nn.Module, precision: str, note: Note, *, is_folded: bool
-) -> float:
-    """The accuracy in percent as the students see it, measured once per (teacher, data, precision) and kept.
+def _measured(
+    plan: RunPlan, known: TeacherFacts, used: nn.Module, network: nn.Module, precision: str, note: Note
+) -> dict[str, float]:
+    """What the students see of a teacher, in percent, measured once per (teacher, data, precision) and kept.
 
-    A folded network rounds differently, and one image in thousands may change class: it is measured separately.
+    accuracy        on the evaluation images
+    crop_accuracy   on the training crops of one epoch, where it was not trained on such crops
+    mass_outside    the mean probability of the classes that it does not answer for, where there are any
 
-    Raises StorageError where it is not that of the reference, or, without one, is close to chance.
+    `used` is the network, or the network folded, which rounds differently: one image in thousands may change class, so
+    it is measured separately. Raises StorageError where an accuracy is not what it must be.
     """
+    is_folded = used is not network
     facts = [known.key, plan.identity["data"], precision, plan.device.type, *(["folded"] if is_folded else [])]
     key = sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     path = known.folder / EVALUATIONS
@@ -89,22 +97,47 @@ def _accuracy(
     with contextlib.suppress(StorageError):  # a damaged file is written anew
         kept = read_json(path) or {}
     with contextlib.suppress(KeyError, TypeError, ValueError):  # not measured yet
-        return float(kept[key]["accuracy"])
-    stream = EvaluationStream(plan.dataset, batch_size=EVALUATION_BATCH, device=plan.device)
-    measured = evaluate(network, stream, precision=precision)
-    _check(measured, known, classes=plan.dataset.num_classes)
+        return {name: float(value) for name, value in kept[key].items() if name in MEASURED}
+    batch_size = FOREIGN_BATCH if known.on_crops else EVALUATION_BATCH
+    stream = EvaluationStream(plan.dataset, batch_size=batch_size, device=plan.device)
+    evaluation = evaluate(used, stream, precision=precision)
+    name, classes = known.folder.name, plan.dataset.num_classes
+    _check(evaluation, known, classes=classes)
     form = f"{precision}, folded" if is_folded else precision
-    note(f"teacher {known.folder.name}: {plan.dataset.split} {measured.accuracy:.2f} % ({form})")
-    entry = {
-        "accuracy": measured.accuracy,
-        "split": plan.dataset.split,
-        "precision": precision,
-        "device": plan.device.type,
-        "folded": is_folded,
-    }
-    with contextlib.suppress(StorageError):  # in a read-only store the teacher is measured again next time
-        write_json(path, {**kept, key: entry})
-    return measured.accuracy
+    note(f"teacher {name}: {plan.dataset.split} {evaluation.accuracy:.2f} % ({form})")
+    found = {"accuracy": evaluation.accuracy}
+    if known.on_crops:
+        note(f"teacher {name}: one epoch of training crops is measured, since it was not trained on them")
+        crops = _on_crops(plan, used, precision)
+        _check(crops, replace(known, reference=None), classes=classes)
+        found["crop_accuracy"] = crops.accuracy
+    if known.chooses:
+        found["mass_outside"] = _mass_outside(cast(AsTrained, network), stream, precision)
+    if len(found) > 1:
+        said = {"crop_accuracy": "training crops", "mass_outside": "probability of its other classes"}
+        note(f"teacher {name}: " + ", ".join(f"{said[k]} {found[k]:.2f} %" for k in said if k in found))
+    where = {"split": plan.dataset.split, "precision": precision, "device": plan.device.type, "folded": is_folded}
+    with contextlib.suppress(StorageError, OSError):  # in a read-only store the teacher is measured again next time
+        known.folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {**kept, key: {**found, **where}})
+    return found
+
+
+def _on_crops(plan: RunPlan, network: nn.Module, precision: str) -> Evaluation:
+    """The accuracy on the crops of one epoch, of the same epoch for every student."""
+    stream = ImageStream(plan.dataset, batch_size=FOREIGN_BATCH, seed=0, device=plan.device)
+    tally = Tally(plan.device)
+    with evaluating(network):
+        for batch in stream.epoch(1):
+            tally.add(network, batch, precision=precision)
+    return tally.read(len(plan.dataset.train_labels))
+
+
+@torch.no_grad()
+def _mass_outside(network: AsTrained, stream: EvaluationStream, precision: str) -> float:
+    with evaluating(network), autocast(precision, stream.device):
+        found = torch.cat([network.mass_outside(batch.images).float() for batch in stream])
+    return 100 * float(found.mean())
 
 
 def _check(measured: Evaluation, known: TeacherFacts, *, classes: int) -> None:
@@ -169,7 +202,7 @@ def _cheaper(plan: RunPlan, known: TeacherFacts, epochs: int) -> tuple[str, str]
     )
     if epochs * images <= cost:
         return "live", reason
-    if not os.access(known.folder, os.W_OK):
+    if not os.access(next(each for each in (known.folder, *known.folder.parents) if each.exists()), os.W_OK):
         return "live", f"since {known.folder} cannot be written to"
     room = missing_room(file, missing)
     return ("live", f"since {room}") if room else ("table", reason)

@@ -105,6 +105,12 @@ class AsTrained(Network):
             return output
         return replace(output, logits=output.logits.index_select(1, self.classes))
 
+    def mass_outside(self, images: Tensor) -> Tensor:
+        """(B,): the probability that the network gives to classes other than those it answers for."""
+        logits = self.network(self.inputs(images)).logits.float()
+        assert self.classes is not None
+        return 1 - logits.softmax(dim=1).index_select(1, self.classes).sum(dim=1)
+
 
 def _rows_of(layer: nn.Linear, rows: Tensor) -> nn.Linear:
     """A linear layer that has these outputs of `layer` only."""

@@ -11,7 +11,8 @@ from torch import nn
 
 from distill.config.build import usable_device
 from distill.config.faults import Refused
-from distill.config.rebuild import as_trained, rebuild_network
+from distill.config.rebuild import rebuild_network
+from distill.config.teachers import view_of
 from distill.data import EvaluationStream, ImageDataset
 from distill.exchange.load import run_dataset
 from distill.report.page import report_files, write_report
@@ -140,7 +141,10 @@ def _network_of_teacher(record: RunRecord, teacher: Rebuilt | None) -> nn.Module
     facts = (record.result or {}).get("teacher")
     if teacher is None or not isinstance(facts, Mapping) or facts.get("run_id") != teacher.record.run_id:
         return None
-    return None if teacher.network is None else as_trained(teacher.network, teacher.record, record.identity["data"])
+    if teacher.network is None:
+        return None
+    size, node = (record.result or {}).get("image_size", 0), record.config.get("teacher") or {}
+    return view_of(teacher.record, record.identity["data"], node, image_size=size).wrapped(teacher.network)
 
 
 @torch.no_grad()

@@ -197,6 +197,8 @@ def teacher_of(record: RunRecord, runs_dir: Path) -> tuple[RunRecord | None, str
     facts = (record.result or {}).get("teacher")
     if not isinstance(facts, Mapping):
         return None, ""
+    if facts.get("run_id") is None:
+        return None, "its teacher's weights belong to no run, so the teacher is not shown"
     teacher = str(facts.get("run_id"))
     folders = list(dict.fromkeys((record.path.parent, runs_dir)))
     for folder in folders:

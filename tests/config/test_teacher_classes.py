@@ -1,0 +1,66 @@
+"""Which of a teacher's logits are the data set's classes; and keys of `teacher` that do not go together."""
+
+import pytest
+
+from distill.config.faults import Refused
+from distill.config.teachers import class_positions
+
+OWN = ("n01440764", "n01443537", "n02102040", "n03028079")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "own", "count", "found"),
+    [
+        (None, ("n03028079", "n01440764"), OWN, 4, (3, 0)),  # by WordNet id, in the data set's order
+        (None, OWN, OWN, 4, None),  # they are its logits
+        (None, tuple(reversed(OWN)), OWN, 4, (3, 2, 1, 0)),
+        (None, ("a", "b"), (), 2, None),  # as many, and nobody knows better
+        ([3, "n01440764"], ("church", "fish"), OWN, 4, (3, 0)),
+        ([2, 0], ("a", "b"), (), 3, (2, 0)),
+    ],
+)
+def test_classes_are_matched(wanted, names, own, count: int, found) -> None:
+    assert class_positions(wanted, names, own=own, count=count) == found
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "sentence"),
+    [
+        (None, ("n01440764", "n99999999"), "the teacher has no class n99999999 among its 4"),
+        (
+            None,
+            ("church", "fish"),
+            "the teacher has 4 classes, the data set has 2, and nothing says which are the same",
+        ),
+        ([0], ("church", "fish"), "teacher.classes must name 2 classes, one for each of the data set's, got 1"),
+        ([0, 4], ("church", "fish"), "the teacher has no class 4 among its 4"),
+        ([1, "n01443537"], ("church", "fish"), "teacher.classes must name different classes, got 1 twice"),
+    ],
+)
+def test_what_cannot_be_matched_is_refused(wanted, names, sentence: str) -> None:
+    with pytest.raises(Refused) as caught:
+        class_positions(wanted, names, own=OWN, count=4)
+    assert caught.value.sentences[0].startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["teacher.classes=[0,1]"], "teacher.classes is for a teacher that was trained elsewhere: add "),
+        (["teacher.input=native"], "teacher.input is for a teacher that was trained elsewhere: add "),
+        (["teacher.input=resize"], "teacher.input must be one of stream, native, got 'resize'"),
+        (["teacher.weights=x.pth"], "teacher.weights: there is no file x.pth: name the file with the weights"),
+        (["teacher.pretrained=true"], "teacher.pretrained: published weights are those of timm and torchvision"),
+        (
+            ["teacher.pretrained=true", "teacher.weights=x.pth"],
+            "teacher.pretrained and teacher.weights both name a teacher: give one of them",
+        ),
+        (
+            ["teacher=timm", "teacher.network.name=test_resnet", "teacher.pretrained=true"],
+            "the weights of timm's test_resnet are not here yet, and --cfg downloads nothing: run the command without ",
+        ),
+    ],
+)
+def test_keys_that_do_not_go_together(command, words: list[str], sentence: str) -> None:
+    (found,) = command.refused(*command.tiny, *words)
+    assert found.startswith(sentence)
