@@ -33,8 +33,8 @@ def _list_presets(config_dir: Path | None) -> str:
     students = preset_names("student", config_dir)
     for group in GROUPS:
         names = preset_names(group, config_dir)
-        if group == "teacher" and names == sorted(["none", *students], key=natural_key):
-            names = ["none", "and every student"]
+        if group == "teacher" and set(students) < set(names):
+            names = [*(name for name in names if name not in students), "and every student"]
         head = f"  {group:<11}"
         lines.append(textwrap.fill(", ".join(names), 118, initial_indent=head, subsequent_indent=" " * len(head)))
     return "\n".join(lines) + "\n"
@@ -57,6 +57,7 @@ resumed.""",
                 "runs_dir=DIR                         the folder of the runs (default: $DISTILL_RUNS, or runs)",
                 "dataset.npz=FILE  dataset.root=DIR   where the data are;  dataset.limit=N  dataset.holdout=N",
                 "teacher.run=ID|PATH                  a finished run as the teacher",
+                "teacher.pretrained=true  teacher.weights=FILE       published weights as the teacher",
                 "teacher.seed=0  teacher.precision=fp32  teacher.recipe.epochs=240      how the teacher is trained",
                 "teacher.source=live|table|auto       run the teacher on every batch, or cache its logits in a table",
                 "engine.device=auto|cpu|cuda:0        engine.threads=N  engine.compile=true  engine.capture=auto",

@@ -52,7 +52,7 @@ def test_every_student_and_teacher(command, name: str) -> None:
 
 
 def test_there_is_a_teacher_for_every_student() -> None:
-    assert set(options("teacher")) == {"none", *options("student")}
+    assert set(options("teacher")) == {"none", "efficientnet_lite0", *options("student")}
 
 
 ALONE = ("ce", "label_smoothing", "tf_kd")
