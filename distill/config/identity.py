@@ -2,14 +2,19 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from distill import losses
 from distill.config.check import PROVIDED, RESERVED, public_name, resolve, signature
 from distill.config.own_code import OWN_CODE, own_code
 from distill.runs.identity import NUMERICS_VERSION
+from distill.runs.layout import folder_of, run_path
+from distill.runs.target_names import current_name
 
 # arguments that name the method, where one objective class serves several
 NAMING = ("divergence", "distance")
+FORMULAS = {"soft_cross_entropy": "soft_ce"}  # those whose presets have another name
 
 
 def canonical_node(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def short_names(identity: Mapping[str, Any]) -> tuple[str, str]:
     """Student and method in the name of the run's folder: `("resnet8", "zscore_kd")`."""
     objective = identity["objective"]
     named = next((objective[key] for key in NAMING if isinstance(objective.get(key), Mapping)), objective)
-    method = _snake(str(named["target"]).rsplit(".", 1)[-1])
+    method = _family(str(objective["target"])) or _formula(str(named["target"]))
     transform = objective.get("transform")
     if isinstance(transform, Mapping) and str(transform.get("target")).endswith(".standardize"):
         method = f"zscore_{method}"
@@ -95,8 +100,22 @@ def short_names(identity: Mapping[str, Any]) -> tuple[str, str]:
     return f"{student}.{detail}" if detail else student, method
 
 
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+def run_folder(identity: Mapping[str, Any], runs_dir: Path, *, run_id: str) -> Path:
+    """Where a run lies: a folder that ends in its id, whatever stands before it; without one, where it is to lie."""
+    student, method = short_names(identity)
+    path = run_path(runs_dir, student=student, objective=method, seed=int(identity["seed"]), run_id=run_id)
+    return path if path.is_dir() else folder_of(runs_dir, run_id) or path
+
+
+def _family(target: str) -> str:
+    """The family of an objective of distill's, empty where it states none; nothing is imported."""
+    module, _, name = current_name(target).rpartition(".")
+    return str(getattr(getattr(losses, name, None), "family", "")) if module == "distill.losses" else ""
+
+
+def _formula(target: str) -> str:
+    name = target.rpartition(".")[2]
+    return FORMULAS.get(name) or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _same(value: Any, default: Any) -> bool:

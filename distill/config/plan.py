@@ -11,13 +11,13 @@ from torch import nn
 
 from distill.config.build import build_dataset, build_network, build_objective, build_recipe
 from distill.config.faults import Fault
-from distill.config.identity import code_of, run_identity, short_names, without_code
+from distill.config.identity import code_of, run_folder, run_identity, without_code
 from distill.config.own_code import OWN_CODE, codes_in
 from distill.data import ImageDataset
 from distill.losses import Objective
 from distill.runs.files import StorageError, read_json
 from distill.runs.identity import run_id
-from distill.runs.layout import FIRST_STAGE, PROVENANCE, RESULT, run_path
+from distill.runs.layout import FIRST_STAGE, PROVENANCE, RESULT
 from distill.runs.store import RunRecord, finished_run, read_run, weightless
 from distill.training import Recipe, resolve_precision
 
@@ -142,8 +142,7 @@ class RunPlan:
     @property
     def directory(self) -> Path:
         """The run's folder, whether it exists yet or not."""
-        student, method = short_names(self.identity)
-        return run_path(self.runs_dir, student=student, objective=method, seed=self.seed, run_id=self.run_id)
+        return run_folder(self.identity, self.runs_dir, run_id=self.run_id)
 
     @property
     def seed(self) -> int:

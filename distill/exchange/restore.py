@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from distill.config.faults import Refused
-from distill.config.identity import canonical_node, short_names
+from distill.config.identity import canonical_node, run_folder
 from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
 from distill.exchange.load import data_at_hand, measure_accuracy, same_data
 from distill.runs import files
@@ -30,7 +30,6 @@ from distill.runs.layout import (
     RESULT,
     STUDENT,
     TIMING,
-    run_path,
 )
 from distill.runs.lock import Busy, RunLock
 from distill.runs.store import RunRecord, damage, read_run, weightless
@@ -191,11 +190,9 @@ def _measured(
 def target_of(record: RunRecord, runs_dir: Path) -> Path:
     """Where a run lies in a store, by its identity alone. Raises Refused if it is not the identity of a run."""
     try:
-        student, method = short_names(record.identity)
-        seed = int(record.identity["seed"])
+        return run_folder(record.identity, runs_dir, run_id=record.run_id)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Refused([f"{record.path / CONFIG} is damaged: its identity is not that of a run"]) from error
-    return run_path(runs_dir, student=student, objective=method, seed=seed, run_id=record.run_id)
 
 
 def finished_at(target: Path) -> RunRecord | None:

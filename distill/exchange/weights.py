@@ -13,7 +13,7 @@ from torch import nn
 from distill.config.build import build_dataset
 from distill.config.check import check_target, resolve
 from distill.config.faults import Fault, Refused
-from distill.config.identity import canonical_node, short_names
+from distill.config.identity import canonical_node, run_folder
 from distill.config.names import run_names
 from distill.config.plan import data_identity
 from distill.config.preflight import check_network
@@ -28,7 +28,7 @@ from distill.runs.checkpoint import load_weights
 from distill.runs.foreign import Checkpoint
 from distill.runs.identity import NUMERICS_VERSION
 from distill.runs.identity import run_id as digest_of
-from distill.runs.layout import STUDENT, run_path
+from distill.runs.layout import STUDENT
 from distill.runs.provenance import collect
 from distill.runs.store import weightless
 from distill.training import Evaluation
@@ -127,8 +127,7 @@ def import_weights(
     weights = safetensors.torch.save({n: tensor.contiguous().clone() for n, tensor in network.state_dict().items()})
     identity = _identity(parts.nodes, dataset, sha256(weights).hexdigest())
     run_id, claim = _run_id(identity, parts.nodes["dataset"], dataset), checkpoint.claim
-    student, method = short_names(identity)
-    target = run_path(runs_dir, student=student, objective=method, seed=0, run_id=run_id)
+    target = run_folder({**identity, "seed": 0}, runs_dir, run_id=run_id)
     if _is_there(target, run_id, checkpoint, measurable=dataset is not None, say=say, warn=warn):
         return
     if dataset is None and (claim is None or claim.is_best):

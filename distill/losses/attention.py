@@ -48,6 +48,7 @@ class AttentionTransfer(Objective):
     raises it if a network has fewer than two taps.
     """
 
+    family = "at"
     reads = ("features",)
 
     def __init__(self, *, power: float = 2.0, ce_weight: float = 1.0, feature_weight: float) -> None:

@@ -50,6 +50,7 @@ class ActivationBoundary(Objective):
     give its maps before their ReLU.
     """
 
+    family = "ab"
     reads = ("features", "preactivations")
 
     def __init__(self, *, margin: float = 1.0, ce_weight: float = 0.0, feature_weight: float = 0.003) -> None:

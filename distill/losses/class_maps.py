@@ -67,6 +67,7 @@ class ClassAttention(Objective):
     linear classifier that reads the average of its last map, or the networks tell different classes apart.
     """
 
+    family = "cat_kd"
     reads = ("final_map", "embedding", "head")
 
     def __init__(

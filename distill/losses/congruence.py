@@ -44,6 +44,7 @@ class CorrelationCongruence(Objective):
     if a network has no embedding.
     """
 
+    family = "cc"
     reads = ("embedding",)
     relational = (
         "multiplies the differences of neighbouring samples in the batch; with S the sum over pairs, a the first and b "

@@ -136,6 +136,7 @@ class ContrastiveRepresentation(Objective):
     are negative or all zero; from `attach` if a network has no embedding or the data set has one class.
     """
 
+    family = "crd"
     reads = ("embedding", "index")
     relational = (
         "Per-sample terms, except for the memory and the draws: negatives are random, so a batch written twice has the "

@@ -122,6 +122,7 @@ class CurriculumKD(Objective):
     Raises ValueError if a weight is negative, both are zero, `ramp_epochs` < 1 or a number is not finite.
     """
 
+    family = "ctkd"
     reads = ("logits",)
 
     def __init__(

@@ -76,6 +76,7 @@ class DecoupledKD(Objective):
     not finite.
     """
 
+    family = "dkd"
     reads = ("logits",)
 
     def __init__(

@@ -151,6 +151,7 @@ class FactorTransfer(Objective):
     network has no taps.
     """
 
+    family = "ft"
     reads = ("features",)
 
     def __init__(

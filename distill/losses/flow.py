@@ -51,6 +51,7 @@ class SolutionFlow(Objective):
     of their taps or in the channels of any.
     """
 
+    family = "fsp"
     reads = ("features",)
 
     def __init__(self, *, ce_weight: float = 0.0, feature_weight: float = 50.0) -> None:

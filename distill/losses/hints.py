@@ -66,6 +66,7 @@ class HintRegression(Objective):
     if a network has no tap of that number.
     """
 
+    family = "fitnet"
     reads = ("features",)
     regressor: nn.Sequential
 

@@ -70,6 +70,7 @@ class VariationalInformation(Objective):
     `attach` raises it if a network has fewer than two taps.
     """
 
+    family = "vid"
     reads = ("features",)
 
     def __init__(self, *, initial_variance: float = 5.0, ce_weight: float = 1.0, feature_weight: float) -> None:

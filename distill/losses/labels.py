@@ -20,6 +20,7 @@ class CrossEntropy(Objective):
     Raises ValueError if `ce_weight` is negative, zero or not finite.
     """
 
+    family = "ce"
     reads = ()
     needs_teacher = False
 

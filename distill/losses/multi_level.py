@@ -112,6 +112,7 @@ class MultiLevelKD(Objective):
     there is no strong view.
     """
 
+    family = "mlkd"
     reads = ("logits", "strong")
     two_views = True
     relational = (

@@ -57,6 +57,7 @@ class NormalizedKD(Objective):
     Raises ValueError if `temperature` <= 0, a weight is negative, all are zero or a number is not finite.
     """
 
+    family = "nkd"
     reads = ("logits",)
 
     def __init__(self, *, temperature: float, ce_weight: float, target_weight: float, nontarget_weight: float) -> None:

@@ -56,6 +56,8 @@ class Objective(nn.Module):
     """What the method reads besides the student's logits and the labels: `logits` (the teacher's), `features`,
     `preactivations`, `final_map`, `embedding` and `head` of the networks, `index` and `strong` of the batch. None, the
     default, declares nothing: then every output is computed, by a teacher that runs on every batch."""
+    family: str = ""
+    """The name of the method's presets, which is in the names of its runs' folders; empty: that of the class."""
     needs_teacher: bool = True
     """Whether `forward` uses the teacher. If False, none is loaded or trained, and none is part of the run's id."""
     two_views: bool = False

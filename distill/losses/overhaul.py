@@ -82,6 +82,7 @@ class FeatureOverhaul(Objective):
     before their ReLU.
     """
 
+    family = "ofd"
     reads = ("features", "preactivations")
 
     def __init__(self, *, ce_weight: float = 1.0, feature_weight: float = 0.001) -> None:

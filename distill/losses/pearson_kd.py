@@ -67,6 +67,7 @@ class PearsonKD(Objective):
     Raises ValueError if `temperature` <= 0, a weight is negative, all are zero or a number is not finite.
     """
 
+    family = "dist"
     reads = ("logits",)
     relational = "correlates each class over the batch's samples; a batch written twice gives the same loss"
 

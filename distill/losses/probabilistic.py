@@ -48,6 +48,7 @@ class ProbabilisticTransfer(Objective):
     has no embedding.
     """
 
+    family = "pkt"
     reads = ("embedding",)
     relational = "compares the probabilities of all pairs of samples: the batch written twice halves the term"
 

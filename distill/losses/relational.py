@@ -82,6 +82,7 @@ class RelationalDistillation(Objective):
     network has no embedding.
     """
 
+    family = "rkd"
     reads = ("embedding",)
     relational = (
         "compares the distances of all pairs, in units of their mean over distinct pairs, and the angles of all "

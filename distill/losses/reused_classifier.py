@@ -120,6 +120,7 @@ class ClassifierReuse(Objective):
     if a network has no last map and linear classifier, or the teacher's does not read the map's average.
     """
 
+    family = "simkd"
     reads = ("final_map", "embedding", "head")
     deploys = True
 

@@ -111,6 +111,7 @@ class KnowledgeReview(Objective):
     if a network has fewer than two feature maps or no embedding.
     """
 
+    family = "review_kd"
     reads = ("features", "embedding")
 
     def __init__(

@@ -57,6 +57,7 @@ class NeuronSelectivityTransfer(Objective):
     has fewer than two taps.
     """
 
+    family = "nst"
     reads = ("features",)
 
     def __init__(self, *, ce_weight: float = 1.0, feature_weight: float) -> None:

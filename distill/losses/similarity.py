@@ -44,6 +44,7 @@ class SimilarityPreserving(Objective):
     has no taps.
     """
 
+    family = "sp"
     reads = ("features",)
     relational = "compares the similarities of all pairs of samples: the batch written twice halves the term"
 

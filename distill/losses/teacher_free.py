@@ -57,6 +57,7 @@ class VirtualTeacher(Objective):
     zero or a number is not finite.
     """
 
+    family = "tf_kd"
     reads = ()
     needs_teacher = False
 

@@ -60,6 +60,7 @@ class WeightedSoftLabels(Objective):
     Raises ValueError if `temperature` <= 0, a weight is negative, both are zero or a number is not finite.
     """
 
+    family = "wsld"
     reads = ("logits",)
 
     def __init__(self, *, temperature: float, ce_weight: float, kd_weight: float) -> None:

@@ -1,6 +1,8 @@
 """The names inside a run directory, and where a run lies below `runs_dir`."""
 
+import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 CONFIG = "config.yaml"
@@ -28,6 +30,22 @@ def run_path(runs_dir: Path, *, student: str, objective: str, seed: int, run_id:
     `_`.
     """
     return runs_dir / f"{_plain(student)}-{_plain(objective)}-s{seed}-{run_id}"
+
+
+def folder_of(runs_dir: Path, run_id: str) -> Path | None:
+    """The folder in `runs_dir` whose name ends in this id, whatever stands before it; None where there is none."""
+    try:
+        return _folders(runs_dir, runs_dir.stat().st_mtime_ns).get(run_id)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=4)
+def _folders(runs_dir: Path, changed: int) -> dict[str, Path]:
+    """The run folders by the id at the end of their names, read again whenever `runs_dir` has `changed`."""
+    names = sorted(entry.name for entry in os.scandir(runs_dir) if entry.is_dir(follow_symlinks=False))
+    found = [runs_dir / name for name in names if "-" in name and not (runs_dir / name / EXPORT).exists()]
+    return {path.name.rpartition("-")[2]: path for path in reversed(found)}
 
 
 def _plain(name: str) -> str:

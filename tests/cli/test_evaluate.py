@@ -228,7 +228,7 @@ def test_data_that_lie_where_they_lay_need_no_key(run: Path, capsys: Capture) ->
         (["run=RUN", "dataset.npz=DIR/five.npz"], ["the data have 5 classes, the run in"]),
         (["run=RUN", "dataset.root=."], ["dataset.root is not a key of arrays: leave it out"]),
         (["run=RUN", "engine.device=cuda:99"], ["engine.device=cuda:99 cannot be used here"]),
-        (["run=resnet8-cross_entropy-s2"], ["no run matches 'resnet8-cross_entropy-s2'", "the nearest is"]),
+        (["run=resnet8-ce-s2"], ["no run matches 'resnet8-ce-s2'", "the nearest is"]),
         (["run=runs/nothing"], ["no run at runs/nothing"]),
         ([], ["evaluate needs a run: add run=ID or run=PATH"]),
         (

@@ -47,7 +47,7 @@ def test_the_first_stage_is_a_run_with_the_student_and_its_teacher(command, own)
     assert (plan.names["loss"], plan.names["teacher"]) == ("two", "resnet14")
     assert (first.names["loss"], first.names["teacher"]) == ("two first_stage", "resnet14")
     short = {"student": "resnet8", "seed": 3}
-    assert plan.directory == run_path(plan.runs_dir, objective="cross_entropy", run_id=plan.run_id, **short)
+    assert plan.directory == run_path(plan.runs_dir, objective="ce", run_id=plan.run_id, **short)
     assert first.directory == run_path(plan.runs_dir, objective="logit_mse", run_id=first.run_id, **short)
 
 

@@ -1,7 +1,13 @@
 """What is in a run's id and what is not; some ids for good."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
+
+from distill.config import configs_dir
+from distill.config.identity import canonical_node, short_names
 
 GOLDEN = {
     ("dataset=digits", "loss=ce", "student=resnet20", "seed=0", "recipe=cifar"): "e9cd772800cb",
@@ -188,3 +194,39 @@ def test_the_id_is_the_digest_of_the_identity_and_names_the_folder(command) -> N
     assert plan.directory.as_posix() == f"store/resnet8-kd-s3-{plan.run_id}"
     assert plan.identity["teacher"] == {"run": plan.teacher.plan.run_id}
     assert command.plan(*command.tiny, "loss=ce").identity["teacher"] is None
+
+
+def test_a_runs_folder_has_the_name_of_its_presets_family() -> None:
+    folder = configs_dir() / "loss"
+    named = {}
+    for path in folder.rglob("*.yaml"):
+        node = yaml.safe_load(path.read_text())
+        if "defaults" not in node:
+            node.pop("alpha", None)
+            identity = {"objective": canonical_node(node), "student": {"target": "distill.models.resnet8"}}
+            named[path.relative_to(folder).with_suffix("").as_posix()] = short_names(identity)
+    unlike = {
+        name: method
+        for name, (_, method) in named.items()
+        if name.split("/")[-1].partition("_paper")[0] not in (method, f"{method}_public", f"{method}_instance")
+    }
+    assert unlike == {
+        "ab": "ce",  # after its first stage it is cross-entropy alone, and so is fsp
+        "fsp": "ce",
+        **dict.fromkeys(("kd_soft_only", "kd_w09_t2", "kd_w9_t2", "imagenet/kd_w9_t2"), "kd"),
+        "zscore_kd_w09": "zscore_kd",
+        **{name: "transformed_kd" for name in named if name.startswith("ablation/")},
+    }
+
+
+def test_a_run_is_found_by_its_id_under_any_name_of_its_folder(command, tmp_path: Path) -> None:
+    plan = command.plan(*command.tiny, "loss=dkd", f"runs_dir={tmp_path}")
+    assert plan.directory == tmp_path / f"resnet8-dkd-s1-{plan.run_id}"
+    former = tmp_path / f"resnet8-decoupled_kd-s1-{plan.run_id}"
+    former.mkdir()
+    assert plan.directory == former
+    former.rename(tmp_path / f"mine-{plan.run_id}")
+    assert plan.directory == tmp_path / f"mine-{plan.run_id}"
+    (tmp_path / f"mine-{plan.run_id}" / "export.json").write_text("{}")
+    (tmp_path / "other").mkdir()
+    assert plan.directory.name.startswith("resnet8-dkd-s1-")  # an export is no run

@@ -74,7 +74,7 @@ def student(store: Path | str) -> Path:
 
 def teacher(store: Path | str) -> Path:
     """The teacher's run."""
-    (run,) = Path(store).glob("resnet8-cross_entropy-s0-*")
+    (run,) = Path(store).glob("resnet8-ce-s0-*")
     return run
 
 

@@ -122,8 +122,8 @@ def test_why_there_is_none(run: Path, damage: Callable[[Path], None], error: typ
 
 
 def test_an_unknown_run_names_the_nearest(run: Path) -> None:
-    with pytest.raises(ValueError, match="no run matches 'resnet8-cross_entropy-s3': the nearest is"):
-        distill.load("resnet8-cross_entropy-s3")
+    with pytest.raises(ValueError, match="no run matches 'resnet8-ce-s3': the nearest is"):
+        distill.load("resnet8-ce-s3")
 
 
 def test_the_normalisation_is_that_of_the_identity_or_the_config(run: Path) -> None:

@@ -86,7 +86,7 @@ def strikes_at(patch: pytest.MonkeyPatch, number: int) -> None:
 
 def test_teachers_then_one_seed_of_every_cell_then_the_next(fill: Fill, capsys: Capture) -> None:
     both = ["kd-s1", "zscore_kd-s1"], ["kd-s2", "zscore_kd-s2"]
-    order = [["cross_entropy-s0"], ["cross_entropy-s1"], both[0], ["cross_entropy-s2"], both[1]]
+    order = [["ce-s0"], ["ce-s1"], both[0], ["ce-s2"], both[1]]
     assert fill("filled", SOUND, "seeds=2", "teacher.source=live") == (FINISHED, order)
     told = capsys.readouterr().out
     assert told.startswith("table tiny: 3 rows x 1 columns, seeds 1, 2, teacher.seed 0\n")
@@ -98,7 +98,7 @@ def test_teachers_then_one_seed_of_every_cell_then_the_next(fill: Fill, capsys: 
 
     assert fill("filled", SOUND, "seeds=2", "teacher.source=live") == (FINISHED, [])
     assert "nothing is missing: 7 runs are finished" in capsys.readouterr().out
-    assert fill("filled", "rows=ce", "seeds=1,3")[1] == [["cross_entropy-s3"]]
+    assert fill("filled", "rows=ce", "seeds=1,3")[1] == [["ce-s3"]]
     capsys.readouterr()
     assert main(["table", "table=tiny", "runs_dir=filled", "--config-dir", "own", "--format=json"]) == FINISHED
     told = capsys.readouterr().out
@@ -114,9 +114,9 @@ def test_teachers_then_one_seed_of_every_cell_then_the_next(fill: Fill, capsys: 
 
 
 def test_several_teachers_come_one_after_the_other(fill: Fill) -> None:
-    pair = [["cross_entropy-s1"], ["kd-s1"]]  # a baseline and its student; a teacher and its
-    assert fill("runs", "rows=ce,kd", "seeds=1", "teacher.seed=0,1") == (FINISHED, [["cross_entropy-s0"], *pair, *pair])
-    order = [["cross_entropy-s5"], ["kd-s1"], ["cross_entropy-s2"], ["kd-s2"], ["kd-s2"]]
+    pair = [["ce-s1"], ["kd-s1"]]  # a baseline and its student; a teacher and its
+    assert fill("runs", "rows=ce,kd", "seeds=1", "teacher.seed=0,1") == (FINISHED, [["ce-s0"], *pair, *pair])
+    order = [["ce-s5"], ["kd-s1"], ["ce-s2"], ["kd-s2"], ["kd-s2"]]
     assert fill("runs", "rows=ce,kd", "seeds=2", "teacher.seed=0,5") == (FINISHED, order)
 
 
@@ -168,7 +168,7 @@ def test_a_half_trained_run_is_taken_up_before_others_are_begun(fill: Fill, monk
     with monkeypatch.context() as patch:
         strikes_at(patch, 7)
         assert fill("runs", "rows=kd", "seeds=2", "teacher.source=live")[1][-1] == ["kd-s2"]
-    assert fill("runs", SOUND, "seeds=2")[1][:3] == [["kd-s2"], ["cross_entropy-s1"], ["zscore_kd-s1"]]
+    assert fill("runs", SOUND, "seeds=2")[1][:3] == [["kd-s2"], ["ce-s1"], ["zscore_kd-s1"]]
 
 
 def test_nothing_starts_at_the_end_of_a_budget(fill: Fill, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
@@ -211,18 +211,18 @@ def test_the_time_is_that_of_finished_runs_of_the_pair(fill: Fill, capsys: Captu
 
 def test_a_failing_run_stops_no_other(fill: Fill, capsys: Capture) -> None:
     code, order = fill("runs", "rows=wild,ce", "seeds=1")
-    assert (code, order) == (FAILED, [["cross_entropy-s1"], ["cross_entropy-s1"]])
+    assert (code, order) == (FAILED, [["ce-s1"], ["ce-s1"]])
     told = capsys.readouterr().out
     assert "1 of 2 runs finished" in told
-    assert "\nfailed: runs/resnet8-cross_entropy-s1-" in told
+    assert "\nfailed: runs/resnet8-ce-s1-" in told
     assert fill("runs", "rows=wild", "seeds=1") == (FAILED, [])
     assert "add --retry to try it again" in capsys.readouterr().out
-    assert fill("runs", "rows=wild", "seeds=1", "--retry") == (FAILED, [["cross_entropy-s1"]])
+    assert fill("runs", "rows=wild", "seeds=1", "--retry") == (FAILED, [["ce-s1"]])
 
 
 def test_the_students_of_a_failed_teacher_are_not_begun(fill: Fill, capsys: Capture) -> None:
     words = ("rows=ce,kd", "seeds=1", "teacher.recipe.optimizer.lr=1e30")
-    assert fill("runs", *words) == (FAILED, [["cross_entropy-s0"], ["cross_entropy-s1"]])
+    assert fill("runs", *words) == (FAILED, [["ce-s0"], ["ce-s1"]])
     assert "1 of 3 runs finished" in capsys.readouterr().out
 
 
@@ -234,7 +234,7 @@ def test_what_others_train_is_left_to_them(fill: Fill, capsys: Capture) -> None:
         (run / "result.json").rename(run / "kept")
     with RunLock(teacher) as lock:
         assert lock.acquire()
-        assert fill("runs", "rows=ce,kd", "seeds=1") == (BUSY, [["cross_entropy-s1"]])
+        assert fill("runs", "rows=ce,kd", "seeds=1") == (BUSY, [["ce-s1"]])
     assert "busy: " in capsys.readouterr().out
     for run in (teacher, student):
         (run / "kept").rename(run / "result.json")
@@ -278,9 +278,9 @@ def test_a_teacher_whose_weights_are_elsewhere_is_told_before_anything_starts(fi
     assert fill("runs", "rows=kd", "seeds=1", "teacher.source=live")[0] == FINISHED
     teacher = next(Path("runs").glob("*-s0-*"))
     (teacher / "student.safetensors").unlink()  # as a record of results brings it
-    assert fill("runs", "rows=ce,kd", "seeds=1") == (FINISHED, [["cross_entropy-s1"]])
+    assert fill("runs", "rows=ce,kd", "seeds=1") == (FINISHED, [["ce-s1"]])
     capsys.readouterr()
-    assert fill("runs", "rows=ce,kd", "seeds=1,2") == (FINISHED, [["cross_entropy-s2"]])
+    assert fill("runs", "rows=ce,kd", "seeds=1,2") == (FINISHED, [["ce-s2"]])
     assert f"left out: kd, all columns: teacher resnet8: {teacher} is a record" in capsys.readouterr().out
     assert fill("runs", "rows=kd", "seeds=1,2") == (REFUSED, [])
 
@@ -297,7 +297,7 @@ def test_a_seed_that_presets_read_elsewhere_is_composed_anew(fill: Fill, capsys:
     preset = "defaults: [/loss/kd@_here_]\ntemperature: ${seed}\n"
     Path("own/loss/mine.yaml").write_text(preset)
     Path("own/table/tiny.yaml").write_text(TABLE.replace("preset: kd", "preset: mine"))
-    assert fill("runs", "rows=kd", "seeds=2,3") == (FINISHED, [["cross_entropy-s0"], ["kd-s2"], ["kd-s3"]])
+    assert fill("runs", "rows=kd", "seeds=2,3") == (FINISHED, [["ce-s0"], ["kd-s2"], ["kd-s3"]])
     capsys.readouterr()
     assert main(["ls", "runs_dir=runs", "loss.temperature=3", "--format=json"]) == FINISHED
     assert [run["seed"] for run in json.loads(capsys.readouterr().out)["runs"]] == [3]

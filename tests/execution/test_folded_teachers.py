@@ -45,7 +45,7 @@ def run_of(store: Path, method: str) -> Path:
 
 def measured(store: Path) -> list[bool]:
     """The forms in which the teacher has been measured."""
-    (path,) = store.glob("resnet8-cross_entropy-s0-*/evaluations.json")
+    (path,) = store.glob("resnet8-ce-s0-*/evaluations.json")
     return sorted(entry["folded"] for entry in json.loads(path.read_text()).values())
 
 

@@ -68,7 +68,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
 def test_a_first_stage_is_trained_once_and_its_student_goes_on(train, started, capsys) -> None:
     results = train(*TINY, "loss=ab")
     teacher, first, second = (named(results, f"{n}-s") for n in (
-        "resnet14-cross_entropy", "resnet8-activation_boundary", "resnet8-cross_entropy"
+        "resnet14-ce", "resnet8-ab", "resnet8-ce"
     ))  # fmt: skip
     assert f"first stage {first} will be trained first" in capsys.readouterr().out
     assert [name for name, *_ in started] == [teacher, first, second]
@@ -79,7 +79,7 @@ def test_a_first_stage_is_trained_once_and_its_student_goes_on(train, started, c
     assert results[second]["teacher"]["run_id"] == results[teacher]["run_id"]
 
     train(*TINY, "loss=ab", "loss.ce_weight=2")
-    assert [name.startswith("resnet8-cross_entropy") for name, *_ in started[3:]] == [True]  # nothing is trained again
+    assert [name.startswith("resnet8-ce") for name, *_ in started[3:]] == [True]  # nothing is trained again
     assert main(["table"]) == 0
     assert "first_stage" not in capsys.readouterr().out
 
@@ -88,21 +88,21 @@ def test_a_paraphraser_beside_the_teacher_serves_all_students(train, started) ->
     results = train("-m", *TINY, "loss=ft", "student=resnet8,resnet14", "teacher=resnet20")
     paraphraser = named(results, "resnet20-paraphrase-")
     assert len(results) == 4  # the teacher, one paraphraser, two students
-    teacher = weights(named(results, "resnet20-cross_entropy-"))
+    teacher = weights(named(results, "resnet20-ce-"))
     kept = weights(paraphraser)
     assert all(torch.equal(kept[f"network.{key}"], tensor) for key, tensor in teacher.items())
     assert results[paraphraser]["last"] == {**results[paraphraser]["last"], "accuracy": started_accuracy(results)}
 
 
 def started_accuracy(results: dict[str, dict]) -> float:
-    return results[named(results, "resnet20-cross_entropy-")]["last"]["accuracy"]
+    return results[named(results, "resnet20-ce-")]["last"]["accuracy"]
 
 
 def test_the_deployed_network_is_what_is_kept_counted_measured_and_taught_with(train, capsys) -> None:
     results = train(*TINY, "loss=simkd")
-    name = named(results, "resnet8-classifier_reuse-")
+    name = named(results, "resnet8-simkd-")
     kept = weights(name)
-    assert torch.equal(kept["classifier.weight"], weights(named(results, "resnet14-cross_entropy-"))["fc.weight"])
+    assert torch.equal(kept["classifier.weight"], weights(named(results, "resnet14-ce-"))["fc.weight"])
     assert not any(key.startswith("backbone.fc.") for key in kept)
     bare = sum(p.numel() for p in resnet8(num_classes=4).parameters())
     projector = sum(t.numel() for k, t in kept.items() if k.startswith("projector.") and not is_statistic(k))

@@ -70,7 +70,7 @@ def test_a_pinned_table_is_built_once_and_members_of_a_cohort_are_runs_alone_to_
     printed = capsys.readouterr().out
     assert printed.count("building a table of the teacher's logits: 40 images x 18 views x 4 classes, 12 kB in ") == 1
     assert printed.count("table: 720 of 720 rows, 0 s left") == 1
-    (table,) = Path("alone").glob("resnet8-cross_entropy-s0-*/tables/*")
+    (table,) = Path("alone").glob("resnet8-ce-s0-*/tables/*")
     assert teacher_of("alone").items() >= {"source": "table", "table": table.name}.items()
     provenance = json.loads((run_of("alone") / "provenance.json").read_text())
     assert provenance["teacher"]["source"] == "table"

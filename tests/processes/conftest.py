@@ -28,4 +28,4 @@ def reference(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of `BASELINE`, trained without interruption and with no checkpoint at all."""
     lab = Lab(server, tmp_path_factory.mktemp("reference"))
     assert lab.run(*BASELINE).code == 0
-    return lab.run_of("Tiny-cross_entropy-s1")
+    return lab.run_of("Tiny-ce-s1")

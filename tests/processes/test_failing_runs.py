@@ -44,7 +44,7 @@ def test_a_teacher_that_fails_fails_its_students_with_a_sentence(lab: Lab) -> No
     ended = lab.run(*DISTILLED, "teacher.recipe.optimizer.lr=1e30", "-m", "seed=1,2")
     assert ended.code == 1
     assert ended.traceless
-    teacher = lab.run_of("Tiny-cross_entropy-s0").name
+    teacher = lab.run_of("Tiny-ce-s0").name
     assert f"runs/{teacher}: ce is not finite at epoch 1, step " in ended.err
     assert "0 of 2 runs finished" in ended.out
     assert ended.out.count("\nfailed: ") == 2

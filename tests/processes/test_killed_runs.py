@@ -69,7 +69,7 @@ def test_at_least_twenty_processes_were_killed_and_some_of_them_inside_a_checkpo
     assert len(set(inside)) >= 3  # a half-written file, a missing rename, a sync that was not done
 
 
-@pytest.mark.parametrize("name", ["Tiny-cross_entropy-s0", "Tiny-kd-s1"])
+@pytest.mark.parametrize("name", ["Tiny-ce-s0", "Tiny-kd-s1"])
 def test_killed_runs_end_byte_for_byte_like_an_uninterrupted_one(
     slaughter: Slaughter, uninterrupted: Path, name: str
 ) -> None:

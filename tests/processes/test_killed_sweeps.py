@@ -10,7 +10,7 @@ def test_a_killed_sweep_skips_what_is_finished_and_resumes_the_rest(lab: Lab, re
     running = lab.start(*words, checkpoints="every step", gate=3 * STEPS + STEPS + 1)
     running.reaches_step()
     running.kill()
-    finished = lab.run_of("Tiny-cross_entropy-s5")
+    finished = lab.run_of("Tiny-ce-s5")
     before = stamps(finished)
 
     again = lab.run(*words)
@@ -21,7 +21,7 @@ def test_a_killed_sweep_skips_what_is_finished_and_resumes_the_rest(lab: Lab, re
     assert "3 of 3 runs finished" in again.out
     assert stamps(finished) == before
     assert_equal_runs(lab.runs / reference.name, reference)
-    assert (lab.run_of("Tiny-cross_entropy-s2") / "result.json").is_file()
+    assert (lab.run_of("Tiny-ce-s2") / "result.json").is_file()
 
 
 def test_runs_that_were_killed_side_by_side_end_like_one_that_ran_alone(lab: Lab, reference: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_real_command_is_stopped_with_sigterm_and_resumes_byte_for_byte(lab: L
     assert "finished" not in out
     assert lab.run(*LONG, "runs_dir=stopped").code == 0
     assert lab.run(*LONG).code == 0
-    uninterrupted = lab.run_of("Tiny-cross_entropy-s1")
+    uninterrupted = lab.run_of("Tiny-ce-s1")
     assert_equal_runs(lab.cwd / "stopped" / uninterrupted.name, uninterrupted)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from process_lab import BASELINE, DISTILLED, STEPS, Lab, assert_equal_runs
 
-TEACHER = "Tiny-cross_entropy-s0"
+TEACHER = "Tiny-ce-s0"
 
 
 def sessions(run: Path) -> int:
