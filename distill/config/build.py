@@ -64,6 +64,8 @@ def build(node: Mapping[str, Any], **given: Any) -> Any:
 
 def sentences(error: BaseException) -> list[str]:
     """The lines of an error's message; an error of a type that is not meant for users begins with its type."""
+    if isinstance(error, MemoryError):
+        return [f"more memory is needed than there is ({error or 'no details'}): choose smaller numbers"]
     lines = [line for line in str(error).splitlines() if line.strip()]
     if isinstance(error, ValueError | TypeError | OSError | RuntimeError) and lines:
         return lines

@@ -84,6 +84,8 @@ def preflight(
     """
     composed = composed if composed.config else presets.salvaged(composed)
     faults = list(composed.faults)
+    if not composed.config:  # nothing could be composed, so there is nothing else to check
+        raise Refused(faults)
     uncertain |= composed.uncertain
     config, stage = _checked(composed, uncertain, faults)
     device = _device(config.get("engine"), faults)

@@ -382,6 +382,12 @@ class Presets:
             return [Fault(group, "key", ignored)]
         if override.is_sweep_override() and (endless := _endless(override)):
             return [Fault(group, "value", endless)]
+        if (
+            override.is_sweep_override()
+            and group not in self._group_names
+            and not list(override.sweep_string_iterator())
+        ):
+            return [Fault(group, "value", f"{override.input_line} names no values: list them, as in {group}=1,2,4")]
         if group not in self._group_names or override.type == OverrideType.DEL:
             return []
         known = self.groups[group]

@@ -94,6 +94,10 @@ def test_sweeps_without_an_end(command, presets_of) -> None:
     assert command.refused("seed=range(1,1000000000)", multirun=True) == [
         "seed=range(1,1000000000) names more than 10,000 values: choose fewer"
     ]
+    for empty in ("glob(*)", "range(3,1)"):
+        assert command.refused(f"seed={empty}", multirun=True) == [
+            f"seed={empty} names no values: list them, as in seed=1,2,4"
+        ]
     assert command.refused("seed=range(0,200)", "teacher.seed=range(0,200)", multirun=True) == [
         "the sweep has 40,000 runs: name fewer values, at most 10,000 runs"
     ]
@@ -110,6 +114,15 @@ def test_values_that_no_machine_takes(command) -> None:
     ]
     (sentence,) = command.refused(f"seed={'9' * 5000}")
     assert "is not KEY=VALUE" in sentence
+    (sentence,) = command.refused("dataset=synthetic", f"dataset.train_size={10**14}")
+    assert sentence.startswith("more memory is needed than there is (Unable to allocate")
+
+
+def test_what_cannot_be_composed_has_one_sentence(command, presets_of) -> None:
+    assert command.refused("hydra=foo") == ["force-add of config groups is not supported: '++hydra=foo'"]
+    own = presets_of({"loss/mine.yaml": "defaults: [{override /recipe: demo}]\n"})
+    (sentence,) = command.refused("loss=mine", config_dir=own)
+    assert "Could not override" in sentence or "overrides" in sentence
 
 
 def test_targets_that_are_no_networks(command) -> None:
