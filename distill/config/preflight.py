@@ -36,7 +36,7 @@ from distill.config.plan import (
     teacher_config,
 )
 from distill.config.presets import Composed, Presets
-from distill.config.rebuild import rebuild_network
+from distill.config.rebuild import check_trusted, rebuild_network
 from distill.config.schema import FirstStage, Root
 from distill.config.teachers import (
     ELSEWHERE,
@@ -423,6 +423,7 @@ def _finished_teacher(
         return None
     try:
         record = finished_run(runs_dir, run)
+        check_trusted(record)
     except (ValueError, StorageError) as error:
         faults.append(Fault("teacher.run", "absent", f"teacher.run: {error}"))
         return None

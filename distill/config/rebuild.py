@@ -12,12 +12,15 @@ import distill.data
 import distill.losses
 import distill.models
 from distill.config.build import build_dataset, build_network, build_objective, sentences
+from distill.config.check import resolve, signature
+from distill.config.own_code import OWN_CODE, Unreadable, own_code
 from distill.config.plan import split_stages
 from distill.data import ImageDataset
 from distill.losses import Task
 from distill.models.inputs import Channels
 from distill.runs.checkpoint import load_weights
 from distill.runs.files import StorageError
+from distill.runs.layout import CONFIG, PROVENANCE
 from distill.runs.store import RunRecord, find
 from distill.runs.target_names import current_name
 
@@ -32,27 +35,35 @@ def exported(*packages: ModuleType) -> frozenset[str]:
     )
 
 
-# timm's and torchvision's networks are built by the adapters of distill.models
-TRUSTED = exported(distill.models, distill.data)
-TRUSTED_METHODS = TRUSTED | exported(distill.losses)
+def _builds_a_network(target: str) -> bool:
+    """Whether a function or class makes a network from the number of classes, and at most a name, alone."""
+    takes = signature(resolve(target))
+    return "num_classes" in takes.annotations and takes.required <= {"name"}
+
+
+# what a run folder may name as its networks: timm's and torchvision's are built by the adapters of distill.models
+NETWORKS = frozenset(filter(_builds_a_network, exported(distill.models)))
+DATASETS = exported(distill.data)
+TRUSTED_METHODS = exported(distill.models, distill.data, distill.losses)
 
 # the run's own weights replace whatever a network begins with
 WITHOUT_DOWNLOAD = {"pretrained": False, "weights": None}
 
 
 class Untrusted(StorageError):
-    """The run's configuration names code that is not of distill, and the user has not allowed it."""
+    """The run's configuration names code that is neither of distill nor, by its digest, the user's own."""
 
 
 def rebuild_network(record: RunRecord, *, own: str | None = None) -> nn.Module:
-    """The trained network of a finished run. Only networks of distill are built from a folder's configuration.
+    """The trained network of a finished run: one of distill's, or of a class of the user's own with the run's digest.
 
     Args:
         record: a finished run.
-        own: the target of a class of the user's own, named on the command line and therefore trusted too.
+        own: the target of a class that the user has named on the command line: it needs no digest, but where the run
+            has one it must be that.
 
     Raises:
-        Untrusted: the run names another target.
+        Untrusted: the run names another target, or the user's class is not the one it was trained with.
         StorageError: its weights are not those it recorded, or its network cannot be built from its config.
     """
     assert record.result is not None
@@ -158,24 +169,90 @@ def located(node: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, Any
     return changed
 
 
+def check_trusted(record: RunRecord) -> None:
+    """Raises Untrusted where `rebuild_network` would, before any work."""
+    _trusted(record.config.get("student"), "student", record)
+
+
 def _trusted(node: Any, key: str, record: RunRecord, *, own: str | None = None) -> Mapping[str, Any]:
-    """The node of the run's `key`, if all its targets belong to distill or are the user's `own`."""
+    """The node of the run's `key`, if all its targets are distill's, or the user's with the digest that the run has."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise StorageError(f"the config of {record.path} is damaged: it has no {key} with a _target_")
-    for target in _targets(node):
-        if target not in TRUSTED and target != own:
-            raise Untrusted(
-                f"{record.path} names {target!r}, and a run is rebuilt only from networks and data sets of distill: to "
-                "allow a class of your own, name it on the command line (student._target_=..., or for a teacher "
-                "teacher.network._target_=...)"
-            )
     # Hydra would resolve it, and the result may be a node with a target of its own
     if "${" in repr(node):
         raise Untrusted(
             f"the config of {record.path} holds an interpolation, ${{...}}: a run is rebuilt only from networks and "
             "data sets that are written out"
         )
+    ours = DATASETS if key == "dataset" else NETWORKS
+    for target, digest in _targets_with_digests(node, _identity_of(key, record)):
+        if current_name(target) not in ours:
+            _check_own(target, digest, record, named=target == own)
     return node
+
+
+def _identity_of(key: str, record: RunRecord) -> Any:
+    """The part of a run's identity that belongs to its `student` or `dataset`, or to its teacher's network."""
+    if key != "teacher":
+        return record.identity.get("data" if key == "dataset" else key)
+    teacher = record.identity.get("teacher")
+    try:
+        run = find(record.path.parent, str(teacher["run"])) if isinstance(teacher, Mapping) else None
+    except (KeyError, ValueError):
+        return None
+    return None if run is None else run.identity.get("student")
+
+
+def _check_own(target: str, digest: str | None, record: RunRecord, *, named: bool) -> None:
+    """Raises Untrusted unless `target` is code of the user's own with the run's digest, or he has named it himself.
+
+    Nothing is imported before its digest is known to be that of the run.
+    """
+    try:
+        code = own_code(target)
+    except Unreadable:
+        code = None
+    for path in () if code is None else code.paths:
+        if any((folder / CONFIG).is_file() and (folder / PROVENANCE).is_file() for folder in path.parents):
+            raise Untrusted(
+                f"{record.path} names {target!r}, and {path} lies in the folder of a run: a run is rebuilt only from "
+                "networks and data sets of distill or your own, so put your code into a folder of its own"
+            )
+    if digest is None and named:
+        return
+    if digest is None or code is None or not (code.paths or named):
+        found = "" if code is not None or digest is None else ", which is not found here"
+        raise Untrusted(
+            f"{record.path} names {target!r}{found}, and a run is rebuilt only from networks and data sets of distill "
+            "or from code of your own whose digest the run's id holds: to allow a class of your own, type the command "
+            "where its file lies, and name it (student._target_=..., or for a teacher teacher.network._target_=...)"
+        )
+    if code.digest != digest:
+        where = ", ".join(map(str, code.paths)) or ", ".join(code.files)
+        raise Untrusted(
+            f"{record.path} was trained with a {target!r} whose code has the digest {digest[:12]}, that of {where} has "
+            f"{code.digest[:12]}: a run is rebuilt only from networks and data sets with its own code, so restore that"
+        )
+    if not named and getattr(resolve(target), "__module__", None) not in code.modules:
+        raise Untrusted(
+            f"{record.path} names {target!r}, which your files import from elsewhere: a run is rebuilt only from "
+            "networks and data sets of distill or your own"
+        )
+
+
+def _targets_with_digests(node: Any, identity: Any) -> Iterator[tuple[str, str | None]]:
+    """Every target in a node with the digest of its code that the run's identity holds at the same place."""
+    if isinstance(node, Mapping):
+        known = identity if isinstance(identity, Mapping) else {}
+        if "_target_" in node:
+            digest = known.get(OWN_CODE)
+            yield str(node["_target_"]), digest if isinstance(digest, str) else None
+        for key, value in node.items():
+            yield from _targets_with_digests(value, known.get(key))
+    elif isinstance(node, list | tuple):
+        listed = identity if isinstance(identity, list | tuple) else ()
+        for number, value in enumerate(node):
+            yield from _targets_with_digests(value, listed[number] if number < len(listed) else None)
 
 
 def _targets(node: Any) -> Iterator[str]:

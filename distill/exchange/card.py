@@ -9,7 +9,7 @@ import jinja2
 from distill.config.build import build_network
 from distill.config.check import resolve, signature
 from distill.config.faults import Refused
-from distill.config.rebuild import TRUSTED, WITHOUT_DOWNLOAD
+from distill.config.rebuild import NETWORKS, WITHOUT_DOWNLOAD
 from distill.exchange.forms import Source
 from distill.runs.files import StorageError, read_json
 from distill.runs.layout import PROVENANCE, STUDENT_EMA
@@ -140,7 +140,7 @@ def _teacher(names: Mapping[str, Any], result: Mapping[str, Any]) -> str:
 def _constructor(source: Source, classes: int) -> str:
     """The call that builds the network; empty if it would not build the network that was trained."""
     node = source.record.config["student"]
-    if node["_target_"] not in TRUSTED or any(isinstance(value, Mapping) for value in node.values()):
+    if node["_target_"] not in NETWORKS or any(isinstance(value, Mapping) for value in node.values()):
         return ""
     node = {**node, **{key: value for key, value in WITHOUT_DOWNLOAD.items() if key in node}}
     try:

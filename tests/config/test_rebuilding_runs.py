@@ -1,11 +1,14 @@
 """A run's folder is not trusted: what it asks for is built only where it is ours, from weights it recorded."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from distill.config.rebuild import TRUSTED, Untrusted, rebuild_dataset, rebuild_network
+from distill.config.own_code import own_code
+from distill.config.rebuild import DATASETS, NETWORKS, Untrusted, rebuild_dataset, rebuild_network
 from distill.models import resnet8
 from distill.runs.checkpoint import save_weights
 from distill.runs.files import StorageError
@@ -42,8 +45,102 @@ def test_the_data_come_back_with_changes(record) -> None:
 
 
 def test_what_is_trusted_are_the_networks_and_data_of_the_package() -> None:
-    assert {"distill.models.resnet8", "distill.models.timm_network", "distill.data.cifar100"} <= TRUSTED
-    assert all(name.startswith(("distill.models.", "distill.data.")) for name in TRUSTED)
+    assert {"distill.models.resnet8", "distill.models.timm_network", "distill.models.torchvision_network"} <= NETWORKS
+    assert not {"distill.models.LogitsOnly", "distill.models.as_network", "distill.models.Output"} & NETWORKS
+    assert all(name.startswith("distill.models.") for name in NETWORKS)
+    assert "distill.data.cifar100" in DATASETS
+    assert all(name.startswith("distill.data.") for name in DATASETS)
+
+
+def test_a_data_set_is_no_network(record, tmp_path: Path) -> None:
+    """Nothing is created and nothing downloaded, whatever a run folder asks for."""
+    place = tmp_path / "downloads"
+    node = {"_target_": "distill.data.cifar10", "download": True, "root": str(place)}
+    with pytest.raises(Untrusted, match=r"a run is rebuilt only from networks and data sets of distill"):
+        rebuild_network(record(student=node))
+    assert not place.exists()
+
+
+OWN = """
+import os
+
+from distill.models import resnet8
+
+open("imported", "w").close()
+
+
+def net(num_classes):
+    return resnet8(num_classes=num_classes)
+"""
+
+
+@pytest.fixture
+def own_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`own_net.py` in the current folder, which leaves a mark when it is imported; returns that mark."""
+    here = tmp_path / "project"
+    here.mkdir()
+    (here / "own_net.py").write_text(OWN)
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend(str(here))
+    yield here / "imported"
+    sys.modules.pop("own_net", None)
+
+
+def with_code(record, digest: str | None, target: str = "own_net.net") -> RunRecord:
+    identity = {"student": {"target": target, **({} if digest is None else {"own_code": digest})}}
+    return replace(record(student={"_target_": target}), identity=identity)
+
+
+def test_a_class_of_ones_own_with_the_digest_of_the_run_is_rebuilt(record, own_net: Path, network) -> None:
+    digest = own_code("own_net.net").digest
+    assert not own_net.exists()
+    rebuilt = rebuild_network(with_code(record, digest))
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in rebuilt.state_dict().items())
+    assert own_net.exists()
+
+
+@pytest.mark.parametrize("own", [None, "own_net.net"])
+def test_other_code_is_refused_before_it_is_imported(record, own_net: Path, own: str | None) -> None:
+    with pytest.raises(Untrusted, match=r"digest 0{12}, that of .*own_net.py has [0-9a-f]{12}: a run is rebuilt only"):
+        rebuild_network(with_code(record, "0" * 64), own=own)
+    assert not own_net.exists()
+
+
+def test_a_run_without_a_digest_is_rebuilt_where_its_class_is_named(record, own_net: Path) -> None:
+    with pytest.raises(
+        Untrusted, match=r"own_net.net'.* whose digest the run's id holds: to allow a class of your own"
+    ):
+        rebuild_network(with_code(record, None))
+    assert not own_net.exists()
+    rebuild_network(with_code(record, None), own="own_net.net")
+    assert own_net.exists()
+
+
+def test_a_missing_file_is_named(record) -> None:
+    with pytest.raises(Untrusted, match=r"names 'absent_net.net', which is not found here"):
+        rebuild_network(with_code(record, "0" * 64, "absent_net.net"))
+
+
+@pytest.mark.parametrize("target", ["own_net.os.system", "own_net.resnet8"])
+def test_what_a_file_imports_from_elsewhere_is_not_its_own(record, own_net: Path, target: str) -> None:
+    with pytest.raises(Untrusted, match="which your files import from elsewhere"):
+        rebuild_network(with_code(record, own_code(target).digest, target))
+
+
+def test_an_installed_package_is_built_only_where_it_is_named(record) -> None:
+    digest = own_code("yaml.safe_load").digest
+    with pytest.raises(Untrusted, match="to allow a class of your own"):
+        rebuild_network(with_code(record, digest, "yaml.safe_load"))
+
+
+@pytest.mark.parametrize("own", [None, "own_net.net"])
+def test_code_in_a_run_folder_is_never_imported(record, own_net: Path, own: str | None) -> None:
+    digest = own_code("own_net.net").digest
+    for name in ("config.yaml", "provenance.json"):
+        (own_net.parent / name).write_text("{}")
+    with pytest.raises(Untrusted, match="lies in the folder of a run"):
+        rebuild_network(with_code(record, digest), own=own)
+    assert not own_net.exists()
 
 
 HOSTILE = {

@@ -77,3 +77,17 @@ def test_changed_code_is_another_run(project, tmp_path: Path) -> None:
     for run in (tmp_path / "runs").iterdir():
         identity = yaml.safe_load((run / "config.yaml").read_text())["identity"]
         assert len(identity["student"]["own_code"]) == 64
+
+
+def test_a_finished_run_of_ones_own_class_is_measured_and_teaches(project, tmp_path: Path) -> None:
+    train(project)
+    (first,) = (tmp_path / "runs").iterdir()
+    run = first.name[-12:]
+    assert run in project("evaluate", f"run={run}")
+    taught = ("train", *TINY, "student=resnet8", "teacher=none", f"teacher.run={run}", "loss=kd", "seed=1")
+    assert "finished" in project(*taught)
+
+    (tmp_path / "blocks.py").write_text(BLOCKS.replace("2.0", "20.0"))
+    assert "blocks.py" in project("evaluate", f"run={run}", code=2)
+    refused = project(*taught, "recipe.epochs=2", code=2)
+    assert "a run is rebuilt only from networks and data sets with its own code" in refused

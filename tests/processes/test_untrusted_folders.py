@@ -90,7 +90,7 @@ CREATE = "${oc.create:'{_target_: os.system, command: touch " + MARKER + "}'}"
 )
 def test_a_hostile_target_is_refused(teachers: Lab, student: dict[str, Any]) -> None:
     ended = distil(teachers, in_config(student=student))
-    assert ended.code == 1
+    assert ended.code == 2
     assert len(ended.err.splitlines()) == 1
     assert "a run is rebuilt only from" in ended.err or "holds an interpolation" in ended.err
 
