@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from distill.config import configs_dir
-from distill.config.build import build_objective, rehearse, sentences
+from distill.config.build import build_objective, sentences
 from distill.config.check import UNRESOLVED, check_target, check_typed, reduce_alpha
 from distill.config.faults import Fault, Refused
 from distill.config.plan import split_stages
 from distill.config.presets import Composed, Presets
+from distill.config.rehearsal import rehearse
 from distill.config.schema import FirstStage
 from distill.models import resnet8
 from distill.runs.layout import FIRST_STAGE

@@ -2,20 +2,19 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from torch import Tensor, nn
+from torch import nn
 
 from distill.config.check import resolve, signature
 from distill.config.faults import Fault, Kind, Refused
-from distill.data import Batch, DataNotFound, ImageDataset
-from distill.losses import Objective, Task
-from distill.models import Network, Output, as_network, outline
+from distill.data import DataNotFound, ImageDataset
+from distill.losses import Objective
+from distill.models import as_network
 from distill.models.meta import shapes_of
 from distill.runs.target_names import with_current_names
 from distill.training import Recipe, seeded
@@ -174,34 +173,10 @@ def build_dataset(node: Mapping[str, Any]) -> ImageDataset:
 
 @lru_cache(maxsize=4)
 def _dataset(node: str) -> ImageDataset:
-    dataset: ImageDataset = build(json.loads(node))
+    content = json.loads(node)
+    dataset = build(content)
+    if not isinstance(dataset, ImageDataset):
+        got = "None" if dataset is None else f"a {type(dataset).__name__}"
+        remedy = "return distill.data.ImageDataset(...), as docs/extending.md shows"
+        raise Refused([f"{content['_target_']} must return a data set, got {got}: {remedy}"])
     return dataset
-
-
-def rehearse(
-    objective: Objective, student: nn.Module, teacher: nn.Module | None, *, image_size: int, labels: Tensor
-) -> dict[str, Tensor]:
-    """Attach `objective` and run it once on the meta device; returns its terms, which have shapes and no values.
-
-    The networks are not changed and may be on any device. The objective cannot be used for anything else afterwards.
-
-    Raises:
-        ValueError: one of the networks lacks what the method needs.
-        Exception: whatever the method raises on shapes that it was not written for.
-    """
-    deployed = objective.attach(student, teacher, Task(image_size, labels))
-    seen = student if deployed is None else deployed
-    outputs = [n if n is None else _both_views(n, image_size, objective.two_views) for n in (seen, teacher)]
-    images = torch.empty(REHEARSED_IMAGES, 3, image_size, image_size, device="meta")
-    rows = torch.empty(REHEARSED_IMAGES, dtype=torch.int64, device="meta")
-    batch = Batch(images, rows, rows, rows, images if objective.two_views else None)
-    terms = objective.to("meta")(*outputs, batch, torch.empty((), device="meta"))
-    for name, term in terms.items():
-        if term.shape != ():
-            raise ValueError(f"the term {name} must be a scalar, got shape {tuple(term.shape)}: take its mean")
-    return terms
-
-
-def _both_views(network: nn.Module, image_size: int, two_views: bool) -> Output:
-    output = outline(cast(Network, network), image_size=image_size, batch=REHEARSED_IMAGES)
-    return replace(output, strong=output) if two_views else output

@@ -15,7 +15,6 @@ from distill.config.build import (
     build_dataset,
     build_objective,
     build_recipe,
-    rehearse,
     sentences,
     try_network,
     usable_device,
@@ -37,6 +36,7 @@ from distill.config.plan import (
 )
 from distill.config.presets import Composed, Presets
 from distill.config.rebuild import check_trusted, rebuild_network
+from distill.config.rehearsal import rehearse, rehearse_logits
 from distill.config.schema import FirstStage, Root
 from distill.config.teachers import (
     ELSEWHERE,
@@ -112,8 +112,8 @@ def preflight(
         taught_by = (finished or teacher.get("network")) if taught else None
         labels = torch.arange(shape[0]) if dataset is None else torch.tensor(dataset.train_labels)
         trained = taught_by if stage.get("network") == "teacher" else config["student"]
-        _check_together(method, config["student"], taught_by, shape, labels, "loss", faults)
-        _check_together(first, trained, taught_by, shape, labels, STAGE, faults)
+        weak = _check_together(method, config["student"], taught_by, shape, labels, "loss", faults)
+        weak += _check_together(first, trained, taught_by, shape, labels, STAGE, faults)
     if faults or uncertain:
         raise Refused(faults)
     if dataset is None:
@@ -149,7 +149,7 @@ def preflight(
     plan = plan_run(config, names, method=method.flags, teacher=guide, first_stage=stage_plan, **common)
     if conflict := store_conflict(plan):
         raise Refused([conflict])
-    return replace(plan, notes=notes + plan.notes)
+    return replace(plan, notes=(*notes, *weak, *plan.notes))
 
 
 def _choice_faults(
@@ -350,8 +350,10 @@ def _check_together(
     labels: Tensor,
     path: str,
     faults: list[Fault],
-) -> None:
-    """Attach an objective that reads more than logits to its networks, and run it once, on shapes alone.
+) -> list[str]:
+    """Attach an objective to its networks and run it; returns a line for each term that has no gradient.
+
+    One that reads logits alone is run on random ones, any other on shapes.
 
     Args:
         method: built for this check; its objective is moved to the meta device.
@@ -362,14 +364,25 @@ def _check_together(
         path: where the objective stands.
         faults: what is missing is added here.
     """
-    if method is None or method.flags.logits_only:
-        return
+    if method is None:
+        return []
+    task: dict[str, Any] = {"image_size": shape[1], "labels": labels}
     try:
-        trained, taught_by = (_without_values(network, shape) for network in (student, teacher))
-        if trained is not None:
-            rehearse(method.objective, trained, taught_by, image_size=shape[1], labels=labels)
+        trained = _without_values(student, shape)
+        if trained is None:
+            return []
+        if not method.flags.logits_only:
+            rehearse(method.objective, trained, _without_values(teacher, shape), **task)
+            return []
+        flat = rehearse_logits(method.objective, trained, **task)
+    except NotImplementedError as error:  # values decide on a shape in it, and shapes alone have none
+        if "meta" not in str(error).lower():
+            faults.append(Fault(path, "value", f"{path}: {sentences(error)[0]}"))
+        return []
     except Exception as error:  # of any objective and any network
         faults.append(Fault(path, "value", f"{path}: {sentences(error)[0]}"))
+        return []
+    return [f"{path}: with {shape[0]} classes the term {term} has no gradient, it teaches nothing" for term in flat]
 
 
 def _without_values(network: Mapping[str, Any] | RunRecord | None, shape: tuple[int, int]) -> nn.Module | None:

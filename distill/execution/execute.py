@@ -293,6 +293,14 @@ def _train(cohort: Cohort, engine: Mapping[str, Any], device: torch.device) -> N
             fit(members, watch=cohort.console.watch, stop_requested=lambda: world.any(requested()), engine=steps)
     except EngineError as error:
         fault = error
+    except (torch.OutOfMemoryError, BrokenPipeError, ProcessLost):
+        raise
+    except Exception as error:  # of code of the user's own, for example: the runs are listed as failed
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        for member in members:
+            if member.active and member.error is None and world.size == 1:  # others may still be at work
+                member.fail(message)
+        raise
     finally:  # also when the memory ran out: a member that has failed is not trained again
         for run_id, member in cohort.members.items():
             if isinstance(member.error, StorageError):

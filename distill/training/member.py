@@ -265,6 +265,11 @@ class Member:
             failure = {"epoch": error.epoch, "step": error.step, "term": error.term, "message": str(error)}
             self.world.first(lambda: self.recorder.fail(failure))
 
+    def fail(self, message: str) -> None:
+        """Record that training cannot go on from here."""
+        failure = {"epoch": self.epoch, "step": self.step, "term": "", "message": message}
+        self.world.first(lambda: self.recorder.fail(failure))
+
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """All resume state: tensors by name, and plain values."""
         return state_of(self)

@@ -91,3 +91,38 @@ def test_a_finished_run_of_ones_own_class_is_measured_and_teaches(project, tmp_p
     assert "blocks.py" in project("evaluate", f"run={run}", code=2)
     refused = project(*taught, "recipe.epochs=2", code=2)
     assert "a run is rebuilt only from networks and data sets with its own code" in refused
+
+
+LATE = """
+from distill.losses import Objective
+
+
+class Late(Objective):
+    needs_teacher = False
+    reads = ()
+
+    def forward(self, student, teacher, batch, progress):
+        if len(batch.labels) == 32:
+            raise RuntimeError("not with this batch")
+        return {"ce": student.logits.square().mean()}
+"""
+
+
+def test_a_run_whose_own_code_fails_is_listed_as_failed(project, tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    (tmp_path / "presets" / "loss").mkdir(parents=True)
+    (tmp_path / "presets" / "loss" / "late.yaml").write_text("_target_: late.Late\n")
+    words = (
+        "train",
+        "--config-dir",
+        "presets",
+        *TINY,
+        "student=resnet8",
+        "loss=late",
+        "recipe.batch_size=32",
+        "seed=1",
+    )
+    assert "not with this batch" in project(*words, code=1)
+    (run,) = (tmp_path / "runs").glob("*/failed.json")
+    assert json.loads(run.read_text())["message"] == "RuntimeError: not with this batch"
+    assert "failed" in project("ls")

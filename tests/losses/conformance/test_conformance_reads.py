@@ -9,7 +9,7 @@ from method_networks import IMAGE_SIZE, PAIRS
 from method_presets import METHODS, build
 from method_trials import TASK, pairs, trial
 
-from distill.config.build import rehearse
+from distill.config.rehearsal import rehearse
 from distill.losses import Objective
 from distill.models import Network, Output
 

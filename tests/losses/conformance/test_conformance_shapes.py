@@ -8,7 +8,7 @@ from method_trials import TASK, pairs, trial
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from distill.config.build import rehearse
+from distill.config.rehearsal import rehearse
 from distill.models.meta import meta_copy
 
 WAITING = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2", "unique_dim"}
