@@ -1,13 +1,13 @@
 """Finished runs in the cells of a published table, and the commands that train what is missing.
 
 A run fills a cell when its recorded configuration (`config` of its config.yaml, not the names it was given) equals the
-cell's, value by value: data set, student, loss, recipe, and for a loss with a teacher that teacher's network, loss and
-recipe. So the preset may have another name (`zscore_kd_paper` at 2 and 9 is `zscore_kd`), but a run of 10 epochs, on
-held-out images, on part of the data or with another weight fills no cell of 240 epochs. What may differ: the seeds, the
-place of the data, device and engine, whether the teacher ran live or from a table, and the precision; the last two make
-rows of their own (`rows.group`), as unlike weights of teachers do. A teacher given as a finished run (`teacher.run=ID`,
-imported ones included) must be the cell's network; its training may differ, and since its weights differ, so does its
-row.
+cell's, value by value: data set, student, loss, recipe, and for a loss with a teacher that teacher's network, and its
+loss and recipe, or the published weights that it has. So the preset may have another name (`zscore_kd_paper` at 2 and 9
+is `zscore_kd`), but a run of 10 epochs, on held-out images, on part of the data or with another weight fills no cell of
+240 epochs. What may differ: the seeds, the place of the data, device and engine, whether the teacher ran live or from a
+table, and the precision; the last two make rows of their own (`rows.group`), as unlike weights of teachers do. A teacher
+given as a finished run (`teacher.run=ID`, imported ones included) must be the cell's network; its training may differ,
+and since its weights differ, so does its row.
 """
 
 import json
@@ -30,7 +30,9 @@ from distill.tables.published import Cell, Key, PublishedTable
 from distill.tables.rows import FinishedRun, Row, distinct, group, over_teachers, read_finished
 from distill.tables.values import to_text
 
-PLACES = ("npz", "root", "download")
+PLACES = ("npz", "root", "shards", "download")
+# keys of `teacher` that choose published weights, and how they see the images; a run of before has none of them
+PUBLISHED = ("pretrained", "weights", "input", "classes", "mean", "std")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,17 +53,16 @@ class Facts:
         config = with_current_names(config)  # a preset of the user's may hold former names
         dataset = {key: value for key, value in (config.get("dataset") or {}).items() if key not in PLACES}
         teacher = config.get("teacher") or {}
-        training = {
-            **comparable(teacher.get("loss"), prefix="teacher.loss"),
-            **comparable(teacher.get("recipe"), prefix="teacher.recipe"),
-        }
+        training = {key: teacher[key] for key in PUBLISHED if teacher.get(key) not in (None, False, "stream")}
+        if not {"pretrained", "weights"} & training.keys():  # nothing is trained where weights are published
+            training |= {key: teacher.get(key) for key in ("loss", "recipe")}
         return Facts(
             data=comparable(dataset, prefix="dataset"),
             student=comparable(config.get("student"), prefix="student"),
             loss=comparable(config.get("loss"), prefix="loss"),
             recipe=comparable(config.get("recipe"), prefix="recipe"),
             teacher=comparable(teacher.get("network"), prefix="teacher.network"),
-            teacher_training=training,
+            teacher_training=comparable(training, prefix="teacher"),
             needs_no_teacher=config.get("loss") == teacher.get("loss"),
         )
 

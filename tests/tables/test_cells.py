@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distill.runs.store import scan
-from distill.tables.cells import MeasuredTable, measure_table
+from distill.tables.cells import Facts, MeasuredTable, measure_table
 from distill.tables.published import load
 
 STORE = runpy.run_path(str(Path(__file__).with_name("published_store.py")))
@@ -40,6 +40,26 @@ def test_a_run_fills_the_cell_that_its_values_say_whatever_it_was_called(runs_di
         ("ce", pair): [1],
         ("ce", "resnet110_resnet20"): [1],
     }
+
+
+def test_published_weights_are_another_teacher_than_a_trained_network() -> None:
+    network = {"_target_": "distill.models.torchvision_network", "name": "resnet34", "weights": None}
+    trained = {"network": network, "loss": {"ce_weight": 1.0}, "recipe": {"epochs": 100}}
+    absent = {"pretrained": False, "weights": None, "input": "stream", "classes": None, "mean": None, "expected": None}
+
+    def training(teacher: dict[str, Any]) -> dict[str, Any]:
+        return dict(Facts.of({"dataset": {"root": "here", "shards": None}, "teacher": teacher}).teacher_training)
+
+    assert (
+        training(trained | absent) == training(trained) == {"teacher.loss.ce_weight": 1.0, "teacher.recipe.epochs": 100}
+    )
+    published = training(trained | absent | {"pretrained": True})
+    assert published == {"teacher.pretrained": True}, "its recipe trains nothing"
+    assert training(trained | {"pretrained": True, "recipe": {"epochs": 90}, "expected": {"accuracy": 73}}) == published
+    assert training(trained | {"pretrained": True, "input": "native"}) != published
+    assert training(trained | {"pretrained": "IMAGENET1K_V2"}) != published
+    places = ({"root": "here"}, {"root": None, "shards": "there"}, {})
+    assert [dict(Facts.of({"dataset": {"size": 224, **place}}).data) for place in places] == [{"dataset.size": 224}] * 3
 
 
 @pytest.mark.parametrize(
