@@ -5,9 +5,9 @@ cell's, value by value: data set, student, loss, recipe, and for a loss with a t
 loss and recipe, or the published weights that it has. So the preset may have another name (`zscore_kd_paper` at 2 and 9
 is `zscore_kd`), but a run of 10 epochs, on held-out images, on part of the data or with another weight fills no cell of
 240 epochs. What may differ: the seeds, the place of the data, device and engine, whether the teacher ran live or from a
-table, and the precision; the last two make rows of their own (`rows.group`), as unlike weights of teachers do. A teacher
-given as a finished run (`teacher.run=ID`, imported ones included) must be the cell's network; its training may differ,
-and since its weights differ, so does its row.
+table, and the precision; the last two make rows of their own (`rows.group`), as unlike weights of teachers do. A
+teacher given as a finished run (`teacher.run=ID`, imported ones included) must be the cell's network; its training may
+differ, and since its weights differ, so does its row.
 """
 
 import json
