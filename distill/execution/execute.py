@@ -240,7 +240,13 @@ def _begin(
             plan.config["engine"]["checkpoint_seconds"],
             share=CHECKPOINT_SHARE / cohort.size,  # all members together
         ),
-        facts={"classes": plan.dataset.num_classes, "image_size": plan.dataset.image_size, "teacher": facts},
+        facts={
+            "classes": plan.dataset.num_classes,
+            "image_size": plan.dataset.image_size,
+            "teacher": facts,
+            # its seconds are a share of their common time
+            **({"side_by_side": cohort.size} if cohort.size > 1 else {}),
+        },
         first_stage=None if first is None else weights_of(first),
         world=world,
     )

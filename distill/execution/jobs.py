@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,14 +24,15 @@ from distill.execution.execute import Console, Result, execute
 from distill.execution.progress import TrainingProgress, discard_output, duration
 from distill.execution.stopping import Interrupted, RunFailed
 from distill.models.meta import meta_images
-from distill.runs.files import StorageError, explain, keep_trace
-from distill.runs.layout import RESULT
+from distill.runs.files import StorageError, explain, keep_trace, read_lines
+from distill.runs.layout import METRICS, RESULT
 from distill.runs.lock import Busy
 from distill.runs.store import read_run, size_of
 from distill.training import ProcessLost, Watch, this_world
 
 Status = Literal["finished", "failed", "busy"]  # busy: another process is training it
 ONE_PROCESS = {"basic", "cohort"}  # launchers whose jobs run in this process
+say = partial(print, flush=True)
 
 
 @dataclass(frozen=True)
@@ -201,13 +202,46 @@ def run_cohorts(plans: Sequence[RunPlan], *, size: int, retry: bool) -> list[Out
     """Train checked plans in cohorts of at most `size`; returns their outcomes in the order of `plans`."""
     groups = cohorts(plans, size=size)
     teacher_epochs = teacher_epochs_of(groups)
+    distinct = [plan for group in groups for plan in group]
+    watch = TrainingProgress(titles=titles(distinct), epochs=sum(map(_epochs_left, distinct)))
+    note = _once()
     outcomes: dict[str, Outcome] = {}
     for group in groups:
         if warning := memory_warning(group):
             print(warning, flush=True)
-        ended = run_plans(group, retry=retry, teacher_epochs=teacher_epochs)
+        ended = run_plans(group, retry=retry, teacher_epochs=teacher_epochs, watch=watch, note=note)
         outcomes |= {plan.run_id: outcome for plan, outcome in zip(group, ended, strict=True)}
     return [outcomes[plan.run_id] for plan in plans]
+
+
+def titles(plans: Sequence[RunPlan]) -> dict[str, str]:
+    """By the name of its folder, a run's place among these, its id and what differs: `3/12 9f1acb kd temperature=4`."""
+    facts = [{**plan.names, "seed": f"seed={plan.seed}"} for plan in plans]
+    differing = [key for key in facts[0] if len({each.get(key) for each in facts}) > 1] if facts else []
+    return {
+        plan.directory.name: " ".join([f"{place}/{len(plans)}", plan.run_id[:6], *(each[key] for key in differing)])
+        for place, (plan, each) in enumerate(zip(plans, facts, strict=True), start=1)
+    }
+
+
+def _epochs_left(plan: RunPlan) -> int:
+    if (plan.directory / RESULT).is_file():
+        return 0
+    with suppress(StorageError):
+        return max(0, plan.recipe.epochs - len(read_lines(plan.directory / METRICS)))
+    return plan.recipe.epochs
+
+
+def _once() -> Callable[[str], None]:
+    """A function that prints each sentence once: what holds for many runs of a sweep, as where their teacher is."""
+    printed: set[str] = set()
+
+    def note(sentence: str) -> None:
+        if sentence not in printed:
+            printed.add(sentence)
+            print(sentence, flush=True)
+
+    return note
 
 
 def cohorts(plans: Sequence[RunPlan], *, size: int) -> list[list[RunPlan]]:
@@ -270,26 +304,37 @@ def _available_memory() -> int | None:
 
 
 def run_plans(
-    plans: Sequence[RunPlan], *, retry: bool, teacher_epochs: Mapping[str, int] | None = None
+    plans: Sequence[RunPlan],
+    *,
+    retry: bool,
+    teacher_epochs: Mapping[str, int] | None = None,
+    watch: Watch | None = None,
+    note: Callable[[str], None] = say,
 ) -> list[Outcome]:
-    """Train runs side by side and print how each ended; `teacher_epochs` as for `execute`.
+    """Train runs side by side and print how each ended; `teacher_epochs` as for `execute`, `note` prints a sentence.
 
     Raises:
         SystemExit: the user stopped the command.
     """
     try:
-        return follow_plans(plans, TrainingProgress(), retry=retry, teacher_epochs=teacher_epochs)
+        watch = TrainingProgress() if watch is None else watch
+        return follow_plans(plans, watch, retry=retry, teacher_epochs=teacher_epochs, note=note)
     except Interrupted as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None  # also inside a launcher: the whole command stops
 
 
 def follow_plans(
-    plans: Sequence[RunPlan], watch: Watch, *, retry: bool, teacher_epochs: Mapping[str, int] | None = None
+    plans: Sequence[RunPlan],
+    watch: Watch,
+    *,
+    retry: bool,
+    teacher_epochs: Mapping[str, int] | None = None,
+    note: Callable[[str], None] = say,
 ) -> list[Outcome]:
     """As `run_plans`, with a `watch` of the caller's. Raises Interrupted."""
     finished_before = {plan.run_id for plan in plans if (plan.directory / RESULT).is_file()}
-    console = Console(partial(print, flush=True), watch)
+    console = Console(note, watch)
     try:
         endings = execute(plans, console, retry=retry, teacher_epochs=teacher_epochs)
     except Interrupted:

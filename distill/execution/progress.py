@@ -4,52 +4,88 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from distill.training import Evaluation, Member
 
 REFRESH_SECONDS = 0.5
+WIDTH = 100  # columns of a line
 
 
 class TrainingProgress:
-    """A `Watch` that writes to a stream; on a terminal the line of the current epoch is rewritten in place."""
+    """A `Watch` that writes to a stream; on a terminal the line of the current epoch is rewritten in place.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    Args:
+        stream: stdout by default.
+        titles: what runs are called, by the names of their folders, as `3/12 9f1acb kd temperature=4`.
+        epochs: how many epochs these runs have before them; with it, the time left for all is shown.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, titles: Mapping[str, str] | None = None, epochs: int = 0):
         self._stream = sys.stdout if stream is None else stream
         self._live = self._stream.isatty()
+        self._titles, self._epochs, self._finished = titles or {}, epochs, 0
         self._begun: dict[str, tuple[float, float]] = {}  # member: (time, epochs done) at its first step here
+        self._opened: float | None = None  # the first step of a cohort: its members share one clock
+        self._started: float | None = None  # the first step of a run with a title
+        self._paces: dict[tuple[float, float], str] = {}  # equal members of a cohort have equal speed
         self._refreshed = 0.0
 
     def step(self, member: "Member") -> None:
         """Refresh the live line, twice a second at most: reading the meters waits for the device."""
         now = time.monotonic()
-        self._begun.setdefault(member.name, (now, self._done(member)))
+        if member.name not in self._begun:
+            self._opened = now if self._opened is None else self._opened
+            self._begun[member.name] = self._opened, self._done(member)
+            self._paces.clear()
+        if self._started is None and member.name in self._titles:
+            self._started = now
         if not self._live or now - self._refreshed < REFRESH_SECONDS:
             return
         self._refreshed = now
-        head = f"{member.name}  epoch {member.epoch}/{member.recipe.epochs}  step {member.step}/{member.stream.steps}"
-        self._rewrite(f"{head}  {self._numbers(member.meters.read())}  {self._pace(member)}")
+        place = f"epoch {member.epoch}/{member.recipe.epochs}  step {member.step}/{member.stream.steps}"
+        self._rewrite(self._line(member, place, member.meters.read(), "", self._pace(member)))
 
     def epoch(self, member: "Member", measured: "Evaluation") -> None:
         """Print one line for the epoch."""
         self._rewrite("")
-        line = f"{member.name}  epoch {member.epoch - 1}/{member.recipe.epochs}  {self._numbers(member.last_train)}"
-        print(
-            f"{line}  {member.split} {measured.accuracy:.2f} %  {self._pace(member)}",
-            file=self._stream,
-            flush=True,
-        )
+        self._opened = None
+        self._finished += member.name in self._titles
+        done = self._done(member), self._begun.get(member.name, (0.0, self._done(member)))[1]
+        if done not in self._paces:
+            self._paces[done] = self._pace(member)
+        place = f"epoch {member.epoch - 1}/{member.recipe.epochs}"
+        accuracy = f"{member.split} {measured.accuracy:.2f} %"
+        line = self._line(member, place, member.last_train, accuracy, self._paces[done])
+        print(line, file=self._stream, flush=True)
 
     def stopped(self, member: "Member", error: Exception) -> None:
         """Print at once that a member has failed; the summary repeats it."""
         self._rewrite("")
+        self._opened = None
         print(f"{member.name}  stopped: {error}", file=self._stream, flush=True)
 
-    @staticmethod
-    def _numbers(means: dict[str, float]) -> str:
-        terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name != "accuracy")
-        return f"{terms}  train {means['accuracy']:.2f} %"
+    def _line(self, member: "Member", place: str, means: dict[str, float], accuracy: str, pace: str) -> str:
+        """At most `WIDTH` columns: the terms of the loss are left out first, then the training accuracy."""
+        terms = [f"{name} {value:.4f}" for name, value in means.items() if name != "accuracy"]
+        speed, _, left = pace.partition("  ")
+        title = self._titles.get(member.name, member.name)
+        train = f"train {means['accuracy']:.2f} %"
+        parts = [title, place, *terms, train, accuracy, speed, left, self._left_for_all()]
+        whole = [term for term in terms if term.startswith("loss ")]
+        for spare in [*(term for term in terms if term not in whole), train, speed, *whole]:
+            if len("  ".join(filter(None, parts))) <= WIDTH:
+                break
+            parts.remove(spare)
+        return "  ".join(filter(None, parts))
+
+    def _left_for_all(self) -> str:
+        if self._started is None or not self._epochs or not self._finished or self._finished >= self._epochs:
+            return ""
+        each = (time.monotonic() - self._started) / self._finished
+        return f"all {duration(each * (self._epochs - self._finished))}"
 
     @staticmethod
     def _done(member: "Member") -> float:

@@ -59,6 +59,7 @@ def run_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
             **fields(row, "recipe", "precision"),
             **fields(run, "seed", "split", "holdout", "last", "best", "epochs", "parameters", "seconds"),
             "peak_memory_bytes": run.peak_memory,
+            "side_by_side": run.side_by_side,
             **values,
         }
         for row, values in zip(rows, settings(rows), strict=True)

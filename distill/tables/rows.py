@@ -50,6 +50,7 @@ class FinishedRun:
     seconds: float | None
     epochs: int | None
     peak_memory: int | None
+    side_by_side: int  # how many runs shared the process and its time
     teacher: RowTeacher | None
 
 
@@ -95,6 +96,7 @@ def _values_of(record: RunRecord, result: Mapping[str, Any]) -> FinishedRun:
         seconds=result.get("seconds") or None,  # an imported run was trained elsewhere
         epochs=result.get("epochs"),
         peak_memory=result.get("peak_memory_bytes"),
+        side_by_side=int(result.get("side_by_side") or 1),
         teacher=None
         if teacher is None
         else RowTeacher(
@@ -296,6 +298,11 @@ class Row:
     def seconds(self) -> float | None:
         """Mean seconds of training of the runs that recorded them."""
         return _mean(run.seconds for run in self.runs)
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether some of its runs were trained with others in one process, so that seconds are a share."""
+        return any(run.side_by_side > 1 for run in self.runs)
 
     @property
     def seconds_per_epoch(self) -> float | None:

@@ -21,6 +21,8 @@ LEGEND = (
     " and paired by seed with the correlation r"
 )
 
+SIDE_BY_SIDE = "* seconds of runs that were trained side by side are shares of their common time"
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -218,6 +220,7 @@ def notes(table: Table) -> list[str]:
         *_source_notes(table),
         *_replicate_notes(table),
         *_tuning_notes(table),
+        *([SIDE_BY_SIDE] if any(row.side_by_side for row in table.rows) else []),
         *([f"{table.not_shown} not shown"] if table.hidden else []),
     ]
 
@@ -309,12 +312,16 @@ def _text(table: Table, *, everything: bool = False, cost: bool = False, clock: 
         *([averaged] if any(row.averaged for row in rows) else []),
         *([difference, Column[Row]("paired by seed", lambda row: row.paired_text)] if table.baseline else []),
         Column[Row]("parameters", lambda row: _number(row.first.parameters, digits=0)),
-        *([Column[Row]("seconds", lambda row: _number(row.seconds, digits=1))] if clock else []),
+        *([Column[Row]("seconds", _seconds)] if clock else []),
     ]
     if cost:
         columns.append(Column("s/epoch", lambda row: _number(row.seconds_per_epoch, digits=2)))
         columns.append(Column("peak MiB", lambda row: _number(row.peak_memory and row.peak_memory / 2**20, digits=0)))
     return text_table("" if everything else heading(table), columns, rows, notes(table))
+
+
+def _seconds(row: Row) -> str:
+    return _number(row.seconds, digits=1) + "*" * row.side_by_side
 
 
 def _number(value: float | None, *, digits: int) -> str:

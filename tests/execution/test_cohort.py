@@ -128,8 +128,11 @@ def test_a_cohort_makes_the_runs_that_are_made_one_by_one(train, capsys: pytest.
         for result in (found, expected):
             for clock in ("finished", "seconds", "peak_memory_bytes"):
                 del result[clock]
+        assert found.pop("side_by_side", 4) == 4  # the teacher was trained alone
         assert found == expected
 
+    assert main(["table", "runs_dir=together"]) == 0
+    assert "\n* seconds of runs that were trained side by side" in capsys.readouterr().out
     assert train("together", *grid, "hydra/launcher=cohort") == (0, [])  # typed again: finished before
     assert capsys.readouterr().out.count("was finished before") == 4
 

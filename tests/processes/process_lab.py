@@ -217,4 +217,8 @@ def assert_equal_runs(run: Path, uninterrupted: Path) -> None:
 def timeless(result: bytes) -> dict[str, Any]:
     """`result.json` without what the clock decides."""
     facts: dict[str, Any] = json.loads(result)
-    return {key: value for key, value in facts.items() if key not in ("finished", "seconds", "peak_memory_bytes")}
+    return {
+        key: value
+        for key, value in facts.items()
+        if key not in ("finished", "seconds", "peak_memory_bytes", "side_by_side")
+    }
