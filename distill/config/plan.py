@@ -19,7 +19,7 @@ from distill.runs.files import StorageError, read_json
 from distill.runs.identity import run_id
 from distill.runs.layout import FIRST_STAGE, PROVENANCE, RESULT
 from distill.runs.store import RunRecord, finished_run, read_run, weightless
-from distill.training import Recipe, resolve_precision
+from distill.training import Recipe, resolve_precision, this_world
 
 Nodes = Mapping[str, Any]
 REBUILT: Mapping[str, Callable[[Nodes], Any]] = {"dataset": build_dataset, "recipe": build_recipe}
@@ -215,6 +215,8 @@ def plan_run(
         seed=config["seed"],
         precision=config["precision"],
     )
+    if config["recipe"].get("batch_norm", "global") == "local":  # each process normalises its own part
+        identity["recipe"]["processes"] = this_world().size
     if first_stage is not None:
         identity["objective"][FIRST_STAGE] = {"run": first_stage.run_id}
     plan = RunPlan(

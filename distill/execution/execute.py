@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -212,7 +212,12 @@ def _begin(
 ) -> None:
     """Open the run's folder, build the member and restore its last checkpoint."""
     facts = None if teacher is None else teacher.facts
-    world = cohort.world
+    world = replace(cohort.world, local_norm=plan.recipe.batch_norm == "local")
+    if plan.identity["recipe"].get("processes", world.size) != world.size:
+        raise RunFailed(
+            f"{plan.directory}: recipe.batch_norm=local makes the number of processes part of the run, which is "
+            f"{world.size} and was not known when the command was checked: start the processes by torchrun"
+        )
     source = {} if facts is None else {SOURCE: facts["source"], FOLDED: facts.get("folded", False)}
     batch_size = plan.recipe.batch_size
     objective = plan.objective()
@@ -346,6 +351,8 @@ def step_engine(
         EngineError: a step cannot be captured, compiled or made deterministic although the settings demand it.
     """
     with ExitStack() as stack, _explained(engine):
+        if engine["compile"] and this_world().size > 1:
+            raise EngineError("engine.compile=true cannot be used by several processes yet: set engine.compile=false")
         if engine["compile"]:
             stack.enter_context(compiled(members))
             note("networks are compiled at the first steps, which takes a while")

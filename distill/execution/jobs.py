@@ -171,6 +171,8 @@ def on_own_device(plan: RunPlan, hydra: Any) -> RunPlan:
     By number and not by CUDA_VISIBLE_DEVICES: joblib reuses its processes, and a process that has opened its GPUs
     does not read the variable again. Where a scheduler gives each job its GPUs, the job sees these alone.
     """
+    if this_world().size > 1 and plan.config["engine"]["device"] == "auto":
+        return plan.moved("cuda") if torch.cuda.is_available() else plan  # of its local rank
     one_process = hydra.runtime.choices.get("hydra/launcher", "basic") in ONE_PROCESS
     gpus = torch.cuda.device_count()
     if one_process or plan.config["engine"]["device"] != "auto" or gpus < 2:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -93,6 +94,8 @@ class Recipe:
             [0, 1).
         ema: decay of an exponential moving average of the weights, in (0, 1), e.g. 0.9999; None for none. The average
             is evaluated beside the weights themselves and saved apart from them.
+        batch_norm: where several processes share a batch, `global` takes BatchNorm's mean and variance over all of it,
+            `local` over each process's part, as torch's data-parallel training does.
     """
 
     epochs: int
@@ -102,6 +105,7 @@ class Recipe:
     reference_epochs: int
     label_smoothing: float = 0.0
     ema: float | None = None
+    batch_norm: Literal["global", "local"] = "global"
 
     def __post_init__(self) -> None:
         low = [name for name in ("epochs", "batch_size", "reference_epochs") if getattr(self, name) < 1]
@@ -111,6 +115,8 @@ class Recipe:
             faults.append(f"{text}: set recipe.label_smoothing, e.g. to 0.1")
         if self.ema is not None and not 0 < self.ema < 1:
             faults.append(f"ema must be > 0 and < 1, got {self.ema}: set recipe.ema, e.g. to 0.9999, or to null")
+        if self.batch_norm not in ("global", "local"):
+            faults.append(f"batch_norm must be global or local, got {self.batch_norm}: set recipe.batch_norm=global")
         if faults:
             raise ValueError("\n".join(faults))
 

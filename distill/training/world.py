@@ -6,6 +6,7 @@ compare samples. Gradients are summed. A run therefore gives the same numbers, u
 processes.
 """
 
+import importlib
 import os
 import pickle
 import sys
@@ -53,6 +54,7 @@ class World:
     local_rank: int = 0
     local_size: int = 1
     control: "distributed.ProcessGroup | None" = None  # gloo, patient: decisions of the host
+    local_norm: bool = False  # BatchNorm over the rows of a process (recipe.batch_norm=local)
 
     @property
     def part(self) -> Part:
@@ -65,6 +67,11 @@ class World:
             with _reported():
                 distributed.all_reduce(tensor)
         return tensor
+
+    def from_first(self, tensor: Tensor) -> None:
+        """Give every process rank 0's values, in place."""
+        with _reported():
+            distributed.broadcast(tensor, src=0)
 
     def any(self, flag: bool) -> bool:
         """Whether it is true in any process."""
@@ -155,11 +162,14 @@ def _sendable(error: Exception) -> Exception:
 
 @cache
 def this_world() -> World:
-    """The world that torchrun, or a launcher that sets the same variables, started this process in.
+    """The world that torchrun, or submitit with `tasks_per_node` under Slurm, started this process in.
 
     Joined once a process. Gradients travel by NCCL where tensors lie on CUDA devices, else by gloo; a process computes
     on the CUDA device of its local rank. Rank 0 alone prints; of the others only an unforeseen error is seen.
     """
+    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        submitit = importlib.import_module("submitit.helpers")  # of an optional extra, which started this process
+        submitit.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     if any(name not in os.environ for name in LAUNCHED) or os.environ["WORLD_SIZE"] == "1":
         return ALONE
     rank, size, local_rank, local_size = (int(os.environ[name]) for name in LAUNCHED[:4])
@@ -266,6 +276,12 @@ class WholeBatch(TorchFunctionMode):
     ) -> Tensor:
         """`functional.batch_norm` with the statistics of the whole batch."""
         each = self.each(x)
+        if training and each and self.world.local_norm:
+            result = functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+            for running in (running_mean, running_var):
+                if running is not None:
+                    self.world.from_first(running)
+            return result
         if not (training and each):
             return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
         values = each * self.count * x[0, 0].numel()

@@ -115,6 +115,14 @@ def test_failures_reach_all_processes(lab: Lab) -> None:
     assert not [*(lab.cwd / "short").glob("*/failed.json")]
 
 
+def test_local_batch_norm_makes_the_number_of_processes_part_of_the_run(lab: Lab) -> None:
+    words = (*UNEVEN, "recipe.epochs=1", "recipe.batch_norm=local")
+    ended = [lab.run(*words), *ends(lab.world(*words)), *ends(lab.world(*words, each=({}, {}, {})))]
+    assert [each.code for each in ended] == [0] * 6
+    configs = [path.read_text(encoding="utf-8") for path in lab.runs.glob("*/config.yaml")]
+    assert sorted(each.partition("processes: ")[2][:1] for each in configs) == ["1", "2", "3"]
+
+
 def test_a_sweep_trains_its_runs_one_after_the_other_and_the_teacher_first(lab: Lab) -> None:
     ended = ends(lab.world(*DISTILLED, "-m", "seed=1,2"))
     assert [each.code for each in ended] == [0, 0], ended

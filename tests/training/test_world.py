@@ -14,7 +14,7 @@ import torch
 from distill.data import EvaluationStream, ImageStream, Part, StrongView, synthetic
 
 HERE = Path(__file__).parent
-QUESTIONS = ("presets", "empty_parts", "dropout", "refusals", "buckets")
+QUESTIONS = ("presets", "empty_parts", "dropout", "refusals", "buckets", "local_norms")
 
 
 def free_port() -> int:
@@ -61,6 +61,10 @@ def test_a_process_without_a_row_of_the_last_batch_takes_part(pair: dict[str, An
 
 def test_dropout_and_drop_path_are_drawn_for_the_whole_batch(pair: dict[str, Any]) -> None:
     assert max(pair["dropout"].values()) < 1e-7
+
+
+def test_local_batch_norm_is_that_of_each_part(pair: dict[str, Any]) -> None:
+    assert max(pair["local_norms"].values()) < 1e-7
 
 
 def test_other_draws_are_refused_and_errors_of_the_first_process_reach_all(pair: dict[str, Any]) -> None:

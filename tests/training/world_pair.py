@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from method_trials import IMAGES, TASK, Trial
 from timm.layers import BatchNormAct2d, DropPath
 from torchvision.ops import StochasticDepth
 
-from distill.data import Batch
+from distill.data import Batch, Part
 from distill.models import Network, Output
 from distill.runs.lock import Busy
 from distill.training import seeded
@@ -71,10 +72,15 @@ def steps(trial: Trial, world: World, sizes: tuple[int, ...]) -> Iterator[tuple[
         gradients.finish()
         optimizer.step()
         gradient = torch.cat([p.grad.reshape(-1) for p in learned if p.grad is not None])
-        buffers = [b for m in (trial.student, trial.objective) for b in m.buffers() if b.is_floating_point()]
-        state = torch.cat([b.reshape(-1).double() for b in buffers] or [torch.zeros(1)])
+        state = running(trial)
         terms = {name: world.sum(term.detach().clone()) for name, term in terms.items()}
         yield terms, gradient, state
+
+
+def running(trial: Trial) -> Tensor:
+    """What student and objective remember."""
+    buffers = [b for m in (trial.student, trial.objective) for b in m.buffers() if b.is_floating_point()]
+    return torch.cat([b.reshape(-1).double() for b in buffers] or [torch.zeros(1)]).clone()
 
 
 def distance(ours: Tensor, theirs: Tensor) -> float:
@@ -133,6 +139,29 @@ def dropout(world: World) -> dict[str, float]:
         return trial
 
     return compared(build, world, SIZES)
+
+
+def local_norms(world: World) -> dict[str, float]:
+    """`recipe.batch_norm=local`: each part with statistics of its own, the running ones those of rank 0."""
+    trial = attached("review_kd")
+    ((terms, gradient, buffers),) = steps(trial, replace(world, local_norm=True), (7,))
+    found, total, remembered = dict.fromkeys(terms, 0.0), torch.zeros_like(gradient), None
+    for rank in range(world.size):
+        own = attached("review_kd")
+        part, share = World(rank, world.size), len(Part(rank, world.size).rows(7)) / 7
+        (batch,) = batches(own, (7,))
+        student, teacher = own.outputs(fed(batch, part))
+        values = own.objective(student, teacher, fed(batch, part), torch.tensor(5.5, dtype=DTYPE))
+        sum(value * share for value in values.values()).backward()  # type: ignore[union-attr]
+        total += torch.cat([p.grad.reshape(-1) for p in own.learned() if p.grad is not None])
+        found = {name: found[name] + float(value.detach()) * share for name, value in values.items()}
+        remembered = running(own) if remembered is None else remembered
+    expected = torch.tensor([*found.values()], dtype=DTYPE)
+    return {
+        "terms": distance(torch.stack([*terms.values()]), expected),
+        "gradients": distance(gradient, total),
+        "buffers": distance(buffers, remembered),
+    }
 
 
 class Noisy(Dropping):
