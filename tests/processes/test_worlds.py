@@ -13,7 +13,7 @@ import safetensors.torch
 from process_lab import DISTILLED, TINY, Ended, Lab, Running, assert_equal_runs, environment
 
 UNEVEN = (*TINY, "dataset.train_size=59", "recipe.epochs=5", "loss=ce", "seed=1")  # 20 steps; 11 images in the last
-RUN = "Tiny-cross_entropy-s1"
+RUN = "Tiny-ce-s1"
 
 
 def ends(running: list[Running]) -> list[Ended]:
