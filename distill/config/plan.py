@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from distill.config.build import build_dataset, build_network, build_objective, build_recipe
-from distill.config.faults import Fault
+from distill.config.faults import Fault, Refused
 from distill.config.identity import code_of, run_folder, run_identity, without_code
 from distill.config.own_code import OWN_CODE, codes_in
+from distill.config.weights import start_network, weights_digest
 from distill.data import ImageDataset
 from distill.losses import Objective
 from distill.runs.files import StorageError, read_json
@@ -22,6 +23,7 @@ from distill.runs.store import RunRecord, finished_run, read_run, weightless
 from distill.training import Recipe, resolve_precision, this_world
 
 Nodes = Mapping[str, Any]
+START = "start"  # in a configuration: the weights that its student starts from, and their digest
 REBUILT: Mapping[str, Callable[[Nodes], Any]] = {"dataset": build_dataset, "recipe": build_recipe}
 
 
@@ -155,8 +157,20 @@ class RunPlan:
         return str(self.config["precision"])
 
     def network(self) -> nn.Module:
-        """The student with the initial weights of the run's seed, on the host."""
-        return build_network(self.config["student"], num_classes=self.dataset.num_classes, seed=self.seed)
+        """The student with the initial weights of the run's seed, or with those that it starts from, on the host.
+
+        Raises StorageError where those are not there any more, or are others.
+        """
+        node, start, classes = self.config["student"], self.config.get(START), self.dataset.num_classes
+        if start is None:
+            return build_network(node, num_classes=classes, seed=self.seed)
+        try:
+            network = start_network(node, start["weights"], self.runs_dir, classes=classes)
+        except Refused as refused:
+            raise StorageError(str(refused)) from refused
+        if weights_digest(network) != start["sha256"]:
+            raise StorageError(f"student.weights={start['weights']} has changed: type the command again")
+        return network
 
     def objective(self) -> Objective:
         """A new objective, to train with; `method` has its flags."""
@@ -217,6 +231,8 @@ def plan_run(
     )
     if config["recipe"].get("batch_norm", "global") == "local":  # each process normalises its own part
         identity["recipe"]["processes"] = this_world().size
+    if config.get(START) is not None:
+        identity["student"]["weights"] = config[START]["sha256"]
     if first_stage is not None:
         identity["objective"][FIRST_STAGE] = {"run": first_stage.run_id}
     plan = RunPlan(
@@ -303,6 +319,7 @@ def first_stage_config(config: Nodes, stage: Nodes, network: Nodes) -> dict[str,
     return {
         **config,
         "student": config["student"] if mine else network,
+        **({} if mine else {START: None}),
         "seed": config["seed"] if mine else config["teacher"]["seed"],
         "loss": stage["loss"],
         "recipe": {**recipe, "epochs": epochs, "reference_epochs": stage["epochs"], "schedule": constant},
@@ -313,7 +330,7 @@ def teacher_config(config: Nodes, device: torch.device) -> dict[str, Any]:
     """The configuration of the teacher's own run: the same data; network, loss, recipe, seed of the `teacher` node."""
     teacher = config["teacher"]
     return {
-        **config,
+        **{key: value for key, value in config.items() if key != START},
         "student": teacher["network"],
         "teacher": None,
         "loss": teacher["loss"],

@@ -19,10 +19,11 @@ from distill.config.build import (
     try_network,
     usable_device,
 )
-from distill.config.check import check_typed, reduce_alpha, resolve
+from distill.config.check import check_typed, reduce_alpha, resolve, signature
 from distill.config.faults import Fault, Refused, correction, misplaced, nearest
 from distill.config.names import recipe_name, run_names
 from distill.config.plan import (
+    START,
     MethodFlags,
     RunPlan,
     TeacherSource,
@@ -43,8 +44,10 @@ from distill.config.teachers import (
     PlannedTeacher,
     class_positions,
     finished_teacher,
+    own_class,
     published_teacher,
 )
+from distill.config.weights import start_network, weights_digest
 from distill.data import SHAPES, ImageDataset
 from distill.losses import Objective
 from distill.runs.files import StorageError
@@ -87,6 +90,7 @@ def preflight(
     if not composed.config:  # nothing could be composed, so there is nothing else to check
         raise Refused(faults)
     uncertain |= composed.uncertain
+    composed, start = _without_start(composed, faults)
     config, stage = _checked(composed, uncertain, faults)
     device = _device(config.get("engine"), faults)
     recipe = _attempt(build_recipe, config.get("recipe"), "recipe", faults)
@@ -105,6 +109,8 @@ def preflight(
     finished, elsewhere = None, taught and next((key for key in ELSEWHERE if teacher.get(key)), None)
     if shape is not None:
         check_network(config.get("student"), shape, "student", faults)
+        if start is not None and not _has_fault("student", faults) and "runs_dir" in config:
+            config[START] = _start(config["student"], start, Path(config["runs_dir"]), shape[0], faults)
         check_network(teacher.get("network"), shape, "teacher.network", faults)
         if taught and isinstance(teacher.get("run"), str) and "runs_dir" in config:
             finished = _finished_teacher(Path(config["runs_dir"]), teacher, shape[0], faults)
@@ -127,6 +133,7 @@ def preflight(
     config["precision"] = resolve_precision(config["precision"], device)
     config["loss"] |= {FIRST_STAGE: stage} if stage else {}
     names = run_names(composed, config, presets)
+    names["student"] += f" weights={Path(start).name}" if start is not None else ""
     common: dict[str, Any] = {"runs_dir": Path(config.pop("runs_dir")), "dataset": dataset, "device": device}
     guide: TeacherSource | None = None
     if not taught:
@@ -405,6 +412,40 @@ def _network_or_refusal(node: str, num_classes: int, image_size: int) -> nn.Modu
         return refused
 
 
+def _without_start(composed: Composed, faults: list[Fault]) -> tuple[Composed, str | None]:
+    """The job without `student.weights`, and its value; a network that has a key of this name keeps it."""
+    node = composed.config.get("student")
+    if not isinstance(node, Mapping) or "weights" not in node:
+        return composed, None
+    try:
+        if "weights" in signature(resolve(str(node["_target_"]))).annotations:
+            return composed, None
+    except (Refused, KeyError):  # reported where the node is checked
+        return composed, None
+    rest = {**composed.config, "student": {key: value for key, value in node.items() if key != "weights"}}
+    given = node["weights"]
+    if given is not None and (not isinstance(given, str) or not given):
+        text = f"student.weights must be a file or a finished run, got {given!r}: name one, or leave it out"
+        faults.append(Fault("student.weights", "type", text))
+        given = None
+    return replace(composed, config=rest), given
+
+
+def _start(
+    node: Mapping[str, Any], weights: str, runs_dir: Path, num_classes: int, faults: list[Fault]
+) -> dict[str, str] | None:
+    """What a configuration holds of the weights that its student starts from."""
+    try:
+        network = start_network(node, weights, runs_dir, classes=num_classes)
+    except Refused as refused:
+        faults += refused.at("student.weights")
+    except StorageError as error:
+        faults.append(Fault("student.weights", "absent", f"student.weights: {error}"))
+    else:
+        return {"weights": weights, "sha256": weights_digest(network)}
+    return None
+
+
 def _check_teacher_keys(teacher: Mapping[str, Any], *, elsewhere: bool) -> None:
     """Raise Refused for keys of `teacher` that contradict each other, or are for a teacher from elsewhere."""
     origins = [key for key in ("run", *ELSEWHERE) if teacher.get(key)]
@@ -436,7 +477,7 @@ def _finished_teacher(
         return None
     try:
         record = finished_run(runs_dir, run)
-        check_trusted(record)
+        check_trusted(record, own=own_class(teacher))
     except (ValueError, StorageError) as error:
         faults.append(Fault("teacher.run", "absent", f"teacher.run: {error}"))
         return None

@@ -169,9 +169,9 @@ def located(node: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, Any
     return changed
 
 
-def check_trusted(record: RunRecord) -> None:
+def check_trusted(record: RunRecord, *, own: str | None = None) -> None:
     """Raises Untrusted where `rebuild_network` would, before any work."""
-    _trusted(record.config.get("student"), "student", record)
+    _trusted(record.config.get("student"), "student", record, own=own)
 
 
 def _trusted(node: Any, key: str, record: RunRecord, *, own: str | None = None) -> Mapping[str, Any]:

@@ -5,11 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-import safetensors.torch
 from torch import nn
 
 from distill.config.check import resolve
@@ -17,7 +15,7 @@ from distill.config.faults import Fault, Refused
 from distill.config.identity import canonical_node
 from distill.config.plan import Nodes, Reference, RunPlan, TeacherFacts
 from distill.config.rebuild import WITHOUT_DOWNLOAD, load_into, normalisation, rebuild_network
-from distill.config.weights import file_network
+from distill.config.weights import file_network, weights_digest
 from distill.data import ImageDataset
 from distill.models import AsTrained, Inputs, Network
 from distill.models.inputs import Channels
@@ -194,6 +192,7 @@ class FinishedTeacher:
     dataset    the node of its students' data set
     data       the same data set as run ids hold it
     precision  resolved
+    own        the class of a network that the command names, which may be built whatever its code
     """
 
     record: RunRecord
@@ -202,6 +201,7 @@ class FinishedTeacher:
     dataset: Nodes
     data: Mapping[str, Any]
     precision: str
+    own: str | None
     plan: ClassVar[None] = None
 
     @property
@@ -224,7 +224,7 @@ class FinishedTeacher:
         return str(self.record.result["weights_sha256"])
 
     def network(self) -> nn.Module:
-        return self.view.wrapped(rebuild_network(self.record))
+        return self.view.wrapped(rebuild_network(self.record, own=self.own))
 
     def facts(self) -> TeacherFacts:
         return TeacherFacts(
@@ -272,6 +272,11 @@ def _expected(teacher: Nodes, data: Nodes, *, images: int, size: int) -> Referen
     return Reference(node["accuracy"], "teacher.expected says", remedy, node["tolerance"])
 
 
+def own_class(teacher: Nodes) -> str | None:
+    """The target of the network that the `teacher` node names."""
+    return (teacher.get("network") or {}).get("_target_")
+
+
 def finished_teacher(
     record: RunRecord, teacher: Nodes, dataset: ImageDataset, node: Nodes, data: Nodes, *, precision: str
 ) -> FinishedTeacher:
@@ -284,7 +289,7 @@ def finished_teacher(
     view = view_of(record, data, teacher, image_size=dataset.image_size)
     seen = dataset.image_size if view.size is None else view.size
     expected = _expected(teacher, data, images=len(dataset.evaluation_labels), size=seen)
-    return FinishedTeacher(record, view, expected, node, data, precision)
+    return FinishedTeacher(record, view, expected, node, data, precision, own_class(teacher))
 
 
 @dataclass(frozen=True)
@@ -325,7 +330,7 @@ class PublishedTeacher:
             found = _read(self.node, self.teacher, self.classes, download=True)
         except (ValueError, OSError) as error:
             raise StorageError(str(error)) from error
-        if _digest(found.network) != self.weights:
+        if weights_digest(found.network) != self.weights:
             raise StorageError(f"the weights of the teacher {self.name} have changed: type the command again")
         return self.view.wrapped(found.network)
 
@@ -412,7 +417,7 @@ def _known(text: str, classes: int, stamp: object, download: bool) -> _Known:
     node, teacher = json.loads(text)
     found = _read(node, teacher, classes, download=download)
     facts = found.name, found.mean, found.std, found.size, found.classes, found.network.num_classes, found.accuracy
-    return _Known(_digest(found.network), *facts)
+    return _Known(weights_digest(found.network), *facts)
 
 
 def _read(node: Nodes, teacher: Nodes, classes: int, *, download: bool) -> Published:
@@ -428,9 +433,3 @@ def _read(node: Nodes, teacher: Nodes, classes: int, *, download: bool) -> Publi
     node = {**node, **{key: value for key, value in WITHOUT_DOWNLOAD.items() if key in node}}
     network = file_network(checkpoint, node, name="teacher.network", classes=classes)
     return Published(network, file.name, None, None, None, (), None)
-
-
-def _digest(network: nn.Module) -> str:
-    """The sha256 of a network's weights as runs store them."""
-    state = {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}
-    return sha256(safetensors.torch.save(state)).hexdigest()

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast
 
+import safetensors.torch
 import torch
 import yaml
 from torch import Size, Tensor, nn
@@ -15,7 +17,9 @@ from distill.config.build import build_network
 from distill.config.check import check_target, resolve, signature
 from distill.config.faults import Fault, Refused
 from distill.models import Network
-from distill.runs.foreign import Checkpoint, printable
+from distill.runs.checkpoint import load_weights
+from distill.runs.foreign import SAFETENSORS, Checkpoint, printable, read_checkpoint
+from distill.runs.store import finished_run
 
 _COUNTER = ".num_batches_tracked"  # BatchNorm has it since torch 0.4.1
 _VARIANCE = ".running_var"
@@ -64,6 +68,34 @@ def file_network(checkpoint: Checkpoint, node: Mapping[str, Any], *, name: str, 
         own = build_network(node, num_classes=classes, seed=0).state_dict()
     others = _other_classes(_differences(aligned(checkpoint.tensors, own), own), classes)
     return cast(Network, filled(checkpoint, node, name=name, classes=others or classes))
+
+
+def start_network(node: Mapping[str, Any], weights: str, runs_dir: Path, *, classes: int) -> nn.Module:
+    """The network of a student's `node` that starts from `weights`: a file, or a finished run by its id or path.
+
+    Raises:
+        Refused: there is no such file or run, or its weights do not fit.
+        StorageError: the run is damaged.
+    """
+    path = Path(weights)
+    try:
+        if path.is_file():
+            start = read_checkpoint(path)
+        else:
+            record = finished_run(runs_dir, weights)
+            assert record.result is not None
+            digest = str(record.result["weights_sha256"])
+            tensors = load_weights(record.path / record.weights, expected_sha256=digest)
+            start = Checkpoint(record.path, digest, SAFETENSORS, "run", tensors, (), (), None, None)
+    except ValueError as error:  # UnreadableError is one
+        raise Refused([f"{weights} is no file of weights, and {error}"]) from error
+    return filled(start, node, name="student", classes=classes)
+
+
+def weights_digest(network: nn.Module) -> str:
+    """The sha256 of a network's weights as runs store them."""
+    state = {name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}
+    return sha256(safetensors.torch.save(state)).hexdigest()
 
 
 def aligned(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

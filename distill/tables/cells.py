@@ -56,9 +56,10 @@ class Facts:
         training = {key: teacher[key] for key in PUBLISHED if teacher.get(key) not in (None, False, "stream")}
         if not {"pretrained", "weights"} & training.keys():  # nothing is trained where weights are published
             training |= {key: teacher.get(key) for key in ("loss", "recipe")}
+        start = {"student.weights": config["start"]["weights"]} if config.get("start") else {}
         return Facts(
             data=comparable(dataset, prefix="dataset"),
-            student=comparable(config.get("student"), prefix="student"),
+            student={**comparable(config.get("student"), prefix="student"), **start},
             loss=comparable(config.get("loss"), prefix="loss"),
             recipe=comparable(config.get("recipe"), prefix="recipe"),
             teacher=comparable(teacher.get("network"), prefix="teacher.network"),

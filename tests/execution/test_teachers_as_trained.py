@@ -232,3 +232,31 @@ def test_the_published_teacher_of_the_package_on_photographs(capsys: pytest.Capt
     assert "has 90.60 % where teacher.expected says 94.25 %: is its normalisation right" in capsys.readouterr().err
     assert main(words) == FINISHED
     assert facts_of(1)["mass_outside"] == pytest.approx(46.5, abs=0.5)
+
+
+def test_a_student_starts_from_weights_by_their_content(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a file or of a finished run; the run is another than one from the seed's own start, and so is its name."""
+    words = ("loss=ce", f"student.weights={teacher / 'plain.pth'}")
+    plan, without = planned(*words), planned("loss=ce")
+    state = torch.load(teacher / "plain.pth", weights_only=True)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in plan.network().state_dict().items())
+    assert plan.identity["student"] == {**without.identity["student"], "weights": plan.config["start"]["sha256"]}
+    assert (without.config.get("start"), plan.names["student"]) == (None, "resnet8 weights=plain.pth")
+    run, accuracy = imported(teacher / "plain.pth")
+    assert planned("loss=ce", f"student.weights={run}").run_id == plan.run_id
+    assert planned("loss=ce", f"student.weights={teacher / 'loud.pth'}").run_id != plan.run_id
+    taught = planned(f"student.weights={run}", "teacher=resnet8").teacher.plan
+    assert taught.run_id == planned("teacher=resnet8").teacher.plan.run_id  # its teacher starts from its own seed
+
+    assert main(["train", *DATA, *QUICK, *words, "recipe.optimizer.lr=0.0001"]) == FINISHED
+    (result,) = Path("runs").glob("resnet8-cross_entropy-*/result.json")
+    assert json.loads(result.read_text())["last"]["accuracy"] > accuracy - 20
+    assert main(["evaluate", f"run={result.parent}", "engine.device=cpu"]) == FINISHED
+    for value, sentence in (
+        ("", "must be a file or a finished run"),
+        ("nowhere", "nowhere is no file of weights, and no "),
+    ):
+        assert main(["train", *DATA, *QUICK, "loss=ce", f"student.weights={value}"]) == REFUSED
+        assert sentence in capsys.readouterr().err
+    assert main(["train", *DATA, *QUICK, *words, "student=resnet20"]) == REFUSED
+    assert "does not fit student (tensors" in capsys.readouterr().err
