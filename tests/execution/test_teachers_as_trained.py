@@ -249,7 +249,7 @@ def test_a_student_starts_from_weights_by_their_content(teacher: Path, capsys: p
     assert taught.run_id == planned("teacher=resnet8").teacher.plan.run_id  # its teacher starts from its own seed
 
     assert main(["train", *DATA, *QUICK, *words, "recipe.optimizer.lr=0.0001"]) == FINISHED
-    (result,) = Path("runs").glob("resnet8-cross_entropy-*/result.json")
+    (result,) = Path("runs").glob("resnet8-ce-*/result.json")
     assert json.loads(result.read_text())["last"]["accuracy"] > accuracy - 20
     assert main(["evaluate", f"run={result.parent}", "engine.device=cpu"]) == FINISHED
     for value, sentence in (
