@@ -88,6 +88,17 @@ def cifar100_npz() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def photographs() -> Path:
+    """Real photographs of Imagenette, train/WNID and val/WNID, where the environment names their folder."""
+    named = os.environ.get("DISTILL_TEST_PHOTOGRAPHS")
+    if not named:
+        pytest.skip("needs real photographs: set DISTILL_TEST_PHOTOGRAPHS to a folder with Imagenette's train and val")
+    path = Path(named).resolve()
+    assert path.is_dir(), f"DISTILL_TEST_PHOTOGRAPHS names {path}, which is no folder"
+    return path
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip tests marked `gpu` where there is none."""
     if item.get_closest_marker("gpu") is None:

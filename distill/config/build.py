@@ -12,7 +12,7 @@ from torch import nn
 
 from distill.config.check import resolve, signature
 from distill.config.faults import Fault, Kind, Refused
-from distill.data import DataNotFound, ImageDataset
+from distill.data import DataNotFound, Dataset, ImageDataset, PhotoDataset
 from distill.losses import Objective
 from distill.models import as_network
 from distill.models.meta import shapes_of
@@ -166,16 +166,16 @@ def _faults_of_parts(node: Mapping[str, Any]) -> list[Fault]:
     return faults
 
 
-def build_dataset(node: Mapping[str, Any]) -> ImageDataset:
+def build_dataset(node: Mapping[str, Any]) -> Dataset:
     """The data set; equal nodes share one in memory."""
     return _dataset(json.dumps(node, sort_keys=True, default=list))
 
 
 @lru_cache(maxsize=4)
-def _dataset(node: str) -> ImageDataset:
+def _dataset(node: str) -> Dataset:
     content = json.loads(node)
     dataset = build(content)
-    if not isinstance(dataset, ImageDataset):
+    if not isinstance(dataset, ImageDataset | PhotoDataset):
         got = "None" if dataset is None else f"a {type(dataset).__name__}"
         remedy = "return distill.data.ImageDataset(...), as docs/extending.md shows"
         raise Refused([f"{content['_target_']} must return a data set, got {got}: {remedy}"])

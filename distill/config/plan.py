@@ -14,7 +14,7 @@ from distill.config.faults import Fault, Refused
 from distill.config.identity import code_of, run_folder, run_identity, without_code
 from distill.config.own_code import OWN_CODE, codes_in
 from distill.config.weights import start_network, weights_digest
-from distill.data import ImageDataset
+from distill.data import Dataset
 from distill.losses import Objective
 from distill.runs.files import StorageError, read_json
 from distill.runs.identity import run_id
@@ -132,7 +132,7 @@ class RunPlan:
     identity: Mapping[str, Any]
     run_id: str
     runs_dir: Path
-    dataset: ImageDataset
+    dataset: Dataset
     recipe: Recipe
     device: torch.device
     method: MethodFlags
@@ -216,12 +216,12 @@ def plan_run(
     teacher: TeacherSource | None,
     first_stage: RunPlan | None = None,
     runs_dir: Path,
-    dataset: ImageDataset,
+    dataset: Dataset,
     device: torch.device,
 ) -> RunPlan:
     """Identify a checked configuration."""
     identity = run_identity(
-        data=data_identity(dataset) | code_of(config["dataset"]),
+        data=dataset.identity() | code_of(config["dataset"]),
         student=config["student"],
         teacher=None if teacher is None else teacher.identity,
         loss=split_stages(config["loss"])[0],
@@ -280,18 +280,6 @@ def _changed_code(plan: RunPlan) -> str | None:
         have = "has" if len(changed) == 1 else "have"
         return f"{', '.join(changed)} {have} changed since run {record.run_id}: this is a new run"
     return None
-
-
-def data_identity(dataset: ImageDataset) -> dict[str, Any]:
-    """The data set's part of the identity: its content, not its files."""
-    return {
-        **dataset.digest,
-        "holdout": dataset.holdout,
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-        "pad": dataset.pad,
-        "flip": dataset.flip,
-    }
 
 
 def split_stages(loss: Any) -> tuple[Any, Any]:
@@ -400,7 +388,7 @@ def teacher_use(plan: RunPlan) -> str:
         {
             "teacher": plan.identity["teacher"],
             "precision": None if plan.teacher is None else plan.teacher.precision,
-            "data": data_identity(plan.dataset),
+            "data": plan.dataset.identity(),
             "device": plan.device.type,
         }
     )

@@ -27,7 +27,6 @@ from distill.config.plan import (
     MethodFlags,
     RunPlan,
     TeacherSource,
-    data_identity,
     first_stage_config,
     plan_run,
     source_faults,
@@ -48,7 +47,7 @@ from distill.config.teachers import (
     published_teacher,
 )
 from distill.config.weights import start_network, weights_digest
-from distill.data import SHAPES, ImageDataset
+from distill.data import SHAPES, Dataset
 from distill.losses import Objective
 from distill.runs.files import StorageError
 from distill.runs.layout import FIRST_STAGE
@@ -59,7 +58,7 @@ T = TypeVar("T")
 STAGE = f"loss.{FIRST_STAGE}"
 VIEW_KEYS = ("input", "classes", "mean", "std", "expected")
 # the least values of numbers that no constructor checks
-AT_LEAST = {"seed": 0, "teacher.seed": 0, "engine.threads": 1, "engine.checkpoint_seconds": 0}
+AT_LEAST = {"seed": 0, "teacher.seed": 0, "engine.threads": 1, "engine.workers": 1, "engine.checkpoint_seconds": 0}
 
 
 @dataclass
@@ -106,6 +105,12 @@ def preflight(
         faults += _choice_faults(teacher, [each.flags for each in (method, first) if each], composed.choices)
     baseline = _teachers_method(teacher, faults)
     dataset, shape = _data(config.get("dataset"), faults, may_download=may_download)
+    if taught and dataset is not None and dataset.num_views is None and teacher.get("source") == "table":
+        text = (
+            "teacher.source=table cannot serve this data set: its random crops cannot be enumerated; set "
+            "teacher.source=live or auto"
+        )
+        faults.append(Fault("teacher.source", "conflict", text))
     finished, elsewhere = None, taught and next((key for key in ELSEWHERE if teacher.get(key)), None)
     if shape is not None:
         check_network(config.get("student"), shape, "student", faults)
@@ -140,7 +145,7 @@ def preflight(
         names["teacher"], config["teacher"] = "none", None
     elif finished is not None or elsewhere:
         own = resolve_precision(teacher["precision"] or config["precision"], device)
-        data = data_identity(dataset)
+        data = dataset.identity()
         if finished is None:
             given = {"name": names["teacher"], "runs_dir": common["runs_dir"], "precision": own}
             guide = published_teacher(teacher, dataset, data, **given, download=may_download)
@@ -156,7 +161,7 @@ def preflight(
     plan = plan_run(config, names, method=method.flags, teacher=guide, first_stage=stage_plan, **common)
     if conflict := store_conflict(plan):
         raise Refused([conflict])
-    return replace(plan, notes=(*notes, *weak, *plan.notes))
+    return replace(plan, notes=(*notes, *weak, *plan.notes, *dataset.notes))
 
 
 def _choice_faults(
@@ -324,7 +329,7 @@ def _teachers_method(node: Mapping[str, Any], faults: list[Fault]) -> BuiltMetho
     return method
 
 
-def _data(node: Any, faults: list[Fault], *, may_download: bool) -> tuple[ImageDataset | None, tuple[int, int] | None]:
+def _data(node: Any, faults: list[Fault], *, may_download: bool) -> tuple[Dataset | None, tuple[int, int] | None]:
     """The data set, and its classes and image size.
 
     Where it has to be downloaded later there is none and no fault; of some data sets the shape is known all the same.

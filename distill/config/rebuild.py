@@ -15,7 +15,7 @@ from distill.config.build import build_dataset, build_network, build_objective, 
 from distill.config.check import resolve, signature
 from distill.config.own_code import OWN_CODE, Unreadable, own_code
 from distill.config.plan import split_stages
-from distill.data import ImageDataset
+from distill.data import Dataset
 from distill.losses import Task
 from distill.models.inputs import Channels
 from distill.runs.checkpoint import load_weights
@@ -154,7 +154,7 @@ def weights_of(record: RunRecord) -> dict[str, Tensor]:
     return load_weights(record.path / record.weights, expected_sha256=record.result["weights_sha256"])
 
 
-def rebuild_dataset(record: RunRecord, places: Mapping[str, Any]) -> ImageDataset:
+def rebuild_dataset(record: RunRecord, places: Mapping[str, Any]) -> Dataset:
     """The data set of a run, read from `places` where they are given. Raises Refused, Untrusted or StorageError."""
     return build_dataset(located(_trusted(record.config.get("dataset"), "dataset", record), places))
 

@@ -16,6 +16,7 @@ class EngineNode:
 
     device: str
     threads: int | None
+    workers: int | None
     checkpoint_seconds: float
     compile: bool
     capture: bool | Literal["auto"]

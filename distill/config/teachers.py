@@ -16,7 +16,7 @@ from distill.config.identity import canonical_node
 from distill.config.plan import Nodes, Reference, RunPlan, TeacherFacts
 from distill.config.rebuild import WITHOUT_DOWNLOAD, load_into, normalisation, rebuild_network
 from distill.config.weights import file_network, weights_digest
-from distill.data import ImageDataset
+from distill.data import Dataset
 from distill.models import AsTrained, Inputs, Network
 from distill.models.inputs import Channels
 from distill.models.published import NotDownloaded, Published, published
@@ -278,7 +278,7 @@ def own_class(teacher: Nodes) -> str | None:
 
 
 def finished_teacher(
-    record: RunRecord, teacher: Nodes, dataset: ImageDataset, node: Nodes, data: Nodes, *, precision: str
+    record: RunRecord, teacher: Nodes, dataset: Dataset, node: Nodes, data: Nodes, *, precision: str
 ) -> FinishedTeacher:
     """The finished run that `teacher.run` names, for the students of the data set of `node`, which ids hold as `data`.
 
@@ -351,7 +351,7 @@ class PublishedTeacher:
 
 
 def published_teacher(
-    teacher: Nodes, dataset: ImageDataset, data: Nodes, *, name: str, runs_dir: Path, precision: str, download: bool
+    teacher: Nodes, dataset: Dataset, data: Nodes, *, name: str, runs_dir: Path, precision: str, download: bool
 ) -> PublishedTeacher:
     """The teacher that `teacher.pretrained` or `teacher.weights` names, for the students of a data set.
 

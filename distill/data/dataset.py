@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from distill.data.resident import (
     num_views,
     resident,
 )
+from distill.data.stream import WHOLE, EvaluationStream, ImageStream, OrderedStream, Part, Stream
+from distill.data.strong import StrongView
 
 # Content digests of a data set: equal data have equal digests, wherever they were read from.
 #
@@ -117,6 +119,113 @@ def _draw(labels: Labels, quota: Labels, seed: int) -> Labels:
     return np.sort(np.concatenate(chosen))
 
 
+class PixelRows(Protocol):
+    """Evaluation images of which rows can be taken: an array, or files that are decoded when they are."""
+
+    def __getitem__(self, rows: list[int], /) -> NDArray[np.uint8]:
+        """(n, H, W, 3) of n positions."""
+        ...
+
+
+class Dataset(Protocol):
+    """What a run needs of a data set: labels, names, an identity and streams; not how its images are kept.
+
+    Everything is after limit and hold-out. `notes` are lines to print when a run starts.
+    """
+
+    @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """(N,) of the training images."""
+        ...
+
+    @property
+    def evaluation_labels(self) -> NDArray[np.int64]:
+        """(M,) of the evaluation images: the test set, or the held-out images."""
+        ...
+
+    @property
+    def evaluation_images(self) -> PixelRows:
+        """Their pixels."""
+        ...
+
+    @property
+    def evaluation_content(self) -> Hashable:
+        """Equal for data sets with the same evaluation images in the same order."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the K classes, in the order of the labels."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """H = W of the images in a batch, in pixels."""
+        ...
+
+    @property
+    def num_views(self) -> int | None:
+        """Number of augmented views of one image, None where they cannot be enumerated."""
+        ...
+
+    @property
+    def mean(self) -> Channels:
+        """Per channel, for images in 0..1."""
+        ...
+
+    @property
+    def std(self) -> Channels:
+        """Per channel, for images in 0..1."""
+        ...
+
+    @property
+    def holdout(self) -> int:
+        """How many training images are evaluated on instead of the test set."""
+        ...
+
+    @property
+    def split(self) -> Literal["test", "holdout"]:
+        """What the evaluation images are."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know before a run starts."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """The data set's part of a run's identity: its content and how it is augmented, not its files."""
+        ...
+
+    def stream(
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+        strong: StrongView | None = None,
+        part: Part = WHOLE,
+    ) -> Stream:
+        """The training images, shuffled and augmented anew in every epoch; ValueError if `batch_size` < 1."""
+        ...
+
+    def evaluation_stream(
+        self,
+        *,
+        batch_size: int,
+        device: torch.device | str,
+        rows: Sequence[int] | None = None,
+        part: Part = WHOLE,
+    ) -> OrderedStream:
+        """The evaluation images, or those at the positions `rows`; ValueError if `batch_size` < 1."""
+        ...
+
+
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
@@ -143,6 +252,8 @@ class ImageDataset:
     holdout: int
     digest: dict[str, str | None]
 
+    notes = ()
+
     @property
     def num_classes(self) -> int:
         """K, the number of classes."""
@@ -168,6 +279,40 @@ class ImageDataset:
         """What `evaluation_images` are."""
         return "holdout" if self.holdout else "test"
 
+    def identity(self) -> dict[str, Any]:
+        """The data set's part of a run's identity: its content and how it is augmented, not its files."""
+        return {
+            **self.digest,
+            "holdout": self.holdout,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "pad": self.pad,
+            "flip": self.flip,
+        }
+
+    def stream(
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+        strong: StrongView | None = None,
+        part: Part = WHOLE,
+    ) -> ImageStream:
+        """The training images, shuffled and augmented anew in every epoch."""
+        return ImageStream(self, batch_size=batch_size, seed=seed, device=device, strong=strong, part=part)
+
+    def evaluation_stream(
+        self,
+        *,
+        batch_size: int,
+        device: torch.device | str,
+        rows: Sequence[int] | None = None,
+        part: Part = WHOLE,
+    ) -> EvaluationStream:
+        """The evaluation images, or those at the positions `rows`, in order."""
+        return EvaluationStream(self, batch_size=batch_size, device=device, rows=rows, part=part)
+
     def on(self, device: torch.device | str) -> DeviceImages:
         """All views of the training images on `device`: one copy for equal content."""
         return resident(
@@ -186,7 +331,7 @@ class ImageDataset:
         return resident(
             self.evaluation_images,
             self.evaluation_labels,
-            content=self._evaluation_content,
+            content=self.evaluation_content,
             mean=self.mean,
             std=self.std,
             pad=0,
@@ -195,7 +340,8 @@ class ImageDataset:
         )
 
     @cached_property
-    def _evaluation_content(self) -> str:
+    def evaluation_content(self) -> str:
+        """Equal for data sets with the same evaluation images in the same order."""
         # `digest["test"]` ignores the order of the test set; in memory the order matters.
         return ordered_digest(self.evaluation_images, self.evaluation_labels, num_classes=self.num_classes)
 

@@ -74,6 +74,24 @@ def split_view(view: Tensor, *, pad: int, flip: bool) -> tuple[Tensor, Tensor, T
     return crop // span, crop % span, mirrored
 
 
+class Normalise:
+    """Pixels (B, H, H, 3) uint8 to (B, 3, H, H) float32 in channels_last memory, (x / 255 - mean) / std."""
+
+    def __init__(self, size: int, *, mean: Channels, std: Channels, device: torch.device) -> None:
+        """H is `size`; `mean` and `std` in units of 0..1 per channel."""
+        # (x / 255 - mean) / std = x * scale + shift. Repeated for a whole image, because broadcasting over
+        # an inner dimension of three is five times slower than over one of 3 * H * H.
+        scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
+        shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
+        self._scale = scale.float().repeat(size**2).to(device)
+        self._shift = shift.float().repeat(size**2).to(device)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        # Not one fused multiply-add: vector units and the scalar tail of a loop may round it differently.
+        values = pixels.view(len(pixels), -1).to(torch.float32).mul_(self._scale).add_(self._shift)
+        return values.view(pixels.shape).permute(0, 3, 1, 2)
+
+
 class DeviceImages:
     """Every view of N square images on one device; `images(index, view)` gathers and normalises."""
 
@@ -97,12 +115,7 @@ class DeviceImages:
         # Windows of one row each that overlap: window i holds the H pixels from pixel i on.
         windows = self.storage.numel() // 3 - self.size + 1
         self._windows = self.storage.as_strided((windows, self.size * 3), (3, 1))
-        # (x / 255 - mean) / std = x * scale + shift. Repeated for a whole image, because broadcasting over
-        # an inner dimension of three is five times slower than over one of 3 * H * H.
-        scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
-        shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
-        self._scale = scale.float().repeat(self.size**2).to(device)
-        self._shift = shift.float().repeat(self.size**2).to(device)
+        self.normalised = Normalise(self.size, mean=mean, std=std, device=device)
 
     def pixels(self, index: Tensor, view: Tensor) -> Tensor:
         """The views `view` (B,) of the images `index` (B,) as (B, H, H, 3) uint8."""
@@ -114,12 +127,6 @@ class DeviceImages:
 
         An element's value does not depend on the batch around it, so batches may be gathered jointly."""
         return self.normalised(self.pixels(index, view))
-
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, H, H, 3) uint8 as (B, 3, H, H) float32 in channels_last memory, (x / 255 - mean) / std."""
-        # Not one fused multiply-add: vector units and the scalar tail of a loop may round it differently.
-        values = pixels.view(len(pixels), -1).to(torch.float32).mul_(self._scale).add_(self._shift)
-        return values.view(pixels.shape).permute(0, 3, 1, 2)
 
 
 def _padded(images: NDArray[np.uint8], *, pad: int, flip: bool) -> NDArray[np.uint8]:

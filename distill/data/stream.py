@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.data.dataset import ImageDataset
-from distill.data.resident import full_device
+from distill.data.resident import DeviceImages, full_device
 from distill.data.strong import StrongView, strong_images
+
+if TYPE_CHECKING:
+    from distill.data.dataset import ImageDataset
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,83 @@ class Part:
         return torch.tensor([first + row for first, rows in own for row in rows], dtype=torch.int64)
 
 
+WHOLE = Part()
+
+
+class Stream(Protocol):
+    """What training draws its batches from; the draws of an epoch depend on the seed and the epoch alone.
+
+    batch_size    of all batches but an epoch's last one, over all processes; `part` are the rows yielded here
+    strong        the second view of each image, None where there is none
+    """
+
+    batch_size: int
+    part: Part
+    device: torch.device
+    strong: StrongView | None
+
+    @property
+    def source(self) -> DeviceImages | None:
+        """The images on the device where they are resident, None where they are decoded as they are needed."""
+        ...
+
+    @property
+    def key(self) -> Hashable:
+        """Streams with equal keys yield equal batches."""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) of the training images, on the host."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """H = W in pixels."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """N, the images of an epoch."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch; the last, partial one counts."""
+        ...
+
+    def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """The epoch's order and views, both (N,) int64 on the device."""
+        ...
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on; ValueError unless 0 <= start <= steps."""
+        ...
+
+
+class OrderedStream(Protocol):
+    """Evaluation images in their order, unaugmented; iterating it again starts over.
+
+    `top5` is whether accuracies are also counted among the five likeliest classes.
+    """
+
+    batch_size: int
+    device: torch.device
+    top5: bool
+
+    @property
+    def count(self) -> int:
+        """The images of a pass, over all processes."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Number of batches, the last one possibly smaller."""
+        ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
 class ImageStream:
     """The training images of a data set, shuffled and augmented anew in every epoch.
 
@@ -94,21 +175,36 @@ class ImageStream:
         seed: int,
         device: torch.device | str,
         strong: StrongView | None = None,
-        part: Part = Part(),
+        part: Part = WHOLE,
     ) -> None:
         """ValueError if `batch_size` < 1."""
         self.dataset = dataset
         self.part = part
-        self.batch_size = _checked_batch_size(batch_size)
+        self.batch_size = checked_batch_size(batch_size)
         self.seed = seed
         self.device = full_device(device)
         self.strong = strong
         self.source = dataset.on(self.device)
 
     @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) of the training images, on the host."""
+        return self.dataset.train_labels
+
+    @property
+    def image_size(self) -> int:
+        """H = W in pixels."""
+        return self.dataset.image_size
+
+    @property
+    def count(self) -> int:
+        """N, the images of an epoch."""
+        return len(self.labels)
+
+    @property
     def steps(self) -> int:
         """Batches per epoch; the last, partial one counts (50,000 images / 64: 782)."""
-        return -(-len(self.dataset.train_labels) // self.batch_size)
+        return -(-self.count // self.batch_size)
 
     @property
     def key(self) -> Hashable:
@@ -120,9 +216,8 @@ class ImageStream:
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The epoch's order and views, both (N,) int64 on the device: step k takes the k-th slice of each."""
         generator = draw_generator(self.seed, "stream", epoch)
-        count = len(self.dataset.train_labels)
-        index = torch.randperm(count, generator=generator)
-        view = torch.randint(self.dataset.num_views, (count,), generator=generator)
+        index = torch.randperm(self.count, generator=generator)
+        view = torch.randint(self.dataset.num_views, (self.count,), generator=generator)
         return index.to(self.device), view.to(self.device)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
@@ -132,8 +227,7 @@ class ImageStream:
         return self._batches(epoch, start)
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
-        count = len(self.dataset.train_labels)
-        positions = self.part.positions(count, batch_size=self.batch_size, start=start)
+        positions = self.part.positions(self.count, batch_size=self.batch_size, start=start)
         if not len(positions):  # splitting nothing yields one empty slice
             return
         own = len(self.part.fed(self.batch_size))
@@ -151,8 +245,7 @@ class ImageStream:
         # One row per position in the epoch, drawn at once, so a row depends neither on the batch size nor on where a
         # run resumes.
         generator = draw_generator(self.seed, "strong", epoch)
-        count = len(self.dataset.train_labels)
-        draws = self.strong.draw(count, num_views=self.dataset.num_views, generator=generator).at(positions)
+        draws = self.strong.draw(self.count, num_views=self.dataset.num_views, generator=generator).at(positions)
         own = len(self.part.fed(self.batch_size))
         return strong_images(self.source, index, view=self.strong, draws=draws, batch_size=own)
 
@@ -163,15 +256,25 @@ class EvaluationStream:
     `part` is the share of the images that is yielded here, without padding.
     """
 
+    top5 = False
+
     def __init__(
-        self, dataset: ImageDataset, *, batch_size: int, device: torch.device | str, part: Part = Part()
+        self,
+        dataset: ImageDataset,
+        *,
+        batch_size: int,
+        device: torch.device | str,
+        rows: Sequence[int] | None = None,
+        part: Part = WHOLE,
     ) -> None:
-        """ValueError if `batch_size` < 1."""
+        """`rows` are the positions of the images, by default all. ValueError if `batch_size` < 1."""
         self.dataset = dataset
-        self.rows = part.rows(len(dataset.evaluation_labels))
-        self.batch_size = _checked_batch_size(batch_size)
+        self.batch_size = checked_batch_size(batch_size)
         self.device = full_device(device)
         self.source = dataset.evaluation_on(self.device)
+        chosen = range(len(dataset.evaluation_labels)) if rows is None else rows
+        self.count = len(chosen)
+        self.rows = [chosen[row] for row in part.rows(self.count)]
 
     @property
     def steps(self) -> int:
@@ -182,14 +285,15 @@ class EvaluationStream:
         """Batches whose `view` is the number of the centred, unflipped view of a training image."""
         if not self.rows:  # splitting nothing yields one empty slice
             return
-        index = torch.arange(self.rows.start, self.rows.stop, device=self.device)
+        index = torch.tensor(self.rows, dtype=torch.int64, device=self.device)
         for rows in torch.split(index, self.batch_size):
             view = torch.full_like(rows, self.dataset.centre_view)
             images = self.source.images(rows, torch.zeros_like(rows))
             yield Batch(images, self.source.labels.index_select(0, rows), rows, view)
 
 
-def _checked_batch_size(batch_size: int) -> int:
+def checked_batch_size(batch_size: int) -> int:
+    """The batch size; ValueError unless it is at least 1."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}: set recipe.batch_size")
     return batch_size

@@ -13,8 +13,9 @@ Pillow's mean, whose arithmetic the papers' pipelines inherit, and give its pixe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -168,6 +169,21 @@ def strong_images(
         pixels = cutout(randaugment(source.pixels(rows, chunk.view), chunk), chunk.squares, fill)
         for batch in torch.split(pixels, batch_size):
             yield source.normalised(batch)
+
+
+def strengthened(
+    view: StrongView, draws: StrongDraws, batch_size: int, size: int, device: torch.device
+) -> Iterator[Callable[[Tensor], Tensor]]:
+    """For batch after batch a function that makes strong views of crops (B, H, H, 3) uint8 on `device`.
+
+    `draws` has one row per image, in the order of the batches; H is `size`."""
+    fill = torch.tensor(view.fill, dtype=torch.uint8).to(device)
+    for chunk in plan(view, draws, chunk=batch_size, size=size, device=device):
+        yield partial(_strengthen, chunk=chunk, fill=fill)
+
+
+def _strengthen(images: Tensor, *, chunk: Chunk, fill: Tensor) -> Tensor:
+    return cutout(randaugment(images, chunk), chunk.squares, fill)
 
 
 def randaugment(images: Tensor, chunk: Chunk) -> Tensor:

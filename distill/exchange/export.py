@@ -13,7 +13,7 @@ from torch import Tensor
 
 import distill
 from distill.config.faults import Refused
-from distill.data import SHAPES, ImageDataset
+from distill.data import SHAPES, Dataset
 from distill.exchange.card import card
 from distill.exchange.folder import CARD, FORMS, check_folder, publish, staged
 from distill.exchange.forms import READ, WRITE, OnlyLogits, Source, halved, with_weights
@@ -125,7 +125,7 @@ class Sample:
     """`images` (N, 3, S, S), normalised. `dataset` is None if they are synthetic, and `reason` is why."""
 
     images: Tensor
-    dataset: ImageDataset | None = None
+    dataset: Dataset | None = None
     reason: str = ""
 
     def __str__(self) -> str:
@@ -212,7 +212,8 @@ def find_sample(record: RunRecord, places: Mapping[str, Any]) -> Sample:
     else:
         count = len(dataset.evaluation_labels)
         rows = torch.linspace(0, count - 1, min(count, IMAGES)).round().long()
-        return Sample(dataset.evaluation_on("cpu").images(rows, torch.zeros_like(rows)), dataset)
+        stream = dataset.evaluation_stream(batch_size=len(rows), device="cpu", rows=rows.tolist())
+        return Sample(next(iter(stream)).images, dataset)
     sizes = {f"distill.data.{factory.__name__}": size for factory, (_, size) in SHAPES.items()}
     size = record.result.get("image_size", sizes.get(record.config["dataset"].get("_target_")))
     if not isinstance(size, int):

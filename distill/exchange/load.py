@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from distill.config.faults import Refused
 from distill.config.identity import without_code
-from distill.config.plan import data_identity
 from distill.config.rebuild import normalisation, rebuild_dataset, rebuild_network
-from distill.data import EvaluationStream, ImageDataset
+from distill.data import Dataset, UnreadableImage
 from distill.data.small_images import evaluation_part, has_training_part
 from distill.models import Network
 from distill.models.inputs import Channels
@@ -80,7 +79,7 @@ def load_record(record: RunRecord, *, own: str | None) -> LoadedNetwork:
     return network
 
 
-def run_dataset(record: RunRecord, places: Mapping[str, Any], *, strict: bool = True) -> ImageDataset:
+def run_dataset(record: RunRecord, places: Mapping[str, Any], *, strict: bool = True) -> Dataset:
     """The data set of a finished run, read from `places` (`npz`, `root`, `download`) where they are given.
 
     Without `strict` a file with test images alone will do.
@@ -106,7 +105,7 @@ def run_dataset(record: RunRecord, places: Mapping[str, Any], *, strict: bool = 
     return dataset
 
 
-def data_at_hand(construct: Callable[[], ImageDataset], *, needed: bool) -> ImageDataset | None:
+def data_at_hand(construct: Callable[[], Dataset], *, needed: bool) -> Dataset | None:
     """The data set; None if its files are not where it looks by default. If it is `needed`, they must be there.
 
     Raises Refused: the data are damaged, or not at the place that the command gives.
@@ -119,7 +118,7 @@ def data_at_hand(construct: Callable[[], ImageDataset], *, needed: bool) -> Imag
         return None
 
 
-def same_data(record: RunRecord, dataset: ImageDataset) -> bool | None:
+def same_data(record: RunRecord, dataset: Dataset) -> bool | None:
     """Whether the data have the digests that the run recorded; None for a run that was imported without its data.
 
     Of data without training images the test images and the normalisation are compared.
@@ -127,8 +126,8 @@ def same_data(record: RunRecord, dataset: ImageDataset) -> bool | None:
     recorded = record.identity.get("data")
     if isinstance(recorded, Mapping) and recorded.get("train") is None:
         return None
-    found = data_identity(dataset)
-    if dataset.digest["train"] is None and isinstance(recorded, Mapping):
+    found = dataset.identity()
+    if found["train"] is None and isinstance(recorded, Mapping):
         keys = ("test", "holdout", "mean", "std")
         recorded, found = ({key: data.get(key) for key in keys} for data in (recorded, found))
     try:
@@ -137,13 +136,15 @@ def same_data(record: RunRecord, dataset: ImageDataset) -> bool | None:
         return False
 
 
-def measure_accuracy(network: nn.Module, dataset: ImageDataset, *, device: torch.device, precision: str) -> Evaluation:
+def measure_accuracy(network: nn.Module, dataset: Dataset, *, device: torch.device, precision: str) -> Evaluation:
     """Accuracy and loss on the evaluation images; the network is moved to `device`.
 
     Raises Refused if the device has too little memory.
     """
-    stream = EvaluationStream(dataset, batch_size=BATCH, device=device)
+    stream = dataset.evaluation_stream(batch_size=BATCH, device=device)
     try:
         return evaluate(network.to(device), stream, precision=precision)
+    except UnreadableImage as error:
+        raise Refused([str(error)]) from error
     except torch.OutOfMemoryError as error:
         raise Refused([f"{device} has too little free memory to measure it: set engine.device=cpu"]) from error

@@ -15,12 +15,11 @@ from distill.config.check import check_target, resolve
 from distill.config.faults import Fault, Refused
 from distill.config.identity import canonical_node, run_folder
 from distill.config.names import run_names
-from distill.config.plan import data_identity
 from distill.config.preflight import check_network
 from distill.config.presets import Composed, Presets
 from distill.config.rebuild import WITHOUT_DOWNLOAD, located
 from distill.config.weights import filled
-from distill.data import SHAPES, ImageDataset
+from distill.data import SHAPES, Dataset
 from distill.exchange.load import data_at_hand, measure_accuracy
 from distill.exchange.restore import finished_at, locked, now, write_records
 from distill.runs import files
@@ -222,7 +221,7 @@ def _result(checkpoint: Checkpoint, found: Evaluation | None) -> dict[str, Any]:
 
 def _filled(
     checkpoint: Checkpoint, parts: Parts, *, data_needed: bool
-) -> tuple[nn.Module, ImageDataset | None, tuple[int, int]]:
+) -> tuple[nn.Module, Dataset | None, tuple[int, int]]:
     """The network with the checkpoint's weights, the data if they are here, and (classes, image size)."""
     student, node = parts.nodes["student"], parts.nodes["dataset"]
     if node.get("holdout"):
@@ -242,15 +241,13 @@ def _filled(
     return network, dataset, shape
 
 
-def _identity(nodes: Mapping[str, Mapping[str, Any]], dataset: ImageDataset | None, weights: str) -> dict[str, Any]:
+def _identity(nodes: Mapping[str, Mapping[str, Any]], dataset: Dataset | None, weights: str) -> dict[str, Any]:
     """What the run is, for tables and students; without the data their digests are None."""
     normalisation = {key: nodes["dataset"][key] for key in ("mean", "std", "pad", "flip") if key in nodes["dataset"]}
     method = {"target": METHOD}
     return {
         "numerics": NUMERICS_VERSION,
-        "data": {"train": None, "test": None, "holdout": 0, **normalisation}
-        if dataset is None
-        else data_identity(dataset),
+        "data": {"train": None, "test": None, "holdout": 0, **normalisation} if dataset is None else dataset.identity(),
         "student": canonical_node(nodes["student"]),
         "teacher": None,
         "objective": method,
@@ -261,12 +258,14 @@ def _identity(nodes: Mapping[str, Mapping[str, Any]], dataset: ImageDataset | No
     }
 
 
-def _run_id(identity: Mapping[str, Any], node: Mapping[str, Any], dataset: ImageDataset | None) -> str:
+def _run_id(identity: Mapping[str, Any], node: Mapping[str, Any], dataset: Dataset | None) -> str:
     """The digest of weights, network and data set; the same wherever the data lie, and without them."""
-    data = canonical_node({key: value for key, value in node.items() if key not in (*PLACES, "limit", "holdout")})
+    data = canonical_node(
+        {key: value for key, value in node.items() if key not in (*PLACES, "shards", "limit", "holdout")}
+    )
     if resolve(str(node["_target_"])) not in SHAPES:
         assert dataset is not None  # its content identifies it
-        data |= dataset.digest
+        data |= {part: dataset.identity()[part] for part in ("train", "test")}
     return digest_of({"weights": identity["weights"], "student": identity["student"], "data": data})
 
 

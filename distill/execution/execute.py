@@ -12,7 +12,7 @@ import torch
 from distill.config.own_code import OWN_CODE
 from distill.config.plan import RunPlan, not_from_a_table, teacher_epochs_of, teacher_use
 from distill.config.rebuild import weights_of
-from distill.data import EvaluationStream, ImageStream
+from distill.data import UnreadableImage, set_workers
 from distill.execution.stopping import Interrupted, RunFailed, stop_signals
 from distill.execution.teachers import EVALUATION_BATCH, MeasuredTeacher, choose_source, measured_teacher
 from distill.runs.checkpoint import CheckpointSchedule, Loaded
@@ -151,6 +151,8 @@ def _train_together(plans: Sequence[RunPlan], cohort: Cohort, *, wait: bool) -> 
                     _admit(plan, cohort, locks, wait=wait)
             except (Busy, RunFailed, StorageError) as error:
                 cohort.endings[plan.run_id] = error
+            except UnreadableImage as error:  # while its teacher was measured
+                cohort.endings[plan.run_id] = RunFailed(f"{plan.directory}: {error}")
         if cohort.members:
             _train(cohort, engine, device)
 
@@ -166,6 +168,7 @@ def _admit(plan: RunPlan, cohort: Cohort, locks: ExitStack, *, wait: bool) -> No
     threads = plan.config["engine"]["threads"]
     if threads is not None:
         torch.set_num_threads(threads)
+    set_workers(plan.config["engine"]["workers"])
     loaded = world.first(directory.load)
     teacher = _teacher(plan, cohort, loaded)
     if cohort.retry:
@@ -221,8 +224,7 @@ def _begin(
     source = {} if facts is None else {SOURCE: facts["source"], FOLDED: facts.get("folded", False)}
     batch_size = plan.recipe.batch_size
     objective = plan.objective()
-    stream = ImageStream(
-        plan.dataset,
+    stream = plan.dataset.stream(
         batch_size=batch_size,
         seed=plan.seed,
         device=plan.device,
@@ -236,7 +238,7 @@ def _begin(
         teacher=teacher.network if teacher is not None and objective.needs_teacher else None,
         recipe=plan.recipe,
         stream=stream,
-        evaluation=EvaluationStream(plan.dataset, batch_size=EVALUATION_BATCH, device=plan.device, part=world.part),
+        evaluation=plan.dataset.evaluation_stream(batch_size=EVALUATION_BATCH, device=plan.device, part=world.part),
         split=plan.dataset.split,
         precision=plan.precision,
         seed=plan.seed,
@@ -302,7 +304,7 @@ def _train(cohort: Cohort, engine: Mapping[str, Any], device: torch.device) -> N
     try:
         with stop_signals() as requested, step_engine(members, engine, device, cohort.console.note) as steps:
             fit(members, watch=cohort.console.watch, stop_requested=lambda: world.any(requested()), engine=steps)
-    except EngineError as error:
+    except (EngineError, UnreadableImage) as error:
         fault = error
     except (torch.OutOfMemoryError, BrokenPipeError, ProcessLost):
         raise

@@ -98,7 +98,7 @@ class TrainingProgress:
         seconds = time.monotonic() - since
         if epochs <= 0 or seconds <= 0:
             return ""
-        images = epochs * len(member.stream.dataset.train_labels)
+        images = epochs * member.stream.count
         left = (member.recipe.epochs - self._done(member)) * seconds / epochs
         return f"{images / seconds:,.0f} images/s  {duration(left)} left"
 

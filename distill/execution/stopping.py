@@ -134,8 +134,7 @@ class Deadline:
         self._epoch_ends = member.step >= member.stream.steps
         if self._epoch_ends and self._evaluation is None:
             # none measured yet: an image takes less time to evaluate than to train
-            dataset = member.stream.dataset
-            share = len(dataset.evaluation_labels) / len(dataset.train_labels)
+            share = member.evaluation.count / member.stream.count
             self._evaluation = self._step() * member.stream.steps * share
         self._watch.step(member)
 

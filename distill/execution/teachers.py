@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.config.plan import RunPlan, TeacherFacts, TeacherSource, not_from_a_table
-from distill.data import EvaluationStream, ImageStream
+from distill.data import OrderedStream
 from distill.execution.progress import duration
 from distill.execution.stopping import Interrupted, RunFailed, stop_signals
 from distill.models import AsTrained, folded
@@ -99,7 +99,7 @@ def _measured(
     with contextlib.suppress(KeyError, TypeError, ValueError):  # not measured yet
         return {name: float(value) for name, value in kept[key].items() if name in MEASURED}
     batch_size = FOREIGN_BATCH if known.on_crops else EVALUATION_BATCH
-    stream = EvaluationStream(plan.dataset, batch_size=batch_size, device=plan.device)
+    stream = plan.dataset.evaluation_stream(batch_size=batch_size, device=plan.device)
     evaluation = evaluate(used, stream, precision=precision)
     name, classes = known.folder.name, plan.dataset.num_classes
     _check(evaluation, known, classes=classes)
@@ -125,16 +125,16 @@ def _measured(
 
 def _on_crops(plan: RunPlan, network: nn.Module, precision: str) -> Evaluation:
     """The accuracy on the crops of one epoch, of the same epoch for every student."""
-    stream = ImageStream(plan.dataset, batch_size=FOREIGN_BATCH, seed=0, device=plan.device)
+    stream = plan.dataset.stream(batch_size=FOREIGN_BATCH, seed=0, device=plan.device)
     tally = Tally(plan.device)
     with evaluating(network):
         for batch in stream.epoch(1):
             tally.add(network, batch, precision=precision)
-    return tally.read(len(plan.dataset.train_labels))
+    return tally.read(stream.count)
 
 
 @torch.no_grad()
-def _mass_outside(network: AsTrained, stream: EvaluationStream, precision: str) -> float:
+def _mass_outside(network: AsTrained, stream: OrderedStream, precision: str) -> float:
     with evaluating(network), autocast(precision, stream.device):
         found = torch.cat([network.mass_outside(batch.images).float() for batch in stream])
     return 100 * float(found.mean())
@@ -189,6 +189,8 @@ def _cheaper(plan: RunPlan, known: TeacherFacts, epochs: int) -> tuple[str, str]
     unfit = not_from_a_table(plan.method)
     if unfit is not None:
         return "live", f"since no table can serve {plan.names['loss']}: {unfit}"
+    if plan.dataset.num_views is None:
+        return "live", "since random crops of photographs cannot be enumerated for a table"
     file = table_file(plan, known)
     _, missing = file.open()
     if not missing:

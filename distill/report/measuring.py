@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -13,7 +12,7 @@ from distill.config.build import usable_device
 from distill.config.faults import Refused
 from distill.config.rebuild import rebuild_network
 from distill.config.teachers import view_of
-from distill.data import EvaluationStream, ImageDataset
+from distill.data import Dataset
 from distill.exchange.load import run_dataset
 from distill.report.page import report_files, write_report
 from distill.report.runs import Images, Outputs, Report, ReportedRun, make_report, read_provenance
@@ -33,7 +32,7 @@ class Rebuilt:
 
     record: RunRecord
     network: nn.Module | None
-    dataset: ImageDataset | None
+    dataset: Dataset | None
     missing: tuple[str, ...]
 
 
@@ -108,10 +107,11 @@ def _rebuilt(
     return Rebuilt(record, network, dataset, tuple(missing))
 
 
-def _images(dataset: ImageDataset) -> Images:
+def _images(dataset: Dataset) -> Images:
     labels = dataset.evaluation_labels
     embedded = shown_images(labels, classes=dataset.num_classes)
-    return Images(dataset.evaluation_images, labels, dataset.class_names, dataset.split, embedded)
+    content = dataset.evaluation_content
+    return Images(dataset.evaluation_images, labels, dataset.class_names, dataset.split, embedded, content)
 
 
 def _measured(run: Rebuilt, teacher: Rebuilt | None, images: Images | None, device: torch.device) -> ReportedRun:
@@ -120,7 +120,7 @@ def _measured(run: Rebuilt, teacher: Rebuilt | None, images: Images | None, devi
     history = tuple(read_lines(record.path / METRICS))
     outputs, gradients = None, None
     if run.network is not None and run.dataset is not None and images is not None:
-        if not np.array_equal(run.dataset.evaluation_images, images.pixels):
+        if run.dataset.evaluation_content != images.content:
             missing.append("its images are not those of the run, so its network was not evaluated")
         else:
             outputs = _outputs(run.network, run.dataset, images, device)
@@ -148,13 +148,12 @@ def _network_of_teacher(record: RunRecord, teacher: Rebuilt | None) -> nn.Module
 
 
 @torch.no_grad()
-def _outputs(network: nn.Module, dataset: ImageDataset, images: Images, device: torch.device) -> Outputs:
-    stream = EvaluationStream(dataset, batch_size=BATCH, device=device)
+def _outputs(network: nn.Module, dataset: Dataset, images: Images, device: torch.device) -> Outputs:
+    stream = dataset.evaluation_stream(batch_size=BATCH, device=device)
     logits = torch.cat([network(batch.images).logits.float().cpu() for batch in stream]).numpy()
-    source = dataset.evaluation_on(device)
     embeddings = []
-    for rows in torch.split(torch.as_tensor(images.embedded, device=device), BATCH):
-        found = network(source.images(rows, torch.zeros_like(rows)), taps=True).embedding
+    for batch in dataset.evaluation_stream(batch_size=BATCH, device=device, rows=images.embedded.tolist()):
+        found = network(batch.images, taps=True).embedding
         if found is None:
             return Outputs(logits)
         embeddings.append(found.float().cpu())

@@ -3,10 +3,10 @@
 Imports neither torch nor matplotlib.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from distill.runs.files import StorageError, read_json
 from distill.runs.layout import PROVENANCE
 from distill.runs.store import RunRecord, finished_run
 from distill.tables.values import dataset_name, preset_name
+
+if TYPE_CHECKING:
+    from distill.data.dataset import PixelRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +35,18 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The evaluation images: uint8 (N, H, W, 3), labels (N,), names of the K classes, `test` or `holdout`.
+    """The evaluation images: labels (N,), names of the K classes, `test` or `holdout`.
 
-    `embedded` are the rows whose embeddings are drawn.
+    `pixels[rows]` are uint8 (n, H, W, 3), `embedded` the rows whose embeddings are drawn; equal `content` means equal
+    images in the same order.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: "PixelRows"
     labels: Labels
     class_names: tuple[str, ...]
     split: str
     embedded: NDArray[np.integer]
+    content: Hashable = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from distill.config.build import build_objective, sentences
 from distill.config.faults import Refused
 from distill.config.plan import split_stages
 from distill.config.rebuild import Untrusted, only_ours
-from distill.data import Batch, ImageDataset, ImageStream
+from distill.data import Batch, Dataset
 from distill.losses import Objective, Task
 from distill.models import on_both_views
 from distill.runs.store import RunRecord
@@ -23,7 +23,7 @@ _CE = "ce"
 
 
 def term_gradients(
-    record: RunRecord, network: nn.Module, teacher: nn.Module | None, dataset: ImageDataset, *, device: torch.device
+    record: RunRecord, network: nn.Module, teacher: nn.Module | None, dataset: Dataset, *, device: torch.device
 ) -> dict[str, Any]:
     """Norms of the gradients of the weighted terms, at the student's weights and at its logits.
 
@@ -42,8 +42,7 @@ def term_gradients(
     student = copy.deepcopy(network).to(device).train()
     objective = _objective(record, student, teacher, dataset).to(device).train()
     recipe = record.config["recipe"]
-    stream = ImageStream(
-        dataset,
+    stream = dataset.stream(
         batch_size=int(recipe["batch_size"]),
         seed=int(record.identity["seed"]),
         device=device,
@@ -59,7 +58,7 @@ def term_gradients(
     }
 
 
-def _objective(record: RunRecord, student: nn.Module, teacher: nn.Module | None, dataset: ImageDataset) -> Objective:
+def _objective(record: RunRecord, student: nn.Module, teacher: nn.Module | None, dataset: Dataset) -> Objective:
     """The run's objective, attached. Raises ValueError where it cannot be what it was at the end of training."""
     loss, _ = split_stages(record.config.get("loss"))
     try:

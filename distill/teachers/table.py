@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.data import Batch, ImageDataset
+from distill.data import Batch, Dataset
 from distill.models import Output
 from distill.runs.files import StorageError, read_json, storage_errors, write_json
 from distill.runs.identity import NUMERICS_VERSION, canonical
@@ -90,16 +90,18 @@ class TableSpec:
     classes: int
 
     @classmethod
-    def of(cls, dataset: ImageDataset, *, weights: str, precision: str, device: str) -> "TableSpec":
+    def of(cls, dataset: Dataset, *, weights: str, precision: str, device: str) -> "TableSpec":
         """The table of the teacher with these weights on the training images of `dataset`."""
+        data = dataset.identity()
+        assert dataset.num_views is not None  # a table is refused for other data sets
         return cls(
             weights=weights,
-            data=str(dataset.digest["train"]),
+            data=str(data["train"]),
             holdout=dataset.holdout,
-            mean=tuple(dataset.mean),
-            std=tuple(dataset.std),
-            pad=dataset.pad,
-            flip=dataset.flip,
+            mean=dataset.mean,
+            std=dataset.std,
+            pad=data["pad"],
+            flip=data["flip"],
             precision=precision,
             device=device,
             images=len(dataset.train_labels),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distill.data import ImageDataset
+from distill.data import Dataset
 from distill.runs.files import StorageError, storage_errors
 from distill.runs.store import size_of
 from distill.teachers.table import TableFile, encode
@@ -34,10 +34,11 @@ class Progress:
     seconds_left: float
 
 
-def answers(network: nn.Module, dataset: ImageDataset, *, precision: str, device: torch.device) -> Answer:
+def answers(network: nn.Module, dataset: Dataset, *, precision: str, device: torch.device) -> Answer:
     """`answer(index, view)`: the logits (B, K) of views of training images, as a live teacher would give them."""
     network.eval()
-    images = dataset.on(device)
+    images = dataset.stream(batch_size=1, seed=0, device=device).source
+    assert images is not None  # where views can be enumerated, the images are resident
 
     @torch.no_grad()
     def answer(index: Tensor, view: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from distill.data import Batch, DeviceImages, ImageStream
+from distill.data import Batch, DeviceImages, Stream
 from distill.models import Output
 from distill.teachers import Teacher
 from distill.training.engine import Batches, train_step
@@ -65,43 +65,40 @@ def _mapped(value: Any, each: Callable[[Tensor], Tensor]) -> Any:
 
 
 class CapturedEvaluation:
-    """`evaluate` for a member's student, captured once for each batch size; lanes as in `Captured`."""
+    """`evaluate` for a member's student, captured once for each batch size; lanes as in `Captured`.
+
+    The stream's batches are copied into a static one for each batch size."""
 
     def __init__(self, member: Member, lane: Lane, *, declined: Callable[[str], None]) -> None:
         self._member, self._lane, self._declined = member, lane, declined
-        self._tally = Tally(member.device)
-        self._order = torch.arange(len(member.evaluation.dataset.evaluation_labels), device=member.device)
-        self._rows: dict[int, Tensor] = {}
+        self._tally = Tally(member.device, top5=member.evaluation.top5)
+        self._static: dict[int, Batch] = {}
         self._recordings: dict[int, Recording] = {}
 
     def __call__(self) -> Evaluation:
         """The student as it is now. One host read, at the end."""
         self._tally.clear()
         with evaluating(self._member.student):
-            for rows in torch.split(self._order, self._member.evaluation.batch_size):
-                recording = self._recording(rows)
-                self._rows[len(rows)].copy_(rows)
+            for fresh in self._member.evaluation:
+                recording = self._recording(fresh)
+                written(self._static[len(fresh.labels)], fresh)
                 recording()
                 self._lane.join()
-        return self._tally.read(len(self._order))
+        return self._tally.read(self._member.evaluation.count)
 
-    def _recording(self, rows: Tensor) -> Recording:
-        size = len(rows)
+    def _recording(self, fresh: Batch) -> Recording:
+        size = len(fresh.labels)
         if size not in self._recordings:
-            self._rows[size] = rows.clone()
+            self._static[size] = copied(fresh)
             name = f"the evaluation of {self._member.name}, {size} images,"
             self._recordings[size] = Recording(
-                self._work(self._rows[size]), self._lane, name=name, declined=self._declined
+                self._work(self._static[size]), self._lane, name=name, declined=self._declined
             )
         return self._recordings[size]
 
-    def _work(self, rows: Tensor) -> Work:
-        member, source = self._member, self._member.evaluation.source
-
+    def _work(self, batch: Batch) -> Work:
         def work() -> None:
-            view = torch.zeros_like(rows)  # the only one there is
-            batch = Batch(source.images(rows, view), source.labels.index_select(0, rows), rows, view)
-            self._tally.add(member.student, batch, precision=member.precision)
+            self._tally.add(self._member.student, batch, precision=self._member.precision)
 
         return work
 
@@ -109,8 +106,8 @@ class CapturedEvaluation:
 class Captured:
     """An `Engine` of recordings, each for one of the two batch sizes of an epoch:
 
-    - of each stream, the gather of its batch from the index and view that are copied in (a strong view, which the host
-      plans, is copied in with the whole batch);
+    - of each stream, the gather of its batch from the index and view that are copied in (where images are not on the
+      device, or have a strong view, which the host plans, the whole batch is copied in);
     - of each teacher and stream, the teacher's forward;
     - of each member, forward, terms, backward, optimizer and meters.
 
@@ -133,9 +130,9 @@ class Captured:
         self._steps: dict[Hashable, Recording] = {}
         self._evaluations: dict[Member, CapturedEvaluation] = {}
 
-    def batches(self, stream: ImageStream, epoch: int, start: int) -> Iterator[Batch]:
+    def batches(self, stream: Stream, epoch: int, start: int) -> Iterator[Batch]:
         """Static batches: one for full batches, one for the remainder."""
-        if stream.strong is not None:
+        if stream.source is None or stream.strong is not None:
             for fresh in stream.epoch(epoch, start=start):
                 batch = self._static.setdefault((stream.key, len(fresh.labels)), copied(fresh))
                 written(batch, fresh)
@@ -143,7 +140,7 @@ class Captured:
             return
         draws = (draw[start * stream.batch_size :] for draw in stream.draws(epoch))
         for index, view in zip(*(torch.split(draw, stream.batch_size) for draw in draws), strict=True):
-            yield self._gathered(stream, index, view)
+            yield self._gathered(stream.key, stream.source, index, view)
 
     def train(self, members: Sequence[Member], batches: Batches) -> Iterator[Member]:
         """Queue the step of every member, then yield them all."""
@@ -173,8 +170,8 @@ class Captured:
             self._lanes[member] = self._new_lane()
         return self._lanes[member]
 
-    def _gathered(self, stream: ImageStream, index: torch.Tensor, view: torch.Tensor) -> Batch:
-        key, source = (stream.key, len(index)), stream.source
+    def _gathered(self, stream: Hashable, source: DeviceImages, index: Tensor, view: Tensor) -> Batch:
+        key = (stream, len(index))
         if key not in self._static:
             first = Batch(source.images(index, view), source.labels.index_select(0, index), index, view)
             batch = self._static[key] = copied(first)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from distill.data import Batch, ImageStream
+from distill.data import Batch, Stream
 from distill.models import Output
 from distill.training.evaluation import Evaluation, evaluate
 from distill.training.member import Member
@@ -20,7 +20,7 @@ Batches = Mapping[object, Batch]  # of each stream of the cohort by its key
 class Engine(Protocol):
     """Carries out training steps. Engines differ in time, and at most in the last bits of the results."""
 
-    def batches(self, stream: ImageStream, epoch: int, start: int) -> Iterator[Batch]:
+    def batches(self, stream: Stream, epoch: int, start: int) -> Iterator[Batch]:
         """Those of an epoch from step `start` on; each may be overwritten by the next."""
         ...
 
@@ -36,7 +36,7 @@ class Engine(Protocol):
 class Eager:
     """Runs the members one after another, without capturing."""
 
-    def batches(self, stream: ImageStream, epoch: int, start: int) -> Iterator[Batch]:
+    def batches(self, stream: Stream, epoch: int, start: int) -> Iterator[Batch]:
         return stream.epoch(epoch, start=start)
 
     def train(self, members: Sequence[Member], batches: Batches) -> Iterator[Member]:

@@ -8,26 +8,32 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from distill.data import Batch, EvaluationStream
+from distill.data import Batch, OrderedStream
 from distill.training.device import autocast
 from distill.training.world import ALONE, World
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Exact counts on an evaluation set; `accuracy` is in percent, `loss` the mean cross-entropy in nats."""
+    """Exact counts on an evaluation set; `accuracy` is in percent, `loss` the mean cross-entropy in nats.
+
+    `top5` is the accuracy in percent among the five likeliest classes, None where it is not counted: the records of
+    small-image data sets do not have it, and they stay byte for byte what they were.
+    """
 
     correct: int
     count: int
     accuracy: float
     loss: float
+    top5: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.accuracy:.2f} % ({self.correct} of {self.count})"
+        top5 = "" if self.top5 is None else f", top-5 {self.top5:.2f} %"
+        return f"{self.accuracy:.2f} % ({self.correct} of {self.count}){top5}"
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers for metrics.jsonl and result.json."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
     def agrees(self, recorded: float, *, tolerance: float | None = None) -> bool:
         """Whether the accuracy is `recorded` (percent), to `tolerance` points: 0.1 or two images, whichever is more."""
@@ -38,13 +44,16 @@ class Evaluation:
 class Tally:
     """Correct predictions and summed cross-entropy on the device; `add` does not synchronise and writes in place."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, top5: bool = False) -> None:
+        self._among_five = torch.zeros((), dtype=torch.int64, device=device) if top5 else None
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
 
     def clear(self) -> None:
         """Begin anew, at the same addresses."""
         self._correct.zero_()
+        if self._among_five is not None:
+            self._among_five.zero_()
         self._loss.zero_()
 
     def add(self, network: nn.Module, batch: Batch, *, precision: str) -> None:
@@ -53,17 +62,22 @@ class Tally:
             logits = network(batch.images).logits
         logits = logits.float()
         self._correct.add_((logits.argmax(dim=1) == batch.labels).sum())
+        if self._among_five is not None:
+            self._among_five.add_((logits.topk(5, dim=1).indices == batch.labels.unsqueeze(1)).sum())
         self._loss.add_(F.cross_entropy(logits, batch.labels, reduction="sum").double())
 
     def add_up(self, world: World) -> None:
         """Make them the sums of all processes."""
         world.sum(self._correct)
         world.sum(self._loss)
+        if self._among_five is not None:
+            world.sum(self._among_five)
 
     def read(self, count: int) -> Evaluation:
         """Of `count` images; waits for the device."""
         hits = int(self._correct)
-        return Evaluation(hits, count, 100.0 * hits / count, float(self._loss) / count)
+        top5 = None if self._among_five is None else 100.0 * int(self._among_five) / count
+        return Evaluation(hits, count, 100.0 * hits / count, float(self._loss) / count, top5)
 
 
 @contextmanager
@@ -78,14 +92,14 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         network.train(was_training)
 
 
-def evaluate(network: nn.Module, stream: EvaluationStream, *, precision: str, world: World = ALONE) -> Evaluation:
+def evaluate(network: nn.Module, stream: OrderedStream, *, precision: str, world: World = ALONE) -> Evaluation:
     """Run `network` in eval mode over `stream` and leave it in the mode it was in. One host read, at the end.
 
     Every process of `world` runs it on its part of the images, and gets the counts of all.
     """
-    tally = Tally(stream.device)
+    tally = Tally(stream.device, top5=stream.top5)
     with evaluating(network):
         for batch in stream:
             tally.add(network, batch, precision=precision)
     tally.add_up(world)
-    return tally.read(len(stream.dataset.evaluation_labels))
+    return tally.read(stream.count)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from distill.data import Batch, EvaluationStream, ImageStream
+from distill.data import Batch, OrderedStream, Stream
 from distill.losses import Objective, Task
 from distill.models import Output, on_both_views
 from distill.teachers import Teacher
@@ -109,8 +109,8 @@ class Member:
         objective: Objective,
         teacher: Teacher | None,
         recipe: Recipe,
-        stream: ImageStream,
-        evaluation: EvaluationStream,
+        stream: Stream,
+        evaluation: OrderedStream,
         split: str,
         precision: str,
         seed: int,
@@ -123,7 +123,7 @@ class Member:
     ) -> None:
         self.device = stream.device
         with seeded(seed, "attach"):  # what an objective adds starts from the run's own seed
-            task = Task(stream.dataset.image_size, torch.tensor(stream.dataset.train_labels))
+            task = Task(stream.image_size, torch.tensor(stream.labels))
             deployed = objective.attach(student, None if teacher is None else teacher.network, task)
         if first_stage is not None:
             objective.start(student, first_stage)
@@ -183,7 +183,7 @@ class Member:
     def batch_count(self, step: int | None = None) -> int:
         """Images of the batch of `step`, by default of the next one, in all processes."""
         done = (self.step if step is None else step) * self.stream.batch_size
-        return min(self.stream.batch_size, len(self.stream.dataset.train_labels) - done)
+        return min(self.stream.batch_size, self.stream.count - done)
 
     def advance(self) -> None:
         """Note that the next batch was trained on, and save where a checkpoint is due."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from distill.config.check import resolve
 from distill.config.plan import RunPlan
 from distill.config.sweep import prepare
-from distill.data import EvaluationStream, ImageDataset, ImageStream, synthetic
+from distill.data import Dataset, EvaluationStream, ImageDataset, ImageStream, synthetic
 from distill.data.dataset import ordered_digest
 from distill.models import folded
 from distill.runs.checkpoint import CheckpointSchedule
@@ -91,7 +91,7 @@ def evaluation_images(images: int) -> int:
     return -(-images // EVALUATED)
 
 
-def generated(like: ImageDataset, *, images: int) -> ImageDataset:
+def generated(like: Dataset, *, images: int) -> ImageDataset:
     """A data set like the plan's, with `images` training images."""
     return synthetic(
         classes=like.num_classes,
@@ -100,8 +100,8 @@ def generated(like: ImageDataset, *, images: int) -> ImageDataset:
         image_size=like.image_size,
         mean=like.mean,
         std=like.std,
-        pad=like.pad,
-        flip=like.flip,
+        pad=like.identity()["pad"],
+        flip=like.identity()["flip"],
     )
 
 

@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from distill.config import configs_dir
+from distill.config.faults import Refused
 from distill.config.preflight import preflight
 from distill.config.presets import Presets
 
@@ -101,8 +102,15 @@ def test_every_recipe(command) -> None:
         assert recipe.schedule(last, last) < 0.011
 
 
+PHOTOGRAPHS = ("image_folder", "imagenet", "imagenette")
+
+
 @pytest.mark.parametrize("name", options("dataset"))
 def test_every_data_set(command, image_files, name: str) -> None:
+    if name in PHOTOGRAPHS:  # tested with their files in tests/data
+        with pytest.raises(Refused, match=r"dataset.root .class folders. or dataset.shards"):
+            command.plan(f"dataset={name}", "loss=ce", "recipe=demo")
+        return
     classes = 100 if name == "cifar100" else 10
     file = [f"dataset.npz={image_files[classes]}"] if name in ("arrays", "cifar10", "cifar100") else []
     plan = command.plan(f"dataset={name}", "loss=ce", *file, *(["recipe=demo"] if name == "arrays" else []))
