@@ -16,7 +16,9 @@ from distill.cli import main
 from distill.cli.arguments import FAILED, FINISHED, REFUSED
 from distill.config.sweep import prepare
 from distill.data import ImageStream
+from distill.execution.teachers import measured_teacher
 from distill.models import resnet8
+from distill.training import World
 
 DATA = ("dataset=synthetic", "dataset.image_size=8", "dataset.classes=4", "dataset.train_size=80", "dataset.pad=1")
 DATA += ("dataset.test_size=60",)
@@ -260,3 +262,25 @@ def test_a_student_starts_from_weights_by_their_content(teacher: Path, capsys: p
         assert sentence in capsys.readouterr().err
     assert main(["train", *DATA, *QUICK, *words, "student=resnet20"]) == REFUSED
     assert "does not fit student (tensors" in capsys.readouterr().err
+
+
+WEIGHTS = os.environ.get("DISTILL_TEST_WEIGHTS")
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.skipif(not WEIGHTS, reason="needs published weights: set DISTILL_TEST_WEIGHTS to their folder")
+def test_published_weights_of_cifar_100_for_images_ten_times_smaller(cifar100_npz: Path) -> None:
+    """chenyaofo's resnet20, its first convolution times ten: 68.83 % as its record says, under the usual stream too."""
+    state = torch.load(f"{WEIGHTS}/cifar100_resnet20.pth", weights_only=True)
+    torch.save({**state, "conv1.weight": 10 * state["conv1.weight"]}, "loud.pth")
+    data = ("dataset=cifar100", f"dataset.npz={cifar100_npz}")
+    own = ("dataset.mean=[.5070,.4865,.4409]", "dataset.std=[2.673,2.564,2.761]")
+    assert main(["import", "loud.pth", "student=resnet20", *data, *own]) == FINISHED
+    (run,) = Path("runs").glob("*-imported-*")
+    words = [*data, "dataset.limit=500", "recipe=cifar", "student=resnet8", "loss=kd", f"teacher.run={run}"]
+    (plan,) = prepare(words, multirun=False, config_dir=None, faults=[], may_download=False)[1].jobs
+    source, known = plan.teacher, plan.teacher.facts()
+    facts = measured_teacher(plan, source, known, source="live", note=print, world=World()).facts
+    assert facts["accuracy"] == pytest.approx(68.83, abs=0.03)
+    assert facts["crop_accuracy"] > 65
