@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from distill.cli.arguments import (
     ANY,
@@ -17,7 +18,7 @@ from distill.cli.arguments import (
 )
 from distill.cli.lookup import CHOSEN, SORT, STATUS, select, show
 from distill.runs.files import StorageError
-from distill.runs.store import RunRecord, remove_table, size_of, tables
+from distill.runs.store import published_teachers, remove_table, size_of, tables
 from distill.tables.listing import content
 
 SIZE = Argument("--size", help="also the space that each run takes on disk, with its tables of teacher logits")
@@ -59,15 +60,17 @@ def run(line: CommandLine) -> int:
         print(selection.nothing())
         return FINISHED
     if prune:
-        return _prune(selection.chosen)
+        whole = len(selection.chosen) == len(selection.records)
+        published = published_teachers(line.runs_dir) if whole else []
+        return _prune([*(record.path for record in selection.chosen), *published])
     show(content(selection.chosen, size=SIZE.name in line.options), line)
     return FINISHED
 
 
-def _prune(records: Sequence[RunRecord]) -> int:
-    """Delete every table of teacher logits of the runs, and print which and how much space that frees."""
+def _prune(teachers: Sequence[Path]) -> int:
+    """Delete every table of logits in these teachers' folders, and print which and how much space that frees."""
     freed, code = 0, FINISHED
-    for folder in (folder for record in records for folder in tables(record.path)):
+    for folder in (folder for teacher in teachers for folder in tables(teacher)):
         try:
             size = remove_table(folder)
         except StorageError as error:

@@ -23,9 +23,9 @@ from distill.models.published import NotDownloaded, Published, published
 from distill.runs.files import StorageError
 from distill.runs.foreign import UnreadableError, read_checkpoint
 from distill.runs.identity import canonical, run_id
+from distill.runs.layout import PUBLISHED
 from distill.runs.store import RunRecord
 
-FOLDER = ".teachers"  # in a store: what is measured and computed of teachers that are no runs
 ELSEWHERE = ("pretrained", "weights")  # keys of `teacher` that name published weights
 WORDNET = re.compile(r"n\d{8}")
 UNUSUAL = re.compile(r"[^\w.+-]+")  # in the names of folders
@@ -335,7 +335,7 @@ class PublishedTeacher:
         return self.view.wrapped(found.network)
 
     def facts(self) -> TeacherFacts:
-        folder = self.runs_dir / FOLDER / f"{UNUSUAL.sub('-', self.name)}-{self.weights[:12]}"
+        folder = self.runs_dir / PUBLISHED / f"{UNUSUAL.sub('-', self.name)}-{self.weights[:12]}"
         return TeacherFacts(
             run_id=None,
             weights=self.weights,

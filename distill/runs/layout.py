@@ -18,6 +18,7 @@ FAILED = "failed.json"
 LOCK = "lock"
 EXPORT = "export.json"  # in a folder that `distill export` wrote
 TABLES = "tables"  # of a teacher's logits, one folder each
+PUBLISHED = ".teachers"  # in a store: accuracies and tables of teachers that are no runs, one folder each
 
 # the last word in the loss name of a run that is the first stage of a method
 FIRST_STAGE = "first_stage"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from distill.runs.config_file import read_config
 from distill.runs.files import StorageError, read_json, storage_errors
-from distill.runs.layout import CONFIG, EXPORT, FAILED, RESULT, STUDENT, STUDENT_EMA, TABLES
+from distill.runs.layout import CONFIG, EXPORT, FAILED, PUBLISHED, RESULT, STUDENT, STUDENT_EMA, TABLES
 from distill.runs.lock import RunLock, is_held
 from distill.runs.target_names import with_current_names
 
@@ -204,6 +204,14 @@ def tables(run: Path) -> list[Path]:
     """The folders of the tables of a teacher's logits that lie with its run."""
     folder = run / TABLES
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def published_teachers(runs_dir: Path) -> list[Path]:
+    """The folders of a store's teachers that are no runs."""
+    folder = runs_dir / PUBLISHED
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
 
 
 def remove_table(folder: Path) -> int | None:

@@ -154,6 +154,10 @@ def test_a_file_of_weights_teaches_by_its_content(teacher: Path, capsys: pytest.
     assert main(["train", *again]) == FINISHED  # its table lies with it, and it is not measured again
     assert "measured" not in capsys.readouterr().out
     assert list(Path("runs/.teachers").glob("*/tables/*/rows.bin"))
+    assert main(["ls", "--prune", "loss=ce"]) == FINISHED
+    assert list(Path("runs/.teachers").glob("*/tables/*/rows.bin"))  # one that is no run goes with all others only
+    assert main(["ls", "--prune"]) == FINISHED
+    assert not list(Path("runs/.teachers").glob("*/tables/*"))
 
 
 def test_a_wrong_normalisation_is_refused_with_both_figures(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
