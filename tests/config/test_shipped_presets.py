@@ -24,6 +24,7 @@ def options(group: str) -> list[str]:
 
 
 EXPERIMENTS = options("experiment")
+PUBLISHED = [name for name in EXPERIMENTS if name.startswith("imagenet")]  # their teachers are published weights
 NETWORKS = [name for name in options("student") if name not in ("timm", "torchvision")]
 
 
@@ -171,14 +172,15 @@ def test_experiments_choose_a_loss_at_most(name: str) -> None:
 def test_each_teacher_has_one_id_and_every_loss_is_its_presets(command, presets_of) -> None:
     """(data set, teacher, recipe) decide; the id equals that of `student=TEACHER loss=ce seed=0`."""
     own = presets_of({"dataset/small.yaml": SMALL})
-    chosen = (f"experiment={','.join(EXPERIMENTS)}", "dataset=small", "loss=zscore_kd")
+    trained = [name for name in EXPERIMENTS if name not in PUBLISHED]
+    chosen = (f"experiment={','.join(trained)}", "dataset=small", "loss=zscore_kd")
     plans = command.plans(*chosen, multirun=True, config_dir=own)
     loss = command.plan("dataset=small", "loss=zscore_kd", config_dir=own).config["loss"]
     ids: dict[tuple[str, str], set[str]] = {}
     for plan in plans:
         ids.setdefault((plan.names["teacher"], plan.teacher.plan.names["recipe"]), set()).add(plan.teacher.plan.run_id)
         assert plan.config["loss"] == loss
-    assert len(plans) == len(EXPERIMENTS)
+    assert len(plans) == len(trained)
     assert all(len(found) == 1 for found in ids.values())
     assert ids.keys() >= {("resnet32x4", "cifar"), ("resnet56", "cifar"), ("resnet56", "cifar_cosine")}
     for (teacher, recipe), found in ids.items():
@@ -186,6 +188,54 @@ def test_each_teacher_has_one_id_and_every_loss_is_its_presets(command, presets_
         plan = command.plan(*alone, config_dir=own)
         assert found == {plan.run_id}
         assert (plan.names["student"], plan.names["teacher"]) == (teacher, "none")
+
+
+# by experiment: dataset, recipe, student, teacher, and the numbers of losses that read the pair
+OF_PHOTOGRAPHS = {
+    "imagenet/resnet34_resnet18": ("imagenet imagenet", "resnet18", "resnet34", (1.0, 0.5)),
+    "imagenet/resnet50_mobilenet_v1": ("imagenet imagenet", "mobilenet_v1", "resnet50", (0.5, 2.0)),
+    "imagenette/efficientnet_lite0_mobilenet_v1": (
+        "imagenette imagenette",
+        "mobilenet_v1",
+        "tf_efficientnet_lite0",
+        (1.0, None),
+    ),
+    "imagenette/efficientnet_lite0_resnet18": (
+        "imagenette imagenette",
+        "resnet18",
+        "tf_efficientnet_lite0",
+        (1.0, None),
+    ),
+}
+
+
+def test_there_are_no_other_experiments_on_photographs() -> None:
+    assert set(PUBLISHED) == set(OF_PHOTOGRAPHS)
+
+
+@pytest.mark.parametrize("name", OF_PHOTOGRAPHS)
+def test_experiments_on_photographs(shipped: Presets, name: str) -> None:
+    data, student, teacher, (ce_weight, nontarget) = OF_PHOTOGRAPHS[name]
+    by_loss = {}
+    for loss in ("kd", "kd_paper", "kd_w9_t2", "zscore_kd", *(["dkd"] if nontarget else [])):
+        composed = shipped.compose([f"experiment={name}", f"loss=imagenet/{loss}"])
+        assert composed.faults == []
+        by_loss[loss] = composed.config["loss"]
+    config = composed.config
+    assert f"{composed.choices['dataset']} {composed.choices['recipe']}" == data
+    assert config["student"].get("name", composed.choices["student"]) == student
+    assert config["teacher"]["network"]["name"] == teacher
+    assert config["teacher"]["pretrained"]
+    found = {name: [node[key] for key in ("temperature", "ce_weight")] for name, node in by_loss.items()}
+    assert (found["kd"], by_loss["kd"]["kd_weight"]) == ([1.0, 0.5], 0.5)
+    assert (found["kd_paper"], by_loss["kd_paper"]["kd_weight"]) == ([1.0, ce_weight], 0.5)
+    for loss, divergence in (("kd_w9_t2", "kd"), ("zscore_kd", "zscore_kd")):
+        assert (found[loss], by_loss[loss]["kd_weight"]) == ([2.0, ce_weight], 9.0)
+        assert by_loss[loss]["divergence"]["_target_"] == f"distill.losses.{divergence}"
+    if nontarget:
+        node = by_loss["dkd"]
+        assert (found["dkd"], node["target_weight"], node["nontarget_weight"]) == ([1.0, 1.0], 1.0, nontarget)
+        assert node["ramp_epochs"] == 1
 
 
 def test_the_demo_is_what_train_does_by_itself(command) -> None:

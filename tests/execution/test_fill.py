@@ -340,7 +340,7 @@ def test_fill_refusals_are_whole_and_write_nothing(fill: Fill, line: str, capsys
     [
         ([], "fill needs a table: add table=NAME, one of ablation, cifar100_cross, "),
         (["table=cifar100_sam"], "table=cifar100_sam does not exist: did you mean 'cifar100_same'?"),
-        (["table=imagenet"], "table=imagenet cannot be trained here: there is no stream of ImageNet's folders yet"),
+        (["table=imagenet"], "dataset.root (class folders) or dataset.shards (tar files) must name a folder"),
         (["table=cifar100_small", "dataset.npz=gone.npz"], "there is no file gone.npz"),
         (["table=cifar100_cross", "teacher.run=ab12"], "teacher.run= is one teacher, but the columns have several"),
     ],
