@@ -1,0 +1,277 @@
+"""Folders and shards of photographs: found, read once, remembered, and one data set wherever they lie."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from photographs import encoded, kinds, picture, write_folder
+from torchvision.datasets import ImageFolder
+
+from distill.data import Part, StrongView, UnreadableImage, image_folder, imagenet, imagenette, set_workers
+from distill.data import image_index as index_module
+from distill.data.image_folder import PhotoDataset
+from distill.data.image_index import INDEX, ImageIndex
+
+SMALL = {"size": 24, "resize": 28}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "photos")
+
+
+def shards_of(root: Path, folder: Path, *, per_shard: int = 5, labels: bool = True) -> Path:
+    """The images of a class-folder data set as tar shards in WebDataset's layout."""
+    folder.mkdir()
+    classes = sorted(each.name for each in (root / "train").iterdir())
+    for split in ("train", "val"):
+        files = sorted((root / split).glob("*/*"))
+        for number, first in enumerate(range(0, len(files), per_shard)):
+            with tarfile.open(folder / f"{split}-{number:06d}.tar", "w") as shard:
+                for file in files[first : first + per_shard]:
+                    name = f"{file.parent.name}/{file.name}"
+                    parts = {name: file.read_bytes()}
+                    if labels:
+                        parts[f"{name.partition('.')[0]}.cls"] = str(classes.index(file.parent.name)).encode()
+                    for member, data in parts.items():
+                        info = tarfile.TarInfo(member)
+                        info.size = len(data)
+                        shard.addfile(info, io.BytesIO(data))
+    return folder
+
+
+def batches(data: PhotoDataset, *, epoch: int = 1, start: int = 0, **options: object) -> list[bytes]:
+    stream = data.stream(batch_size=7, seed=3, device="cpu", **options)  # type: ignore[arg-type]
+    return [
+        batch.images.numpy().tobytes()
+        + batch.labels.numpy().tobytes()
+        + (b"" if batch.strong is None else batch.strong.numpy().tobytes())
+        for batch in stream.epoch(epoch, start=start)
+    ]
+
+
+def evaluated(data: PhotoDataset) -> bytes:
+    return b"".join(batch.images.numpy().tobytes() for batch in data.evaluation_stream(batch_size=5, device="cpu"))
+
+
+def test_classes_and_order_are_those_of_imagefolder(root: Path) -> None:
+    data, reference = image_folder(root=str(root), **SMALL), ImageFolder(str(root / "train"))
+    assert list(data.class_names) == reference.classes
+    assert data.train_labels.tolist() == reference.targets
+    assert [data.train.name(row) for row in range(len(data.train))] == [path for path, _ in reference.samples]
+    assert (data.num_classes, data.image_size, data.split, data.num_views) == (3, 24, "test", None)
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_folder_and_shards_are_one_data_set(root: Path, tmp_path: Path, labels: bool) -> None:
+    folder = image_folder(root=str(root), **SMALL)
+    shards = image_folder(shards=str(shards_of(root, tmp_path / "shards", labels=labels)), **SMALL)
+    assert folder.identity() == shards.identity()
+    assert folder.class_names == shards.class_names
+    assert batches(folder) == batches(shards)
+    assert evaluated(folder) == evaluated(shards)
+
+
+def test_workers_and_resuming_change_no_byte(root: Path) -> None:
+    data = image_folder(root=str(root), **SMALL)
+    found = {}
+    for workers in (1, 4):
+        set_workers(workers)
+        found[workers] = (batches(data), batches(data, strong=StrongView()), evaluated(data))
+    set_workers(None)
+    assert found[1] == found[4]
+    weak, strong, _ = found[1]
+    assert batches(data, start=2) == weak[2:]
+    assert batches(data, start=2, strong=StrongView()) == strong[2:]
+    assert batches(data, start=len(weak)) == []
+    assert batches(data, epoch=2) != weak
+    assert all(two.startswith(one) for one, two in zip(weak, strong, strict=True))
+
+
+def test_processes_take_their_rows_of_each_batch(root: Path) -> None:
+    data = image_folder(root=str(root), **SMALL)
+    whole = list(data.stream(batch_size=7, seed=3, device="cpu").epoch(1))
+    parts = [list(data.stream(batch_size=7, seed=3, device="cpu", part=Part(rank, 2)).epoch(1)) for rank in (0, 1)]
+    for batch, *own in zip(whole, *parts, strict=True):
+        assert torch.equal(torch.cat([each.images for each in own]), batch.images)
+        assert torch.equal(torch.cat([each.index for each in own]), batch.index)
+    streams = [data.evaluation_stream(batch_size=5, device="cpu", part=Part(rank, 2)) for rank in (0, 1)]
+    rows = torch.cat([batch.index for stream in streams for batch in stream])
+    assert rows.tolist() == list(range(12))
+    assert {stream.count for stream in streams} == {12}
+
+
+def test_strong_views_leave_the_rest_as_it_is_and_differ_from_it(root: Path) -> None:
+    stream = image_folder(root=str(root), **SMALL).stream(batch_size=9, seed=1, device="cpu", strong=StrongView())
+    (first, *_) = stream.epoch(1)
+    assert first.strong is not None
+    assert first.strong.shape == first.images.shape == (9, 3, 24, 24)
+    assert (first.strong != first.images).flatten(1).any(1).all()
+    assert first.view.tolist() == [-1] * 9
+
+
+def test_the_id_holds_the_content_and_the_crops_not_the_place(root: Path, tmp_path: Path) -> None:
+    data = image_folder(root=str(root), **SMALL)
+    moved = shutil.copytree(root, tmp_path / "elsewhere")
+    (moved / INDEX).unlink()
+    assert image_folder(root=str(moved), **SMALL).identity() == data.identity()
+    changes = ({"size": 20}, {"resize": 30}, {"scale": (0.2, 1.0)}, {"ratio": (1.0, 1.0)}, {"resample": "torch"})
+    identities = [image_folder(root=str(root), **{**SMALL, **each}).identity() for each in (*changes, {"flip": False})]
+    assert all(each != data.identity() for each in identities)
+    assert len({str(each) for each in identities}) == len(identities)
+    victim = sorted((moved / "train").glob("*/*"))[0]
+    victim.write_bytes(encoded(picture(44, 44, seed=99)))
+    assert image_folder(root=str(moved), **SMALL).identity()["train"] != data.identity()["train"]
+
+
+def test_every_byte_is_read_once_and_later_only_what_changed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    original = ImageIndex._entry
+
+    def counted(self: ImageIndex, name: str, state: os.stat_result) -> index_module.IndexedFile:
+        read.append(name)
+        return original(self, name, state)
+
+    monkeypatch.setattr(ImageIndex, "_entry", counted)
+    image_folder(root=str(root), **SMALL)
+    assert len(read) == len(set(read)) == 36
+    image_folder(root=str(root), **SMALL)
+    assert len(read) == 36
+    changed = sorted((root / "val").glob("*/*"))[2]
+    changed.write_bytes(encoded(picture(50, 31, seed=5)))
+    image_folder(root=str(root), **SMALL)
+    assert read[36:] == [changed.relative_to(root).as_posix()]
+    # a process killed while it wrote leaves half a line: what is whole counts
+    lines = (root / INDEX).read_bytes().splitlines(keepends=True)
+    (root / INDEX).write_bytes(b"".join(lines[:10]) + lines[10][:20])
+    image_folder(root=str(root), **SMALL)
+    assert len(read) == 37 + 36 - len({line.split(b'"')[1] for line in lines[:10]})
+    assert image_folder(root=str(root), holdout=6, **SMALL).identity()["test"] is None
+
+
+def test_the_index_of_a_read_only_folder_lies_in_the_cache_folder(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root.chmod(0o555)
+    try:
+        image_folder(root=str(root), **SMALL)
+    finally:
+        root.chmod(0o755)
+    assert not (root / INDEX).exists()
+    assert len(list((tmp_path / "cache" / "distill").iterdir())) == 1
+
+
+def test_holdout_stands_in_for_a_missing_validation_folder(root: Path) -> None:
+    shutil.rmtree(root / "val")
+    with pytest.raises(ValueError, match=r"no folder val or test .* set dataset\.holdout=N"):
+        image_folder(root=str(root), **SMALL)
+    data = image_folder(root=str(root), holdout=6, limit=18, **SMALL)
+    assert (len(data.train_labels), len(data.evaluation_labels), data.split) == (12, 6, "holdout")
+    assert np.bincount(data.evaluation_labels).tolist() == [2, 2, 2]
+    assert not set(data.train.digests) & set(data.evaluation.digests)
+
+
+def test_damaged_images_are_refused_or_left_out_and_listed(root: Path) -> None:
+    intact = image_folder(root=str(root), **SMALL)
+    files = sorted((root / "train").glob("*/*"))
+    (root / "train" / "class0" / "zero.jpg").write_bytes(b"")
+    cut = root / "train" / "class1" / "cut.jpg"
+    cut.write_bytes(files[9].read_bytes()[:600])
+    with pytest.raises(ValueError, match=r"zero\.jpg \(the file is empty\) cannot be decoded, and 1 more are damaged"):
+        image_folder(root=str(root), **SMALL)
+    data = image_folder(root=str(root), skip_damaged=True, **SMALL)
+    assert [Path(each.split(" (")[0]).name for each in data.skipped] == ["zero.jpg", "cut.jpg"]
+    assert "left out 2 damaged images" in data.notes[0]
+    assert data.identity() == {**intact.identity(), "skipped": 2}
+    assert len(data.train) == len(intact.train)
+
+
+@pytest.mark.parametrize("damage", ["vanished", "changed"])
+def test_an_image_that_is_damaged_later_stops_with_its_path(root: Path, damage: str) -> None:
+    data = image_folder(root=str(root), **SMALL)
+    victim = Path(data.train.name(4))
+    if damage == "vanished":
+        victim.unlink()
+    else:
+        victim.write_bytes(encoded(picture(60, 60)))
+    with pytest.raises(UnreadableImage, match=f"{victim.name} cannot be read .* restore it"):
+        batches(data)
+
+
+def test_every_kind_of_file_is_an_image_of_the_folder(tmp_path: Path) -> None:
+    endings = {"PNG": "JPEG", "WebP": "webp"}  # PNG data under a JPEG's name, as one file of ImageNet has it
+    for number, (kind, content) in enumerate(kinds().items()):
+        folder = tmp_path / "train" / f"c{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.{endings.get(kind, 'jpg')}").write_bytes(content)
+    (tmp_path / "train" / "c0" / "notes.txt").write_text("not an image")
+    (tmp_path / "train" / "c0" / "._0.jpg").write_bytes(b"a resource fork")
+    data = image_folder(root=str(tmp_path), holdout=2, **SMALL)
+    assert len(data.train) + len(data.evaluation) == len(kinds())
+    assert len(batches(data)) == 2
+
+
+def test_other_folders_are_refused_with_what_to_do(root: Path, tmp_path: Path) -> None:
+    for options, sentence in (
+        ({}, "neither is set"),
+        ({"root": str(root), "shards": str(root)}, "both are set"),
+        ({"root": str(tmp_path / "no")}, "there is no folder"),
+        ({"root": str(root / "train")}, r"put the training images of each class into .*/train/CLASS/"),
+        ({"shards": str(root)}, "no tar file below .* has train in its name"),
+        ({"root": str(root), "resize": 20}, r"dataset\.resize must be at least dataset\.size \(24\), got 20"),
+        ({"root": str(root), "scale": (0.5, 2.0)}, r"dataset\.scale must be"),
+        ({"root": str(root), "ratio": (0.0, 2.0)}, r"dataset\.ratio must be"),
+        ({"root": str(root), "resample": "cubic"}, r"dataset\.resample must be pillow"),
+        ({"root": str(root), "std": (0.0, 1, 1)}, r"dataset\.std must be > 0"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            image_folder(**{**SMALL, **options})  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"not the whole of ImageNet-1k .* 24 images in train and 12 images in evaluation"
+    ):
+        imagenet(root=str(root))
+    with pytest.raises(ValueError, match="does not hold Imagenette's ten classes"):
+        imagenette(root=str(root))
+    (root / "val" / "stranger").mkdir()
+    (root / "val" / "stranger" / "a.jpg").write_bytes(encoded(picture(30, 30)))
+    with pytest.raises(ValueError, match="stranger is a class without training images"):
+        image_folder(root=str(root), **SMALL)
+    shutil.rmtree(root / "val")
+    (root / "val").mkdir()
+    (root / "val" / "ILSVRC2012_val_00000001.JPEG").write_bytes(encoded(picture(30, 30)))
+    with pytest.raises(
+        ValueError, match=r"1 images without class folders: .*prepare_imagenet\.py --val .*/val --devkit"
+    ):
+        image_folder(root=str(root), **SMALL)
+
+
+@pytest.mark.data
+def test_real_photographs_are_cropped_as_torchvision_does(photographs: Path) -> None:
+    from torchvision.transforms import functional
+
+    data = imagenette(root=str(photographs), size=64, resize=72)
+    stream = data.stream(batch_size=32, seed=1, device="cpu")
+    (batch, *_) = stream.epoch(1)
+    crops = stream._crops(stream.draws(1)[0].numpy(), "boxes", 1)
+    reference = ImageFolder(str(photographs / "train"))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
+    for k, row in enumerate(batch.index.tolist()):
+        image, label = reference[row]
+        view = functional.resized_crop(image, *crops.boxes[k].tolist(), [64, 64])
+        view = functional.hflip(view) if crops.flips[k] else view
+        pixels = ((batch.images[k] * std + mean) * 255).round().to(torch.uint8)
+        assert torch.equal(pixels, functional.pil_to_tensor(view))
+        assert label == batch.labels[k]
+    pixels = data.evaluation_images[[0, 50, 99]]
+    validation = ImageFolder(str(photographs / "val"))
+    for found, row in zip(pixels, (0, 50, 99), strict=True):
+        expected = functional.center_crop(functional.resize(validation[row][0], [72]), [64])
+        assert np.array_equal(found, np.asarray(expected))
