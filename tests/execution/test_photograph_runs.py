@@ -1,0 +1,66 @@
+"""Runs on photographs: side by side as alone, resumed after a kill, and shown in a report."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from photographs import write_folder
+
+from distill.cli import main
+
+DATA = ("dataset=image_folder", "dataset.size=24", "dataset.resize=28")
+FAST = ("student=resnet8", "teacher=resnet8", "teacher.seed=3", "teacher.recipe.epochs=1", "engine.device=cpu")
+RECIPE = ("recipe=demo", "recipe.epochs=2", "recipe.batch_size=8", "engine.threads=1")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("photographs"), classes=6, train=6, val=3)
+
+
+def train(root: Path, runs: Path, *words: str) -> None:
+    place = (f"dataset.root={root}", f"runs_dir={runs}")
+    assert main(["train", *DATA, *FAST, *RECIPE, *place, *words]) == 0
+
+
+def results(runs: Path) -> dict[str, tuple[bytes, bytes]]:
+    return {
+        path.parent.name: (
+            (path.parent / "metrics.jsonl").read_bytes(),
+            (path.parent / "student.safetensors").read_bytes(),
+        )
+        for path in runs.glob("*/result.json")
+    }
+
+
+def test_side_by_side_as_alone_with_top5_and_a_report(root: Path, tmp_path: Path) -> None:
+    train(root, tmp_path / "cohort", "-m", "hydra/launcher=cohort", "loss=kd,mlkd")
+    for loss in ("kd", "mlkd"):
+        train(root, tmp_path / "alone", f"loss={loss}", "engine.workers=1")
+    found = results(tmp_path / "cohort")
+    assert len(found) == 3
+    assert found == results(tmp_path / "alone")
+    (kd,) = (tmp_path / "cohort").glob("resnet8-kd-*")
+    last = json.loads((kd / "result.json").read_text())["last"]
+    assert last["accuracy"] <= last["top5"] <= 100
+    assert main(["report", f"run={kd}", f"runs_dir={tmp_path / 'cohort'}", "--out", str(tmp_path / "report")]) == 0
+
+
+def test_a_killed_run_ends_with_the_same_bytes(root: Path, tmp_path: Path) -> None:
+    train(root, tmp_path / "whole", "loss=ce")
+    place = (f"dataset.root={root}", f"runs_dir={tmp_path / 'killed'}", "engine.checkpoint_seconds=0", "loss=ce")
+    process = subprocess.Popen([sys.executable, "-m", "distill", "train", *DATA, *FAST, *RECIPE, *place])
+    end = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < end:
+        if list((tmp_path / "killed").glob("*/last.safetensors")):
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    assert process.wait() == -signal.SIGKILL
+    assert not list((tmp_path / "killed").glob("*/result.json"))
+    train(root, tmp_path / "killed", "loss=ce")
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
