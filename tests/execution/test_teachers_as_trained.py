@@ -211,12 +211,12 @@ def test_native_input_is_the_size_that_the_teacher_was_trained_with(teacher: Pat
     assert planned(*words[1:], "teacher.input=native").identity["teacher"] == stream.identity["teacher"]
 
 
-PHOTOGRAPHS = os.environ.get("DISTILL_TEST_IMAGENETTE")
+PHOTOGRAPHS = os.environ.get("DISTILL_TEST_PHOTOGRAPHS")
 
 
 @pytest.mark.data
 @pytest.mark.slow
-@pytest.mark.skipif(not PHOTOGRAPHS, reason="needs photographs: set DISTILL_TEST_IMAGENETTE to a folder with val/ID/*")
+@pytest.mark.skipif(not PHOTOGRAPHS, reason="needs photographs: set DISTILL_TEST_PHOTOGRAPHS to a folder with val/ID/*")
 def test_the_published_teacher_of_the_package_on_photographs(capsys: pytest.CaptureFixture[str]) -> None:
     """EfficientNet-Lite0 on ten classes of ImageNet, 2,000 validation photographs of 144 x 144 pixels: 94.25 % as they
     are, 90.60 % with the normalisation of torchvision's networks."""
