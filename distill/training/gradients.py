@@ -83,6 +83,6 @@ def _norm(term: Tensor, parameters: Sequence[nn.Parameter], world: World) -> Ten
     found: Sequence[Tensor | None] = ()
     if term.requires_grad:
         found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-    whole = [world.sum(each.contiguous()) for each in found if each is not None]
+    whole = [each if world.size == 1 else world.sum(each.contiguous()) for each in found if each is not None]
     sizes = [torch.linalg.vector_norm(each, dtype=torch.float64) for each in whole]
     return torch.linalg.vector_norm(torch.stack(sizes)) if sizes else term.new_zeros((), dtype=torch.float64)
