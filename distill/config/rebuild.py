@@ -166,6 +166,8 @@ def located(node: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, Any
         changed["download"] = places.get("download") is True
     if (places.get("root") or changed.get("download")) and "npz" in node and "npz" not in places:
         changed["npz"] = None  # the place named now replaces the file named before
+    if places.get("root") and "shards" in node:
+        changed["shards"] = None
     return changed
 
 

@@ -11,6 +11,7 @@ import pytest
 from photographs import write_folder
 
 from distill.cli import main
+from distill.config.rebuild import located
 
 DATA = ("dataset=image_folder", "dataset.size=24", "dataset.resize=28")
 FAST = ("student=resnet8", "teacher=resnet8", "teacher.seed=3", "teacher.recipe.epochs=1", "engine.device=cpu")
@@ -64,3 +65,9 @@ def test_a_killed_run_ends_with_the_same_bytes(root: Path, tmp_path: Path) -> No
     assert not list((tmp_path / "killed").glob("*/result.json"))
     train(root, tmp_path / "killed", "loss=ce")
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+def test_a_folder_named_later_replaces_the_shards_that_a_run_was_trained_from() -> None:
+    node = {"_target_": "distill.data.image_folder", "root": None, "shards": "shards"}
+    assert located(node, {"root": "folder"}) == {**node, "root": "folder", "shards": None}
+    assert located(node, {}) == node
