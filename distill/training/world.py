@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -178,7 +179,10 @@ def this_world() -> World:
         torch.cuda.set_device(local_rank)
     backend = "cpu:gloo,cuda:nccl" if local_rank < gpus else "gloo"
     with _reported():
-        distributed.init_process_group(backend, timeout=TIMEOUT)
+        store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+        # torchrun keeps its store over a restart, and in it the addresses of processes that are no more
+        store = distributed.distributed_c10d.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
         control = distributed.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(control, distributed.ProcessGroup)
     if rank > 0:
