@@ -133,7 +133,7 @@ def preflight(
 
     assert device is not None
     assert method is not None
-    _check_teacher_keys(teacher, elsewhere=bool(elsewhere or finished))
+    _check_teacher_keys(teacher)
     notes = _precision_notes(config["precision"], device)
     config["precision"] = resolve_precision(config["precision"], device)
     config["loss"] |= {FIRST_STAGE: stage} if stage else {}
@@ -451,14 +451,14 @@ def _start(
     return None
 
 
-def _check_teacher_keys(teacher: Mapping[str, Any], *, elsewhere: bool) -> None:
+def _check_teacher_keys(teacher: Mapping[str, Any]) -> None:
     """Raise Refused for keys of `teacher` that contradict each other, or are for a teacher from elsewhere."""
     origins = [key for key in ("run", *ELSEWHERE) if teacher.get(key)]
     if len(origins) > 1:
         text = f"teacher.{origins[0]} and teacher.{origins[1]} both name a teacher: give one of them"
         raise Refused([Fault(f"teacher.{origins[1]}", "conflict", text)])
     given = [key for key in VIEW_KEYS if teacher.get(key) not in (None, "stream")]
-    if given and not elsewhere:
+    if given and not origins:
         text = f"teacher.{given[0]} is for a teacher that was trained elsewhere: add teacher.pretrained=true, "
         text += f"teacher.weights=FILE or teacher.run=ID, or leave teacher.{given[0]} out"
         raise Refused([Fault(f"teacher.{given[0]}", "conflict", text)])

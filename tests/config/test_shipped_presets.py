@@ -238,6 +238,13 @@ def test_experiments_on_photographs(shipped: Presets, name: str) -> None:
         assert node["ramp_epochs"] == 1
 
 
+def test_a_loss_without_a_teacher_needs_nothing_of_a_published_one(command) -> None:
+    """The baseline of an experiment whose teacher is published: `expected` belongs to a teacher that is not read."""
+    plan = command.plan(*command.tiny, "recipe=cifar", "teacher=efficientnet_lite0", "loss=ce")
+    assert plan.teacher is None
+    assert plan.run_id == command.plan(*command.tiny, "recipe=cifar", "loss=ce").run_id
+
+
 def test_the_demo_is_what_train_does_by_itself(command) -> None:
     assert command.plan("experiment=demo").run_id == command.plan().run_id
 
