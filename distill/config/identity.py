@@ -22,7 +22,8 @@ def canonical_node(node: Mapping[str, Any]) -> dict[str, Any]:
 
     An argument set to its default, one left out, and one that did not exist yet therefore give one id. What follows
     from the data set (the number of classes) is left out too. A target of the user's own has the digest of its code
-    beside it. Raises Unreadable where that has no source.
+    beside it, a method of this package its version where that is above 1. Raises Unreadable where own code has no
+    source.
     """
     target = resolve(str(node["_target_"]))
     defaults = signature(target).defaults
@@ -34,10 +35,15 @@ def canonical_node(node: Mapping[str, Any]) -> dict[str, Any]:
     return {"target": public_name(str(node["_target_"])), **arguments, **code_of(node)}
 
 
-def code_of(node: Mapping[str, Any]) -> dict[str, str]:
-    """The digest of the code of a node's own target under its key; empty for the published packages."""
+def code_of(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The digest of a target of the user's own, or the version of one of this package where that is above 1."""
     code = own_code(str(node["_target_"]))
-    return {} if code is None else {OWN_CODE: code.digest}
+    if code is not None:
+        return {OWN_CODE: code.digest}
+    target = resolve(str(node["_target_"]))
+    ours = str(getattr(target, "__module__", "")).startswith("distill.")
+    version = getattr(target, "version", 1) if ours else 1
+    return {"version": version} if version > 1 else {}
 
 
 def without_code(identity: Any) -> Any:

@@ -36,6 +36,7 @@ class MethodFlags:
     two_views: bool
     deploys: bool
     relational: str
+    teacher_batch_statistics: bool
 
     @classmethod
     def of(cls, objective: Objective) -> "MethodFlags":
@@ -303,6 +304,8 @@ def first_stage_config(config: Nodes, stage: Nodes, network: Nodes) -> dict[str,
     mine = stage["network"] == "student"
     recipe = {k: v for k, v in (config if mine else config["teacher"])["recipe"].items() if k != "ema"}
     epochs = max(1, round(stage["epochs"] * recipe["epochs"] / recipe["reference_epochs"]))
+    if stage.get("learning_rate") is not None:
+        recipe["optimizer"] = {**recipe["optimizer"], "lr": stage["learning_rate"]}
     constant = {"_target_": "distill.training.Steps", "milestones": []}
     return {
         **config,
@@ -334,6 +337,8 @@ def not_from_a_table(method: MethodFlags) -> str | None:
         return "only its first stage uses the teacher"
     if method.two_views:
         return "the strong view is random, so it is not in the table"
+    if method.teacher_batch_statistics:
+        return "its teacher normalises with the statistics of each batch"
     return None if method.logits_only else "it uses the teacher's features, and a table has its logits only"
 
 

@@ -87,6 +87,7 @@ class FirstStage:
 
     loss     the objective of the first stage
     epochs   its length in the recipe's reference epochs; a shortened recipe shortens it by the same factor
+    learning_rate  of the first stage, constant; None takes the recipe's
     network  the network of the first stage: the student's, which then starts from the weights it ends with,
              or the teacher's, next to which it trains a module for the second stage (a paraphraser); all students
              share a teacher's first stage
@@ -95,6 +96,7 @@ class FirstStage:
     loss: Target
     epochs: int
     network: Literal["student", "teacher"]
+    learning_rate: float | None = None
 
 
 @dataclass

@@ -68,7 +68,14 @@ def measured_teacher(
     measured = world.first(lambda: _measured(plan, known, used, network, precision, note))
     facts = {"run_id": known.run_id, "weights_sha256": known.weights, **measured, "source": source}
     if source == "live":
-        live = LiveTeacher(network, weights=known.key, precision=precision, taps=taps, fast=used)
+        live = LiveTeacher(
+            network,
+            weights=known.key,
+            precision=precision,
+            taps=taps,
+            fast=used,
+            batch_statistics=plan.method.teacher_batch_statistics,
+        )
         return MeasuredTeacher(live, {**facts, "folded": is_folded})
     file = table_file(plan, known)
     world.first(lambda: len(ready_rows(file, used, plan, note=note)))

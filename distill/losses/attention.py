@@ -50,6 +50,7 @@ class AttentionTransfer(Objective):
 
     family = "at"
     reads = ("features",)
+    version = 2
 
     def __init__(self, *, power: float = 2.0, ce_weight: float = 1.0, feature_weight: float) -> None:
         super().__init__()

@@ -52,6 +52,7 @@ class ActivationBoundary(Objective):
 
     family = "ab"
     reads = ("features", "preactivations")
+    version = 2
 
     def __init__(self, *, margin: float = 1.0, ce_weight: float = 0.0, feature_weight: float = 0.003) -> None:
         super().__init__()

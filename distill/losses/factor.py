@@ -57,21 +57,23 @@ def factor_channels(channels: int, rate: float) -> int:
     return max(1, round(channels * rate))
 
 
-def encoder(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Three 3x3 convolutions with BatchNorm and leaky ReLU, the second of which goes to `channels_out`."""
+def encoder(channels_in: int, channels_out: int, *, normalized: bool) -> nn.Sequential:
+    """Three 3x3 convolutions, the second of which goes to `channels_out`, each with [BatchNorm and] leaky ReLU."""
     widths = (channels_in, channels_in, channels_out, channels_out)
-    return nn.Sequential(*(_step(nn.Conv2d, i, o) for i, o in pairwise(widths)))
+    return nn.Sequential(*(_step(nn.Conv2d, i, o, normalized) for i, o in pairwise(widths)))
 
 
 def decoder(channels_in: int, channels_out: int) -> nn.Sequential:
-    """The inverse: three transposed 3x3 convolutions of the same kind."""
+    """The inverse: three transposed 3x3 convolutions with leaky ReLU."""
     widths = (channels_in, channels_in, channels_out, channels_out)
-    return nn.Sequential(*(_step(nn.ConvTranspose2d, i, o) for i, o in pairwise(widths)))
+    return nn.Sequential(*(_step(nn.ConvTranspose2d, i, o, False) for i, o in pairwise(widths)))
 
 
-def _step(layer: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels_in: int, channels_out: int) -> nn.Sequential:
-    convolution = layer(channels_in, channels_out, 3, padding=1)
-    return nn.Sequential(convolution, Normalize(channels_out), nn.LeakyReLU(SLOPE, inplace=True))
+def _step(
+    layer: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels_in: int, channels_out: int, normalized: bool
+) -> nn.Sequential:
+    norm = [Normalize(channels_out)] if normalized else []
+    return nn.Sequential(layer(channels_in, channels_out, 3, padding=1), *norm, nn.LeakyReLU(SLOPE, inplace=True))
 
 
 class Paraphrased(Network):
@@ -87,7 +89,7 @@ class Paraphrased(Network):
         self.feature_channels = (channels, channels)
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         narrow = factor_channels(channels, rate)
-        self.paraphraser = nn.Sequential(encoder(channels, narrow), decoder(narrow, channels))
+        self.paraphraser = nn.Sequential(encoder(channels, narrow, normalized=False), decoder(narrow, channels))
 
     @property
     def head(self) -> nn.Linear | None:
@@ -113,13 +115,15 @@ class Paraphrase(Objective):
 
     "Paraphrasing Complex Network: Network Compression via Factor Transfer" (Kim et al., NeurIPS 2018, arXiv
     1802.04977), its reconstruction loss, the first stage of `ft`. What is trained is a `Paraphrased` teacher; its
-    accuracy is the teacher's. `rate` is the paper's k, the factor's share of the tap's channels.
+    accuracy is the teacher's. `rate` is the paper's k, the factor's share of the tap's channels. The paraphraser has no
+    BatchNorm, as in its authors' code and RepDistiller; in version 1 it had.
 
     Raises ValueError if `rate` is not in (0, 1]; from `attach` if the teacher has no taps.
     """
 
     reads = ("features",)
     deploys = True
+    version = 2
 
     def __init__(self, *, rate: float = 0.5) -> None:
         super().__init__()
@@ -143,9 +147,9 @@ class FactorTransfer(Objective):
 
     "Paraphrasing Complex Network: Network Compression via Factor Transfer" (Kim et al., NeurIPS 2018, arXiv
     1802.04977): the paraphraser's encoder, trained in the first stage and frozen, computes the teacher's factor; a
-    translator of the same form, learned together with the student, computes the student's. `distance` is
-    `factor_transfer` or `whole_factor_transfer`. Both read the last tap. Without a first
-    stage the paraphraser keeps its initial values.
+    translator of the same form with BatchNorm (RepDistiller), learned together with the student, computes the
+    student's. `distance` is `factor_transfer` or `whole_factor_transfer`. Both read the last tap. Without a first stage
+    the paraphraser keeps its initial values. In version 1 the paraphraser had BatchNorm too.
 
     Raises ValueError if `rate` is not in (0, 1], a weight is negative or both are zero; from `attach` if a
     network has no taps.
@@ -153,6 +157,7 @@ class FactorTransfer(Objective):
 
     family = "ft"
     reads = ("features",)
+    version = 2
 
     def __init__(
         self,
@@ -173,8 +178,8 @@ class FactorTransfer(Objective):
         if self.needs_teacher:
             ours, theirs = need_taps(*outlines(student, teacher, task), least=1)
             narrow = factor_channels(theirs[-1].shape[1], self.rate)
-            self.translator = encoder(ours[-1].shape[1], narrow)
-            self.paraphraser = encoder(theirs[-1].shape[1], narrow).requires_grad_(False).eval()
+            self.translator = encoder(ours[-1].shape[1], narrow, normalized=True)
+            self.paraphraser = encoder(theirs[-1].shape[1], narrow, normalized=False).requires_grad_(False).eval()
 
     def start(self, student: nn.Module, weights: Mapping[str, Tensor]) -> None:
         """Load the encoder of the first stage; the student keeps its initial weights."""

@@ -72,6 +72,7 @@ class VariationalInformation(Objective):
 
     family = "vid"
     reads = ("features",)
+    version = 2
 
     def __init__(self, *, initial_variance: float = 5.0, ce_weight: float = 1.0, feature_weight: float) -> None:
         super().__init__()

@@ -66,6 +66,12 @@ class Objective(nn.Module):
     """How `Batch.strong` is made, if there are two views."""
     deploys: bool = False
     """Whether `attach` returns a network that is trained and exported in the student's place."""
+    teacher_batch_statistics: bool = False
+    """Whether the teacher's BatchNorm uses the statistics of each batch, as in training, instead of the running ones.
+    Its buffers are not written. No table can serve such a method."""
+    version: int = 1
+    """Raised by one when a change of the method's code changes the numbers of an unchanged configuration. Part of the
+    run id above 1, so that finished runs of the earlier version keep their ids."""
     relational: str = ""
     """Empty for a mean of per-sample terms, which does not change when a batch is repeated. Otherwise a sentence: what
     is compared across the batch, and how repeating the batch changes the value."""

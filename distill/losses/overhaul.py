@@ -76,6 +76,9 @@ class FeatureOverhaul(Objective):
     shortcut is added after it, and the sum has another distribution. Here it is measured on the maps that are
     compared, which is correct for every network: over all batches so far, including this one; the teacher is fixed.
 
+    The teacher's BatchNorm normalises with the statistics of the batch, as its authors chose on purpose (their Table 8
+    and code; mdistiller does the same). In version 1 it used the running statistics.
+
     Stages are paired by `pair_taps`, the stem left out. Of maps of different sizes the larger is averaged down.
 
     Raises ValueError if the weights are negative or all zero; from `attach` if a network does not give its maps
@@ -84,6 +87,8 @@ class FeatureOverhaul(Objective):
 
     family = "ofd"
     reads = ("features", "preactivations")
+    version = 2
+    teacher_batch_statistics = True
 
     def __init__(self, *, ce_weight: float = 1.0, feature_weight: float = 0.001) -> None:
         super().__init__()

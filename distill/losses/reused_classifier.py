@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from distill.data import Batch
 
 
+def last_tap(student: Output) -> Tensor:
+    """The deepest tap (B, C, H, W) of a student, or its final map where it has no taps."""
+    return student.features[-1] if student.features else final_map(student)
+
+
+def final_map(student: Output) -> Tensor:
+    """The map (B, C, H, W) before a student's pooling."""
+    return need_final_map(student, of="the student")
+
+
+MAPS: Mapping[str, Callable[[Output], Tensor]] = {"last_tap": last_tap, "final_map": final_map}
+
+
 def projector(channels_in: int, channels_out: int, *, reduction: int) -> nn.Sequential:
     """1x1, 3x3 and 1x1 convolutions, each with BatchNorm and ReLU; channels_out / reduction channels in between."""
     middle = max(channels_out // reduction, 1)
@@ -37,10 +50,11 @@ class ReusedClassifier(Network):
     logits are the teacher's classifier of it. Both networks are copied from, and stay as they are.
 
     Args:
-        student: has `final_map`; its `head` is left out.
+        student: has the map that `source` reads; its `head` is left out.
         classifier: the teacher's head.
-        channels: of the student's final map.
+        channels: of the student's map.
         reduction: the projector's middle has 1/reduction of the teacher's channels.
+        source: gives the student's map, an entry of `MAPS`.
         size: (H, W) to which the student's map is averaged first; None if it keeps its size.
     """
 
@@ -51,11 +65,12 @@ class ReusedClassifier(Network):
         *,
         channels: int,
         reduction: int,
+        source: Callable[[Output], Tensor],
         size: tuple[int, int] | None,
     ) -> None:
         super().__init__()
         self.num_classes, self.embedding_dim = classifier.out_features, classifier.in_features
-        self.feature_channels, self.size = student.feature_channels, size
+        self.feature_channels, self.source, self.size = student.feature_channels, source, size
         self.features_are_activated = getattr(student, "features_are_activated", True)
         self.backbone = without_head(student)
         self.projector = projector(channels, classifier.in_features, reduction=reduction)
@@ -69,19 +84,18 @@ class ReusedClassifier(Network):
         if not taps:
             return Output(self._classified(self._final_map(images))[0])
         seen = self.backbone(images, taps=True)
-        projected = self._projected(seen.final_map)
+        projected = self._projected(self.source(seen))
         logits, embedding = self._classified(projected)
         return Output(logits, seen.features, seen.preactivations, final_map=projected, embedding=embedding)
 
     def _final_map(self, images: Tensor) -> Tensor:
         """The projected map; the student's other maps are freed before the projector runs."""
-        return self._projected(self.backbone(images, taps=True).final_map)
+        return self._projected(self.source(self.backbone(images, taps=True)))
 
-    def _projected(self, final_map: Tensor | None) -> Tensor:
-        assert final_map is not None  # checked by attach
+    def _projected(self, source: Tensor) -> Tensor:
         if self.size is not None:
-            final_map = functional.adaptive_avg_pool2d(final_map, self.size)
-        projected: Tensor = self.projector(final_map)
+            source = functional.adaptive_avg_pool2d(source, self.size)
+        projected: Tensor = self.projector(source)
         return projected
 
     def _classified(self, projected: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,6 +128,10 @@ class ClassifierReuse(Objective):
     The mean is over batch, channels and cells, as in its code. A student's map that is larger than the teacher's is
     averaged down in the network; if the teacher's is larger, the target is averaged down.
 
+    `student_map` is the map that is projected: `last_tap`, the deepest tap, as in its code, or `final_map`, the map
+    before pooling, which version 1 took. They differ for mobilenet_v2 and shufflenet_v2, whose last 1x1 convolution
+    (160 to 1,280 and 464 to 1,024 channels) comes between; with `last_tap` that convolution is not trained.
+
     `ce`, ce_weight * cross-entropy of the deployed logits, is the paper's only with weight 0.
 
     Raises ValueError if `reduction` < 1, `ce_weight` is negative, or `feature_weight` is not positive; from `attach`
@@ -123,10 +141,20 @@ class ClassifierReuse(Objective):
     family = "simkd"
     reads = ("final_map", "embedding", "head")
     deploys = True
+    version = 2
 
-    def __init__(self, *, reduction: int = 2, ce_weight: float = 0.0, feature_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        reduction: int = 2,
+        student_map: str = "last_tap",
+        ce_weight: float = 0.0,
+        feature_weight: float = 1.0,
+    ) -> None:
         super().__init__()
         faults = [] if reduction >= 1 else [f"reduction must be >= 1, got {reduction}: set loss.reduction=2"]
+        if student_map not in MAPS:
+            faults.append(f"student_map must be {' or '.join(MAPS)}, got {student_map}: set loss.student_map=last_tap")
         refuse(
             [
                 *faults,
@@ -134,14 +162,14 @@ class ClassifierReuse(Objective):
                 *weight_faults(feature_weight=feature_weight),
             ]
         )
-        self.reduction = reduction
+        self.reduction, self.student_map = reduction, student_map
         self.ce_weight, self.feature_weight = ce_weight, feature_weight
 
     def attach(self, student: nn.Module, teacher: nn.Module | None, task: Task) -> ReusedClassifier:
         """The network that is trained in the student's place; it holds copies, both networks stay as they are."""
         ours, theirs = outlines(student, teacher, task)
         need_head(student, of="the student")
-        source, target = need_final_map(ours, of="the student"), need_final_map(theirs, of="the teacher")
+        source, target = MAPS[self.student_map](ours), need_final_map(theirs, of="the teacher")
         classifier = need_pooled_head(need_teacher(teacher), theirs, of="the teacher", image_size=task.image_size)
         size = min(source.shape[2], target.shape[2]), min(source.shape[3], target.shape[3])
         return ReusedClassifier(
@@ -149,6 +177,7 @@ class ClassifierReuse(Objective):
             classifier,
             channels=source.shape[1],
             reduction=self.reduction,
+            source=MAPS[self.student_map],
             size=None if size == source.shape[2:] else size,
         )
 

@@ -113,6 +113,7 @@ class KnowledgeReview(Objective):
 
     family = "review_kd"
     reads = ("features", "embedding")
+    version = 2
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ class NeuronSelectivityTransfer(Objective):
 
     family = "nst"
     reads = ("features",)
+    version = 2
 
     def __init__(self, *, ce_weight: float = 1.0, feature_weight: float) -> None:
         super().__init__()

@@ -37,20 +37,17 @@ def pair_taps(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> tuple[Pai
 
     Tap 0, the stem, is not compared. Both networks need two taps or more (`need_features(..., least=2)`).
 
-    1. Equal numbers of taps: by position, f1 with f1 and so on, whatever their sizes (as in the literature).
-    2. Otherwise by size: for every size (H, W) that both have, the deepest tap of that size on each side.
-    3. No size in common: by position from the deep end, last with last.
+    By position, f1 with f1 and so on, as many as the shorter network has, whatever their sizes: so does RepDistiller's
+    code, with which the field's tables were made (wrn_40_2 -> mobilenet_v2: three pairs). Where the numbers of taps
+    differ and no size (H, W) occurs in both, as for a transformer under a CNN, by position from the last tap instead.
+    Methods of version 1 paired equal sizes where the numbers of taps differ.
 
-    Each tap occurs at most once, and both sides keep their order, since maps shrink with depth. Only the shapes
-    (B, C, H, W) are read, so meta tensors are enough.
+    Only the shapes (B, C, H, W) are read, so meta tensors are enough.
     """
-    if len(student) == len(teacher):
-        return tuple((i, i) for i in range(1, len(student)))
-    students, teachers = _deepest_by_size(student), _deepest_by_size(teacher)
-    common = [(students[size], teachers[size]) for size in students if size in teachers]
-    if common:
-        return tuple(sorted(common))
     count = min(len(student), len(teacher)) - 1
+    sizes = [{tap.shape[2:] for tap in taps[1:]} for taps in (student, teacher)]
+    if len(student) == len(teacher) or sizes[0] & sizes[1]:
+        return tuple((i, i) for i in range(1, count + 1))
     return tuple((len(student) - i, len(teacher) - i) for i in range(count, 0, -1))
 
 
@@ -66,10 +63,6 @@ def paired_preactivations(student: Output, teacher: Output) -> list[tuple[Tensor
     ours = need_preactivations(student, of="the student")
     theirs = need_preactivations(teacher, of="the teacher")
     return [(ours[i], theirs[j].detach()) for i, j in pair_taps(ours, theirs)]
-
-
-def _deepest_by_size(taps: Sequence[Tensor]) -> dict[tuple[int, ...], int]:
-    return {tuple(tap.shape[2:]): position for position, tap in enumerate(taps) if position}
 
 
 def halving_sum(distances: Sequence[Tensor]) -> Tensor:

@@ -17,6 +17,7 @@ from distill.data import Batch, Dataset
 from distill.losses import Objective, Task
 from distill.models import on_both_views
 from distill.runs.store import RunRecord
+from distill.teachers.live import with_batch_statistics
 
 BATCHES = 8
 _CE = "ce"
@@ -41,6 +42,8 @@ def term_gradients(
     """
     student = copy.deepcopy(network).to(device).train()
     objective = _objective(record, student, teacher, dataset).to(device).train()
+    if teacher is not None:
+        teacher = with_batch_statistics(teacher) if objective.teacher_batch_statistics else teacher.eval()
     recipe = record.config["recipe"]
     stream = dataset.stream(
         batch_size=int(recipe["batch_size"]),
@@ -86,7 +89,7 @@ def _measured(
     """Of each term the norms on one batch, and the cosine to ce."""
     taps = not objective.logits_only
     with torch.no_grad():
-        target = None if teacher is None else on_both_views(teacher.eval(), batch.images, batch.strong, taps=taps)
+        target = None if teacher is None else on_both_views(teacher, batch.images, batch.strong, taps=taps)
     output = on_both_views(student, batch.images, batch.strong, taps=taps)
     terms = objective(output, target, batch, progress)
     parameters = [each for each in student.parameters() if each.requires_grad]

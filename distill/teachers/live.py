@@ -1,5 +1,6 @@
 """The teacher interface, and the teacher that runs its network on every batch."""
 
+import copy
 from collections.abc import Hashable
 from typing import Protocol
 
@@ -25,7 +26,7 @@ class Teacher(Protocol):
 
 
 class LiveTeacher:
-    """A frozen network in eval mode.
+    """A frozen network in eval mode, or with BatchNorm in training mode where `batch_statistics` is set.
 
     Args:
         network: the network with its weights; its parameters stop requiring gradients.
@@ -34,14 +35,24 @@ class LiveTeacher:
         taps: whether objectives need more than logits.
         fast: gives the same logits and nothing else, in less time (`distill.models.folded`): where there are no taps
             it is run in the network's place. Objectives are shown the network.
+        batch_statistics: BatchNorm uses each batch's own mean and variance, on a copy whose buffers stay as they are.
     """
 
     def __init__(
-        self, network: nn.Module, *, weights: str, precision: str, taps: bool, fast: nn.Module | None = None
+        self,
+        network: nn.Module,
+        *,
+        weights: str,
+        precision: str,
+        taps: bool,
+        fast: nn.Module | None = None,
+        batch_statistics: bool = False,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self._run = self.network if fast is None or taps else fast.eval().requires_grad_(False)
         form = "as it is" if self._run is self.network else "folded"
+        if batch_statistics:
+            self._run, form = with_batch_statistics(self.network), "batch statistics"
         self.key: Hashable = ("live", weights, precision, taps, form)
         self._bf16, self._taps = precision == "bf16", taps
 
@@ -53,3 +64,13 @@ class LiveTeacher:
     def compile(self) -> None:
         """Compile the network that is run; its weights stay as they are."""
         self._run.compile(dynamic=False)
+
+
+def with_batch_statistics(network: nn.Module) -> nn.Module:
+    """A frozen copy whose BatchNorm layers use the statistics of each batch and leave their buffers unchanged."""
+    changed = copy.deepcopy(network).eval().requires_grad_(False)
+    for module in changed.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+            module.track_running_stats = False  # the running statistics are neither read nor written
+    return changed

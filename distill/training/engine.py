@@ -48,7 +48,8 @@ class Eager:
             if member.teacher is not None:
                 key = (member.teacher.key, member.stream.key)
                 if key not in outputs:
-                    outputs[key] = member.teacher(batch)
+                    with member.world.whole_batch(member.batch_count(), rows=len(batch.labels)):
+                        outputs[key] = member.teacher(batch)
                 target = outputs[key]
             with member.randomness:
                 train_step(member, batch, target, count=member.batch_count())

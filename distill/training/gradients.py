@@ -52,8 +52,9 @@ def _measured(member: "Member") -> dict[str, float]:
     draws.state = member.randomness.state
     batch = next(member.stream.epoch(member.epoch + 1))
     with draws:
-        target = None if member.teacher is None else member.teacher(batch)
         count, world = member.batch_count(0), member.world
+        with world.whole_batch(count, rows=len(batch.labels)):
+            target = None if member.teacher is None else member.teacher(batch)
         with world.whole_batch(count, rows=len(batch.labels)), autocast(member.precision, member.device):
             output = on_both_views(student, batch.images, batch.strong, taps=member.taps)
         terms = world.terms(objective, output, target, batch, member.progress.clone(), count)

@@ -230,3 +230,9 @@ def test_a_run_is_found_by_its_id_under_any_name_of_its_folder(command, tmp_path
     (tmp_path / f"mine-{plan.run_id}" / "export.json").write_text("{}")
     (tmp_path / "other").mkdir()
     assert plan.directory.name.startswith("resnet8-dkd-s1-")  # an export is no run
+
+
+def test_a_changed_method_has_a_version_of_its_own_and_no_other_id_moves() -> None:
+    changed = canonical_node({"_target_": "distill.losses.AttentionTransfer"})
+    assert changed["version"] == 2
+    assert "version" not in canonical_node({"_target_": "distill.losses.CrossEntropy"})

@@ -12,7 +12,18 @@ from torch import nn
 from distill.data import Batch
 from distill.losses import ClassifierReuse, ReusedClassifier, Task
 from distill.losses.networks import need_pooled_head
-from distill.models import Network, Output, outline, resnet8, resnet8x4, resnet14, timm_network, torchvision_network
+from distill.models import (
+    Network,
+    Output,
+    mobilenet_v2,
+    outline,
+    resnet8,
+    resnet8x4,
+    resnet14,
+    timm_network,
+    torchvision_network,
+    vgg13,
+)
 from distill.models.meta import meta_copy
 
 TASK = Task(16, torch.arange(5))
@@ -233,3 +244,15 @@ def test_looking_at_a_teacher_leaves_it_alone(pair):
 def test_refusals(options, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         ClassifierReuse(**options)
+
+
+@pytest.mark.parametrize(("student_map", "parameters"), [("last_tap", 763_904), ("final_map", 1_050_624)])
+def test_the_projector_reads_the_map_of_the_authors_code(student_map, parameters):
+    """vgg13 -> mobilenet_v2: 160 channels before the last 1x1 convolution, as published, or 1,280 after."""
+    networks = mobilenet_v2(num_classes=100), vgg13(num_classes=100)
+    objective = ClassifierReuse(student_map=student_map)
+    deployed = objective.attach(*networks, Task(32, torch.arange(100)))
+    assert number(deployed.projector) == parameters
+    assert deployed.eval()(images(2, 32)).logits.shape == (2, 100)
+    with pytest.raises(ValueError, match=r"^student_map must be last_tap or final_map, got embedding"):
+        ClassifierReuse(student_map="embedding")

@@ -33,11 +33,11 @@ def taps(name):
         ("shufflenet", "resnet", [(1, 1), (2, 2), (3, 3)]),
         ("mobilenet", "vgg", [(1, 1), (2, 2), (3, 3), (4, 4)]),
         ("mobilenet", "resnet50", [(1, 1), (2, 2), (3, 3), (4, 4)]),
-        ("mobilenet", "resnet", [(1, 2), (2, 3)]),  # 16 and 8
-        ("vgg", "resnet", [(1, 2), (2, 3)]),
-        ("resnet", "vgg", [(2, 1), (3, 2)]),
-        ("shufflenet", "vgg", [(1, 1), (2, 2), (3, 4)]),  # vgg's deeper map of 4 x 4
-        ("shufflenet", "resnet50", [(1, 2), (2, 3), (3, 4)]),
+        ("mobilenet", "resnet", [(1, 1), (2, 2), (3, 3)]),  # 16, 8, 4 and 32, 16, 8 pixels: as RepDistiller pairs them
+        ("vgg", "resnet", [(1, 1), (2, 2), (3, 3)]),
+        ("resnet", "vgg", [(1, 1), (2, 2), (3, 3)]),
+        ("shufflenet", "vgg", [(1, 1), (2, 2), (3, 3)]),
+        ("shufflenet", "resnet50", [(1, 1), (2, 2), (3, 3)]),
         ("vit", "resnet", [(9, 1), (10, 2), (11, 3)]),  # no size in common: from the deep end
     ],
 )
@@ -60,8 +60,8 @@ def test_every_pair_of_families_has_pairs_in_order(student, teacher):
 
 def test_height_alone_makes_no_common_size():
     student = [torch.empty(1, 1, 4, width) for width in (8, 8, 6)]
-    teacher = [torch.empty(1, 1, 4, width) for width in (8, 6, 4, 2)]
-    assert pair_taps(student, teacher) == ((2, 1),)
+    teacher = [torch.empty(1, 1, 4, width) for width in (8, 7, 5, 3)]
+    assert pair_taps(student, teacher) == ((1, 2), (2, 3))
 
 
 def test_paired_maps_are_the_networks_own_and_the_teachers_are_cut_off():

@@ -69,3 +69,18 @@ def test_keys_are_equal_exactly_where_answers_are(network: nn.Module) -> None:
     assert live(network).key == live(resnet8(num_classes=5)).key  # the digest says it, not the object
     others = [live(network, weights="v"), live(network, precision="bf16"), live(network, taps=True)]
     assert len({live(network).key, *(other.key for other in others)}) == 4
+
+
+def test_batch_statistics_are_those_of_training_and_write_nothing(network: nn.Module, batch: Batch) -> None:
+    """OFD's teacher: BatchNorm as in training mode, on a copy; the network and its buffers stay as they are."""
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    teacher = LiveTeacher(network, weights="w", precision="fp32", taps=True, batch_statistics=True)
+    output = teacher(batch)
+    assert teacher.key != live(network, taps=True).key  # not shared with members that want running statistics
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert torch.equal(teacher(batch).logits, output.logits)
+    assert not torch.allclose(output.logits, live(network, taps=True)(batch).logits)
+    with seeded(1, "teacher"):
+        training = resnet8(num_classes=5).train()
+    with torch.no_grad():
+        torch.testing.assert_close(output.logits, training(batch.images).logits)

@@ -1,7 +1,6 @@
 """Kim et al. 2018 as the field runs it: CE + 200 times the mean over images and positions of |q_s - q_t|, q the mean
 square over a factor's channels, flattened and normalised. Translator and paraphraser: three 3x3 convolutions, each
-followed by BatchNorm (the translator's by its batch, the frozen paraphraser's by its running statistics) and a leaky
-ReLU of slope 0.1."""
+followed by BatchNorm (the translator's only, by its batch) and a leaky ReLU of slope 0.1."""
 
 import numpy as np
 import torch
@@ -9,14 +8,13 @@ from ce import cross_entropy
 from torch.nn.functional import adaptive_avg_pool2d, conv2d
 
 
-def encoded(maps, encoder, *, trains):
-    for convolution, norm, _ in encoder:
+def encoded(maps, encoder):
+    for convolution, *norms, _ in encoder:
         maps = conv2d(maps, convolution.weight, convolution.bias, padding=1)
-        mean, variance = (maps.mean((0, 2, 3)), maps.var((0, 2, 3), correction=0)) if trains else (
-            norm.running_mean, norm.running_var
-        )  # fmt: skip
-        maps = (maps - mean[:, None, None]) / (variance + norm.eps).sqrt()[:, None, None]
-        maps = maps * norm.weight[:, None, None] + norm.bias[:, None, None]
+        for norm in norms:
+            mean, variance = maps.mean((0, 2, 3)), maps.var((0, 2, 3), correction=0)
+            maps = (maps - mean[:, None, None]) / (variance + norm.eps).sqrt()[:, None, None]
+            maps = maps * norm.weight[:, None, None] + norm.bias[:, None, None]
         maps = torch.where(maps > 0, maps, 0.1 * maps)
     return maps
 
@@ -28,8 +26,10 @@ def energy(factor):
 
 @torch.no_grad()
 def reference(case):
-    ours = encoded(case.student.features[-1], case.objective.translator, trains=True)
-    theirs = encoded(case.teacher.features[-1], case.objective.paraphraser, trains=False)
+    ours = encoded(case.student.features[-1], case.objective.translator)
+    theirs = encoded(case.teacher.features[-1], case.objective.paraphraser)
+    assert [len(step) for step in case.objective.translator] == [3, 3, 3]
+    assert [len(step) for step in case.objective.paraphraser] == [2, 2, 2]
     size = tuple(np.minimum(ours.shape[2:], theirs.shape[2:]))
     distance = np.abs(energy(adaptive_avg_pool2d(ours, size)) - energy(adaptive_avg_pool2d(theirs, size))).mean()
     return {"ce": cross_entropy(case), "feature": 200 * distance}

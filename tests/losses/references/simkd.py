@@ -1,5 +1,5 @@
 """Chen et al. 2022, Eq. 3: the mean squared error of the projected map and the teacher's last map, of the larger one's
-averages over cells. The projector is recomputed from the backbone's map."""
+averages over cells. The projector is recomputed from the backbone's last tap."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from stages import shrunk
 
 def projected(case):
     network = case.student_network
-    maps = network.backbone(case.batch.images, taps=True).final_map.numpy()
+    maps = network.backbone(case.batch.images, taps=True).features[-1].numpy()
     height, width = np.minimum(maps.shape[2:], case.teacher.final_map.shape[2:])
     maps = shrunk(maps, height, width)
     for step in range(0, 9, 3):
