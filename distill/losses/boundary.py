@@ -44,6 +44,9 @@ class ActivationBoundary(Objective):
     paper trains the student on it first and on the labels afterwards: preset `ab` does so, this being its first stage.
     Stages halve towards the input and the weight is 0.003, both from the settings its code has for CIFAR.
 
+    Its authors' code connects stages of equal shape by an identity and stages of other sizes by strided or transposed
+    convolutions; here every connector is the 1x1 convolution of the paper, and the larger map is averaged down.
+
     Stages are paired by `pair_taps`, the stem left out.
 
     Raises ValueError if `margin` <= 0, the weights are negative or all zero; from `attach` if a network does not

@@ -1,7 +1,8 @@
 """What must outlive a change of the code: run ids, resolved configurations, tables, and runs of an earlier version.
 
-The files beside this one were written by commit ba96155. A changed id orphans every finished run: change one on purpose
-only, together with `NUMERICS_VERSION`. A table whose header is reworded needs its new first line in tables/*.csv.
+The files beside this one were written by commit ba96155, except for the ids of methods whose `version` was raised
+since. A changed id orphans every finished run: change one on purpose only, together with `NUMERICS_VERSION` or with the
+version of that method. A table whose header is reworded needs its new first line in tables/*.csv.
 """
 
 import csv
