@@ -65,9 +65,9 @@ def test_a_step_waits_for_nothing(lab, method: str, monkeypatch: pytest.MonkeyPa
     member.begin_epoch(lambda: 0.0)
     steps, step = [], engine.train_step
 
-    def watched(*arguments) -> None:
+    def watched(*arguments, **options) -> None:
         with Waits() as waits:
-            step(*arguments)
+            step(*arguments, **options)
         steps.append(waits)
 
     monkeypatch.setattr(engine, "train_step", watched)
