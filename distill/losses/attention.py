@@ -12,7 +12,7 @@ from distill.losses.checks import refuse, weight_faults
 from distill.losses.networks import need_taps, outlines
 from distill.losses.numeric import at_least_float32, unit
 from distill.losses.objective import Objective, Task
-from distill.losses.taps import paired, to_common_size
+from distill.losses.taps import checked_pairing, paired, to_common_size
 
 if TYPE_CHECKING:
     from distill.data import Batch
@@ -50,12 +50,14 @@ class AttentionTransfer(Objective):
 
     family = "at"
     reads = ("features",)
-    version = 2
 
-    def __init__(self, *, power: float = 2.0, ce_weight: float = 1.0, feature_weight: float) -> None:
+    def __init__(
+        self, *, power: float = 2.0, pairing: str = "size", ce_weight: float = 1.0, feature_weight: float
+    ) -> None:
         super().__init__()
         refuse([*_power_faults(power), *weight_faults(ce_weight=ce_weight, feature_weight=feature_weight)])
         self.power = power
+        self.pairing = checked_pairing(pairing)
         self.ce_weight = ce_weight
         self.feature_weight = feature_weight
         self.needs_teacher = feature_weight > 0
@@ -69,7 +71,9 @@ class AttentionTransfer(Objective):
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = self.label_term(student, batch)
         if self.feature_weight > 0:
-            distances = [attention_transfer(s, t, power=self.power) for s, t in paired(student, teacher)]
+            distances = [
+                attention_transfer(s, t, power=self.power) for s, t in paired(student, teacher, pairing=self.pairing)
+            ]
             terms["feature"] = self.feature_weight * torch.stack(distances).sum()
         return terms
 

@@ -12,7 +12,7 @@ from distill.losses.checks import refuse, weight_faults
 from distill.losses.networks import given, outlines
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
-from distill.losses.taps import halving_sum, paired_preactivations, to_common_size
+from distill.losses.taps import checked_pairing, halving_sum, paired_preactivations, to_common_size
 
 if TYPE_CHECKING:
     from distill.data import Batch
@@ -55,13 +55,15 @@ class ActivationBoundary(Objective):
 
     family = "ab"
     reads = ("features", "preactivations")
-    version = 2
 
-    def __init__(self, *, margin: float = 1.0, ce_weight: float = 0.0, feature_weight: float = 0.003) -> None:
+    def __init__(
+        self, *, margin: float = 1.0, pairing: str = "size", ce_weight: float = 0.0, feature_weight: float = 0.003
+    ) -> None:
         super().__init__()
         sound = 0 < margin < math.inf
         faults = [] if sound else [f"margin must be > 0 and finite, got {margin}: set loss.margin to 1, the paper's"]
         refuse([*faults, *weight_faults(ce_weight=ce_weight, feature_weight=feature_weight)])
+        self.pairing = checked_pairing(pairing)
         self.margin, self.ce_weight, self.feature_weight = margin, ce_weight, feature_weight
         self.needs_teacher = feature_weight > 0
 
@@ -69,14 +71,14 @@ class ActivationBoundary(Objective):
         """One connector for each pair of stages."""
         if not self.needs_teacher:
             return
-        pairs = paired_preactivations(*outlines(student, teacher, task))
+        pairs = paired_preactivations(*outlines(student, teacher, task), pairing=self.pairing)
         self.connectors = nn.ModuleList(connector(ours.shape[1], theirs.shape[1]) for ours, theirs in pairs)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = self.label_term(student, batch)
         if self.feature_weight > 0:
-            pairs = paired_preactivations(student, given(teacher))
+            pairs = paired_preactivations(student, given(teacher), pairing=self.pairing)
             distances = [
                 activation_boundary(apply(connect, ours), theirs, margin=self.margin)
                 for (ours, theirs), connect in zip(pairs, self.connectors, strict=True)

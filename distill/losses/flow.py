@@ -45,8 +45,8 @@ class SolutionFlow(Objective):
     "A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer Learning" (Yim et al.,
     CVPR 2017), section 3: the inner products between one tap and the next, the stem with the first stage and so on. The
     paper trains the student on it first and on the labels afterwards: preset `fsp` does so, this being its first stage.
-    Weight 1 is the paper's: RepDistiller, which made the field's numbers, trains the first stage unweighted (its 50
-    belongs to a second stage that it does not use). Version 1 had weight 50.
+    The preset `fsp` has weight 1: RepDistiller, which made the field's numbers, trains the first stage unweighted; its
+    50 belongs to the second stage.
 
     No adapter is learned, so the student's taps need the teacher's channels.
 
@@ -56,9 +56,8 @@ class SolutionFlow(Objective):
 
     family = "fsp"
     reads = ("features",)
-    version = 2
 
-    def __init__(self, *, ce_weight: float = 0.0, feature_weight: float = 1.0) -> None:
+    def __init__(self, *, ce_weight: float = 0.0, feature_weight: float = 50.0) -> None:
         super().__init__()
         refuse(weight_faults(ce_weight=ce_weight, feature_weight=feature_weight))
         self.ce_weight, self.feature_weight = ce_weight, feature_weight

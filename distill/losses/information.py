@@ -14,7 +14,7 @@ from distill.losses.checks import refuse, weight_faults
 from distill.losses.networks import need_taps, outlines
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
-from distill.losses.taps import pair_taps, paired, to_common_size
+from distill.losses.taps import checked_pairing, pair_taps, paired, to_common_size
 
 if TYPE_CHECKING:
     from distill.data import Batch
@@ -72,13 +72,15 @@ class VariationalInformation(Objective):
 
     family = "vid"
     reads = ("features",)
-    version = 2
 
-    def __init__(self, *, initial_variance: float = 5.0, ce_weight: float = 1.0, feature_weight: float) -> None:
+    def __init__(
+        self, *, initial_variance: float = 5.0, pairing: str = "size", ce_weight: float = 1.0, feature_weight: float
+    ) -> None:
         super().__init__()
         faults = _variance_faults(initial_variance)
         refuse([*faults, *weight_faults(ce_weight=ce_weight, feature_weight=feature_weight)])
         self.initial_variance = initial_variance
+        self.pairing = checked_pairing(pairing)
         self.ce_weight = ce_weight
         self.feature_weight = feature_weight
         self.needs_teacher = feature_weight > 0
@@ -88,14 +90,16 @@ class VariationalInformation(Objective):
         """Builds a model for each pair of taps."""
         if self.needs_teacher:
             ours, theirs = need_taps(*outlines(student, teacher, task), least=2)
-            channels = [(ours[i].shape[1], theirs[j].shape[1]) for i, j in pair_taps(ours, theirs)]
+            channels = [
+                (ours[i].shape[1], theirs[j].shape[1]) for i, j in pair_taps(ours, theirs, pairing=self.pairing)
+            ]
             self.models = nn.ModuleList(GaussianModel(*pair, variance=self.initial_variance) for pair in channels)
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = self.label_term(student, batch)
         if self.feature_weight > 0:
-            pairs = paired(student, teacher)
+            pairs = paired(student, teacher, pairing=self.pairing)
             losses = [model(*pair) for model, pair in zip(self.models, pairs, strict=True)]
             terms["feature"] = self.feature_weight * torch.stack(losses).sum()
         return terms

@@ -12,7 +12,7 @@ from distill.losses.checks import refuse, weight_faults
 from distill.losses.networks import given, outlines
 from distill.losses.numeric import at_least_float32, batch_sum
 from distill.losses.objective import Objective, Task
-from distill.losses.taps import halving_sum, paired_preactivations, to_common_size
+from distill.losses.taps import checked_pairing, halving_sum, paired_preactivations, to_common_size
 
 if TYPE_CHECKING:
     from distill.data import Batch
@@ -90,9 +90,10 @@ class FeatureOverhaul(Objective):
     version = 2
     teacher_batch_statistics = True
 
-    def __init__(self, *, ce_weight: float = 1.0, feature_weight: float = 0.001) -> None:
+    def __init__(self, *, pairing: str = "size", ce_weight: float = 1.0, feature_weight: float = 0.001) -> None:
         super().__init__()
         refuse(weight_faults(ce_weight=ce_weight, feature_weight=feature_weight))
+        self.pairing = checked_pairing(pairing)
         self.ce_weight, self.feature_weight = ce_weight, feature_weight
         self.needs_teacher = feature_weight > 0
 
@@ -100,7 +101,7 @@ class FeatureOverhaul(Objective):
         """One connector and one margin for each pair of stages."""
         if not self.needs_teacher:
             return
-        pairs = paired_preactivations(*outlines(student, teacher, task))
+        pairs = paired_preactivations(*outlines(student, teacher, task), pairing=self.pairing)
         widths = [(ours.shape[1], theirs.shape[1]) for ours, theirs in pairs]
         self.connectors = nn.ModuleList(connector(narrow, wide) for narrow, wide in widths)
         self.margins = nn.ModuleList(NegativeMean(wide) for _, wide in widths)
@@ -114,7 +115,7 @@ class FeatureOverhaul(Objective):
 
     def _distance(self, student: Output, teacher: Output) -> Tensor:
         distances = []
-        pairs = paired_preactivations(student, teacher)
+        pairs = paired_preactivations(student, teacher, pairing=self.pairing)
         for (before, target), connect, margin in zip(pairs, self.connectors, self.margins, strict=True):
             ours, theirs = to_common_size(at_least_float32(before), at_least_float32(target))
             distances.append(partial_l2(connect(ours), theirs, margin=margin(theirs)))

@@ -129,7 +129,7 @@ class ClassifierReuse(Objective):
     averaged down in the network; if the teacher's is larger, the target is averaged down.
 
     `student_map` is the map that is projected: `last_tap`, the deepest tap, as in its code, or `final_map`, the map
-    before pooling, which version 1 took. They differ for mobilenet_v2 and shufflenet_v2, whose last 1x1 convolution
+    before pooling. They differ for mobilenet_v2 and shufflenet_v2, whose last 1x1 convolution
     (160 to 1,280 and 464 to 1,024 channels) comes between; with `last_tap` that convolution is not trained.
 
     `ce`, ce_weight * cross-entropy of the deployed logits, is the paper's only with weight 0.
@@ -141,13 +141,12 @@ class ClassifierReuse(Objective):
     family = "simkd"
     reads = ("final_map", "embedding", "head")
     deploys = True
-    version = 2
 
     def __init__(
         self,
         *,
         reduction: int = 2,
-        student_map: str = "last_tap",
+        student_map: str = "final_map",
         ce_weight: float = 0.0,
         feature_weight: float = 1.0,
     ) -> None:

@@ -14,7 +14,7 @@ from distill.losses.networks import embeddings, given, need_taps, outlines
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
 from distill.losses.ramps import linear_ramp, ramp_faults
-from distill.losses.taps import pair_taps
+from distill.losses.taps import checked_pairing, pair_taps
 
 if TYPE_CHECKING:
     from distill.data import Batch
@@ -113,13 +113,13 @@ class KnowledgeReview(Objective):
 
     family = "review_kd"
     reads = ("features", "embedding")
-    version = 2
 
     def __init__(
         self,
         *,
         ramp_epochs: int = 20,
         max_channels: int = 512,
+        pairing: str = "size",
         ce_weight: float = 1.0,
         feature_weight: float = 5.0,
     ) -> None:
@@ -129,6 +129,7 @@ class KnowledgeReview(Objective):
             faults.append(f"max_channels must be >= 1, got {max_channels}: set loss.max_channels=512, say")
         refuse([*faults, *weight_faults(ce_weight=ce_weight, feature_weight=feature_weight)])
         self.ramp_epochs, self.max_channels = ramp_epochs, max_channels
+        self.pairing = checked_pairing(pairing)
         self.ce_weight, self.feature_weight = ce_weight, feature_weight
         self.needs_teacher = feature_weight > 0
 
@@ -140,7 +141,7 @@ class KnowledgeReview(Objective):
         students, teachers = need_taps(ours, theirs, least=2)
         deep, wide = (embedding.shape[1] for embedding in embeddings(ours, theirs))
         channels = min(deep, self.max_channels)
-        self.pairs = pair_taps(students, teachers)
+        self.pairs = pair_taps(students, teachers, pairing=self.pairing)
         self.top = TopLevel(deep, channels, wide)
         shapes = [(students[i].shape[1], teachers[j].shape) for i, j in self.pairs]
         self.levels = nn.ModuleList(

@@ -11,7 +11,7 @@ from distill.losses.checks import refuse, weight_faults
 from distill.losses.networks import need_taps, outlines
 from distill.losses.numeric import at_least_float32, unit
 from distill.losses.objective import Objective, Task
-from distill.losses.taps import paired, to_common_size
+from distill.losses.taps import checked_pairing, paired, to_common_size
 
 if TYPE_CHECKING:
     from distill.data import Batch
@@ -59,11 +59,11 @@ class NeuronSelectivityTransfer(Objective):
 
     family = "nst"
     reads = ("features",)
-    version = 2
 
-    def __init__(self, *, ce_weight: float = 1.0, feature_weight: float) -> None:
+    def __init__(self, *, pairing: str = "size", ce_weight: float = 1.0, feature_weight: float) -> None:
         super().__init__()
         refuse(weight_faults(ce_weight=ce_weight, feature_weight=feature_weight))
+        self.pairing = checked_pairing(pairing)
         self.ce_weight = ce_weight
         self.feature_weight = feature_weight
         self.needs_teacher = feature_weight > 0
@@ -77,6 +77,6 @@ class NeuronSelectivityTransfer(Objective):
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = self.label_term(student, batch)
         if self.feature_weight > 0:
-            discrepancies = [neuron_selectivity(s, t) for s, t in paired(student, teacher)]
+            discrepancies = [neuron_selectivity(s, t) for s, t in paired(student, teacher, pairing=self.pairing)]
             terms["feature"] = self.feature_weight * torch.stack(discrepancies).sum()
         return terms

@@ -32,37 +32,56 @@ def _to_size(feature_map: Tensor, height: int, width: int) -> Tensor:
     return functional.adaptive_avg_pool2d(feature_map, (height, width))
 
 
-def pair_taps(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> tuple[Pair, ...]:
+PAIRINGS = ("position", "size")
+
+
+def checked_pairing(pairing: str) -> str:
+    """`pairing` itself; ValueError unless it is one of `PAIRINGS`."""
+    if pairing not in PAIRINGS:
+        raise ValueError(f"pairing must be {' or '.join(PAIRINGS)}, got {pairing}: set loss.pairing=position")
+    return pairing
+
+
+def pair_taps(student: Sequence[Tensor], teacher: Sequence[Tensor], *, pairing: str) -> tuple[Pair, ...]:
     """Positions (in the student, in the teacher) of the taps to compare, first to last; at least one pair.
 
     Tap 0, the stem, is not compared. Both networks need two taps or more (`need_features(..., least=2)`).
 
-    By position, f1 with f1 and so on, as many as the shorter network has, whatever their sizes: so does RepDistiller's
-    code, with which the field's tables were made (wrn_40_2 -> mobilenet_v2: three pairs). Where the numbers of taps
-    differ and no size (H, W) occurs in both, as for a transformer under a CNN, by position from the last tap instead.
-    Methods of version 1 paired equal sizes where the numbers of taps differ.
+    1. Equal numbers of taps: by position, f1 with f1 and so on, whatever their sizes (as in the literature).
+    2. Otherwise, where a size (H, W) occurs in both: with `pairing="position"` by position too, as many as the shorter
+       network has, as in RepDistiller's code, with which the field's tables were made (wrn_40_2 -> mobilenet_v2: three
+       pairs); with `pairing="size"`, for every common size, the deepest tap of that size on each side.
+    3. No size in common: by position from the deep end, last with last.
 
-    Only the shapes (B, C, H, W) are read, so meta tensors are enough.
+    Each tap occurs at most once, and both sides keep their order, since maps shrink with depth. Only the shapes
+    (B, C, H, W) are read, so meta tensors are enough.
     """
     count = min(len(student), len(teacher)) - 1
-    sizes = [{tap.shape[2:] for tap in taps[1:]} for taps in (student, teacher)]
-    if len(student) == len(teacher) or sizes[0] & sizes[1]:
+    students, teachers = _deepest_by_size(student), _deepest_by_size(teacher)
+    common = [(students[size], teachers[size]) for size in students if size in teachers]
+    if len(student) == len(teacher) or (common and pairing == "position"):
         return tuple((i, i) for i in range(1, count + 1))
+    if common:
+        return tuple(sorted(common))
     return tuple((len(student) - i, len(teacher) - i) for i in range(count, 0, -1))
 
 
-def paired(student: Output, teacher: Output | None) -> list[tuple[Tensor, Tensor]]:
+def paired(student: Output, teacher: Output | None, *, pairing: str) -> list[tuple[Tensor, Tensor]]:
     """The pairs of maps that `pair_taps` chooses, the student's first; the teacher's are detached."""
     ours, theirs = need_taps(student, given(teacher), least=2)
-    return [(ours[i], theirs[j].detach()) for i, j in pair_taps(ours, theirs)]
+    return [(ours[i], theirs[j].detach()) for i, j in pair_taps(ours, theirs, pairing=pairing)]
 
 
-def paired_preactivations(student: Output, teacher: Output) -> list[tuple[Tensor, Tensor]]:
+def paired_preactivations(student: Output, teacher: Output, *, pairing: str) -> list[tuple[Tensor, Tensor]]:
     """The maps before their ReLU, in the pairs of `pair_taps`, the student's first; the teacher's are detached."""
     need_taps(student, teacher, least=2)
     ours = need_preactivations(student, of="the student")
     theirs = need_preactivations(teacher, of="the teacher")
-    return [(ours[i], theirs[j].detach()) for i, j in pair_taps(ours, theirs)]
+    return [(ours[i], theirs[j].detach()) for i, j in pair_taps(ours, theirs, pairing=pairing)]
+
+
+def _deepest_by_size(taps: Sequence[Tensor]) -> dict[tuple[int, ...], int]:
+    return {tuple(tap.shape[2:]): position for position, tap in enumerate(taps) if position}
 
 
 def halving_sum(distances: Sequence[Tensor]) -> Tensor:

@@ -233,6 +233,6 @@ def test_a_run_is_found_by_its_id_under_any_name_of_its_folder(command, tmp_path
 
 
 def test_a_changed_method_has_a_version_of_its_own_and_no_other_id_moves() -> None:
-    changed = canonical_node({"_target_": "distill.losses.AttentionTransfer"})
+    changed = canonical_node({"_target_": "distill.losses.FeatureOverhaul"})
     assert changed["version"] == 2
     assert "version" not in canonical_node({"_target_": "distill.losses.CrossEntropy"})

@@ -42,39 +42,55 @@ def taps(name):
     ],
 )
 def test_pairs(student, teacher, expected):
-    assert list(pair_taps(taps(student), taps(teacher))) == expected
+    assert list(pair_taps(taps(student), taps(teacher), pairing="position")) == expected
 
 
+@pytest.mark.parametrize(
+    ("student", "teacher", "expected"),
+    [
+        ("mobilenet", "vgg", [(1, 1), (2, 2), (3, 3), (4, 4)]),
+        ("mobilenet", "resnet", [(1, 2), (2, 3)]),  # 16 and 8
+        ("vgg", "resnet", [(1, 2), (2, 3)]),
+        ("shufflenet", "vgg", [(1, 1), (2, 2), (3, 4)]),  # vgg's deeper map of 4 x 4
+        ("shufflenet", "resnet50", [(1, 2), (2, 3), (3, 4)]),
+        ("vit", "resnet", [(9, 1), (10, 2), (11, 3)]),
+    ],
+)
+def test_pairs_by_size(student, teacher, expected):
+    assert list(pair_taps(taps(student), taps(teacher), pairing="size")) == expected
+
+
+@pytest.mark.parametrize("pairing", ["position", "size"])
 @pytest.mark.parametrize(("student", "teacher"), list(itertools.product(SIDES, repeat=2)))
-def test_every_pair_of_families_has_pairs_in_order(student, teacher):
-    pairs = pair_taps(taps(student), taps(teacher))
+def test_every_pair_of_families_has_pairs_in_order(student, teacher, pairing):
+    pairs = pair_taps(taps(student), taps(teacher), pairing=pairing)
     assert pairs
     for side, network in ((0, student), (1, teacher)):
         places = [pair[side] for pair in pairs]
         assert places == sorted(set(places))
         assert min(places) > 0
         assert max(places) < len(SIDES[network])
-    mirrored = pair_taps(taps(teacher), taps(student))
+    mirrored = pair_taps(taps(teacher), taps(student), pairing=pairing)
     assert [(i, j) for j, i in mirrored] == list(pairs)
 
 
 def test_height_alone_makes_no_common_size():
     student = [torch.empty(1, 1, 4, width) for width in (8, 8, 6)]
     teacher = [torch.empty(1, 1, 4, width) for width in (8, 7, 5, 3)]
-    assert pair_taps(student, teacher) == ((1, 2), (2, 3))
+    assert pair_taps(student, teacher, pairing="size") == ((1, 2), (2, 3))
 
 
 def test_paired_maps_are_the_networks_own_and_the_teachers_are_cut_off():
     student, teacher = ([torch.zeros(1, i + 1, 4, 4, requires_grad=True) for i in range(3)] for _ in range(2))
     outputs = [Output(torch.zeros(1, 2), tuple(features)) for features in (student, teacher)]
-    (first, one), (second, two) = paired(*outputs)
+    (first, one), (second, two) = paired(*outputs, pairing="position")
     assert (first, second) == (student[1], student[2])
     assert (one.shape, two.shape) == (teacher[1].shape, teacher[2].shape)
     assert not one.requires_grad
     with pytest.raises(ValueError, match=r"^the student must have 2 feature maps or more, got 1: "):
-        paired(Output(torch.zeros(1, 2), tuple(student[:1])), outputs[1])
+        paired(Output(torch.zeros(1, 2), tuple(student[:1])), outputs[1], pairing="position")
     with pytest.raises(ValueError, match=r"^teacher must be an output, got None: .*choose teacher=NAME"):
-        paired(outputs[0], None)
+        paired(outputs[0], None, pairing="position")
 
 
 @pytest.mark.parametrize(
