@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except Exception as error:  # unforeseen: the trace is what a bug report needs
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"distill met an error of its own, {reason}; the trace is in {keep_trace(Path())}", file=sys.stderr)
+        print(f"internal error: {reason}; the trace is in {keep_trace(Path())}", file=sys.stderr)
         return FAILED
     return code
 

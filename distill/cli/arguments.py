@@ -96,15 +96,17 @@ class Verb:
 
 RUNS_DIR = Argument("runs_dir", "DIR", "the folder of the runs (default: $DISTILL_RUNS, or runs)")
 RUN = Argument("run", "ID|PATH", "a finished run: the start of its id, the name of its folder, or the folder's path")
-NPZ = Argument("dataset.npz", "FILE", "the data, if they have moved since the run was trained: an .npz file, or")
-ROOT = Argument("dataset.root", "DIR", "a folder with the files as they are published")
+NPZ = Argument("dataset.npz", "FILE", "the data, if they have moved since the run was trained: an .npz file")
+ROOT = Argument("dataset.root", "DIR", "or a folder with the original files")
 DOWNLOAD = Argument("dataset.download", help="download the data if they are missing", choices=("true", "false"))
 DEVICE = Argument("engine.device", "auto|cpu|cuda", "auto, the default, takes CUDA if there is a GPU")
 OWN_NETWORK = Argument(
-    "student._target_", "package.Class", "allow a network class of your own; it is never run otherwise"
+    "student._target_",
+    "package.Class",
+    "the run's network class, if it is yours and its code has changed or was not recorded",
 )
 PLACES = (NPZ, ROOT, DOWNLOAD)  # of the data of a run
-NEW_PLACES = (Argument(NPZ.name, "FILE", "where the data are: an .npz file, or"), ROOT, DOWNLOAD)
+NEW_PLACES = (Argument(NPZ.name, "FILE", "where the data are: an .npz file"), ROOT, DOWNLOAD)
 CONFIG_DIR = Argument("--config-dir", "DIR", "a folder of your own presets, for example DIR/loss/NAME.yaml")
 FORMAT = Argument(
     "--format",
@@ -112,12 +114,12 @@ FORMAT = Argument(
     "terminal, markdown, latex, csv, json or html (default: terminal, or plain in a pipe)",
     FORMATS,
 )
-OUT = Argument("--out", "FILE", "write to FILE; .md .tex .csv .json .html or .txt at its end sets the format")
+OUT = Argument("--out", "FILE", "write to FILE; .md .tex .csv .json .html or .txt as its ending sets the format")
 OUT_DIR = Argument("--out", "DIR")
 FILTERS: tuple[Argument | str, ...] = (
     *map(Argument, ("dataset", "student", "teacher", "loss", "recipe", "seed", "precision")),
     "dataset=cifar100 student=resnet8 teacher=resnet20 loss=kd,zscore_kd recipe=cifar_short seed=1,2,3 precision=bf16",
-    "recipe.epochs=10 loss.temperature=4,8   any value of a run's config.yaml; with commas: any of these values",
+    "recipe.epochs=10 loss.temperature=4,8   any key of a run's config.yaml; a comma means or",
 )
 
 

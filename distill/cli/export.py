@@ -25,7 +25,7 @@ from distill.runs.store import averaged, size_of
 ALL = "all"
 WEIGHTS = "safetensors"
 FORM = Argument("--format", help="default: every format whose packages are installed", choices=(*FORMS, ALL))
-DTYPE = Argument("--dtype", help="fp16 rounds the weights in model.safetensors", choices=("fp32", "fp16"))
+DTYPE = Argument("--dtype", help="fp16: store model.safetensors in half precision", choices=("fp32", "fp16"))
 OF = Argument("--weights", help="ema: the averaged weights of a run with recipe.ema", choices=("last", "ema"))
 RESULTS = Argument("--results")
 OUT = Argument(

@@ -34,7 +34,7 @@ VERB = Verb(
     name="fill",
     usage=("table=NAME [KEY=VALUE ...] [--OPTION ...]",),
     about="""\
-Train the runs that the cells of a published table lack, in this order: unfinished runs, teachers, one seed of every
+Train the runs missing from a published table, in this order: unfinished runs, teachers, one seed of every
 cell, the next seed of every cell. Runs with the same teacher train side by side. All runs are checked before the first
 one starts; cells that cannot be trained here are listed and left out. The plan shows the epochs and images to process,
 and the time if runs of the same pair have finished on this device. Type the command again to continue: finished runs
@@ -50,7 +50,7 @@ are skipped, unfinished ones resumed.""",
                 Argument("precision"),
                 *map(Argument, (*GROUPS, "seed")),
                 "precision=auto engine.device=cuda engine.threads=1 teacher.source=live",
-                "recipe.epochs=10: any value, as in `distill train`; one that changes the id of a run fills no cell",
+                "recipe.epochs=10: any value, as in `distill train`; it must not change the id of a run",
                 RETRY,
                 CONFIG_DIR,
             ),

@@ -28,7 +28,9 @@ SEEDS = Argument(
 )
 STATUS = Argument("status", "failed,...", "finished, failed, running, unfinished or damaged")
 SORT = Argument(
-    "--sort", "KEY", "by a column of the CSV, for example loss.temperature; -last.mean: from the largest on"
+    "--sort",
+    "KEY",
+    "by a column of the CSV, for example loss.temperature;\na leading minus sorts descending: -last.mean",
 )
 CHOSEN = Argument("--columns", "KEY,KEY", "only these columns of the CSV, in any format")
 PUBLISHED = (TABLE, ROWS, COLUMNS, SEEDS)

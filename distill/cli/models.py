@@ -7,9 +7,9 @@ VERB = Verb(
     name="models",
     usage=("[KEY=VALUE ...] [--OPTION ...]",),
     about="""\
-List networks, one a line: parameters, multiply-adds (MACs) for one image, the width of the embedding, and the channels,
-height and width of each feature map. Counted for the classes and image size of a data set, whose files are not needed
-(except with dataset=arrays).""",
+List networks, one per line: parameters, multiply-adds (MACs) for one image, the width of the embedding, and the
+channels, height and width of each feature map. They depend on the classes and image size of the data set;
+its files are not needed (except with dataset=arrays).""",
     sections=(
         (
             "Data set",

@@ -44,9 +44,9 @@ VERB = Verb(
     name="train",
     usage=("[GROUP=PRESET ...] [KEY=VALUE ...] [--OPTION ...]",),
     about="""\
-Train one run; or with -m, or with sweep=NAME, one run for every combination of the comma-separated values. If the
-teacher has not been trained yet, it is trained first, once. A finished run is not trained again, an unfinished run is
-resumed.""",
+Train one run. With -m or sweep=NAME, train one run for every combination of the comma-separated values. If the teacher
+has not been trained yet, it is trained first, once. A finished run is not trained again, an unfinished run is resumed.
+Prints a line per epoch and the final accuracy; the run is saved below runs_dir.""",
     sections=(
         (
             "Values",
@@ -55,7 +55,8 @@ resumed.""",
                 "loss.alpha=0.9                       sets kd_weight to 0.9 and ce_weight to 0.1",
                 "recipe.epochs=10                     recipe.batch_size=64  recipe.optimizer.lr=0.05",
                 "runs_dir=DIR                         the folder of the runs (default: $DISTILL_RUNS, or runs)",
-                "dataset.npz=FILE  dataset.root=DIR   where the data are;  dataset.limit=N  dataset.holdout=N",
+                "dataset.npz=FILE  dataset.root=DIR   where the data are",
+                "dataset.limit=N  dataset.holdout=N   train on N images; hold N of them out for evaluation",
                 "teacher.run=ID|PATH                  a finished run as the teacher",
                 "teacher.pretrained=true  teacher.weights=FILE       published weights as the teacher",
                 "teacher.seed=0  teacher.precision=fp32  teacher.recipe.epochs=240      how the teacher is trained",
@@ -70,7 +71,7 @@ resumed.""",
             (
                 MULTIRUN,
                 Argument("-m"),
-                "-m, --multirun            a sweep",
+                "-m, --multirun   train every combination of the comma-separated values",
                 SHOW,
                 Argument("-c", choices=("job",)),
                 RETRY,

@@ -206,7 +206,7 @@ def _identity_of(key: str, record: RunRecord) -> Any:
 
 
 def _check_own(target: str, digest: str | None, record: RunRecord, *, named: bool) -> None:
-    """Raises Untrusted unless `target` is code of the user's own with the run's digest, or he has named it himself.
+    """Raises Untrusted unless `target` is code of the user's own with the run's digest, or the user has named it.
 
     Nothing is imported before its digest is known to be that of the run.
     """

@@ -348,7 +348,7 @@ def follow_plans(
         _leave(str(error))
     except Exception as error:  # unforeseen: the trace is what a bug report needs
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        sentence = f"distill met an error of its own, {reason}; the trace is in {keep_trace(plans[0].runs_dir)}"
+        sentence = f"internal error: {reason}; the trace is in {keep_trace(plans[0].runs_dir)}"
         if this_world().size > 1:
             _leave(sentence)
         endings = [RunFailed(sentence)] * len(plans)

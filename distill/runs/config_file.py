@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from distill.runs.files import StorageError, storage_errors, write_bytes
+from distill.runs.files import StorageError, read_record, storage_errors, write_bytes
 from distill.runs.layout import CONFIG
 
 # libyaml where PyYAML was built with it (seven times faster); both read plain data only, never Python objects
@@ -37,7 +37,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     """The mapping in `config.yaml`. Raises StorageError: missing, damaged, or more than plain data."""
     path = directory / CONFIG
     with storage_errors(path, action="read"):
-        data = path.read_bytes()
+        data = read_record(path)
     config = _read_copy(directory, hashlib.sha256(data).hexdigest())
     if config is None:
         config = _parse(path, data)
@@ -69,9 +69,9 @@ def plain(value: object, where: str = "config") -> Any:
 
 def _read_copy(directory: Path, digest: str) -> dict[str, Any] | None:
     try:
-        copy = json.loads((directory / COPY).read_bytes())
+        copy = json.loads(read_record(directory / COPY))
         content = copy["content"] if copy["sha256"] == digest else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, StorageError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

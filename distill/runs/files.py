@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import stat
 import sys
 import tempfile
 import traceback
@@ -48,11 +49,17 @@ _CAUSES = {
 }
 
 
+_LINK = "it is a link, and no link in a store is followed", "put the file itself there, or remove the link"
+LARGEST_RECORD = 64 * 2**20  # bytes; records are kilobytes
+
+
 def explain(path: Path, error: OSError, *, action: str = "write") -> str:
     """One sentence: what could not be written (or read), why, and what to do about it."""
     unknown = ((error.strerror or str(error)).lower(), f"see to that and {_AGAIN}")
     cause, remedy = _CAUSES.get(error.errno or 0, unknown)
-    if action == "read":
+    if error.errno == errno.ELOOP:
+        cause, remedy = _LINK
+    elif action == "read":
         remedy = "see that the file is there and can be read"
     return f"could not {action} {path}: {cause}; {remedy}"
 
@@ -112,10 +119,26 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_record(path: Path) -> bytes:
+    """The bytes of a record of a run, which anybody who can write to the store may have replaced.
+
+    Raises OSError where it cannot be opened, also because it is a link, and StorageError where it is not a regular
+    file (a FIFO would block, a device never end) or larger than `LARGEST_RECORD`.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise StorageError(f"{path} is damaged: a record must be a regular file")
+        if found.st_size > LARGEST_RECORD:
+            raise StorageError(f"{path} is damaged: a record must be below 64 MB, got {found.st_size:,} bytes")
+        return file.read()
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON mapping in `path`, None where there is no file. Raises StorageError when it is damaged."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_record(path))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -169,7 +192,7 @@ def append_line(path: Path, record: Mapping[str, object]) -> None:
     """
     line = (json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
     with storage_errors(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             whole = _drop_torn_line(descriptor)
             os.lseek(descriptor, whole, os.SEEK_SET)
@@ -217,7 +240,7 @@ def sync(path: Path) -> None:
 def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     with storage_errors(path, action="read"):
         try:
-            data = path.read_bytes()
+            data = read_record(path)
         except FileNotFoundError:
             return
     for line in data.splitlines(keepends=True):

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from distill.runs.files import storage_errors
+from distill.runs.files import StorageError, read_record, storage_errors
 from distill.runs.layout import LOCK
 
 
@@ -51,9 +51,9 @@ class RunLock:
     def holder(self) -> str:
         """Who holds it, to be put into a sentence: `process 12 on host since TIME (COMMAND)`."""
         try:
-            who = json.loads(self.path.read_bytes())
+            who = json.loads(read_record(self.path))
             return f"process {who['pid']} on {who['host']} since {who['since']} ({who['command']})"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, StorageError):
             return "another process"
 
     def wait(self, on_wait: Callable[[str], None] | None = None, *, poll: float = 0.5) -> None:
@@ -89,7 +89,7 @@ class RunLock:
             return True
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             try:
                 # a folder deleted and made again has another lock file: a lock on the one opened here protects nothing
                 if not _flock(descriptor, fcntl.LOCK_EX) or not _is_same_file(descriptor, self.path):
@@ -109,7 +109,7 @@ def is_held(directory: Path) -> bool:
     path = directory / LOCK
     with storage_errors(path, action="read"):
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:

@@ -203,7 +203,9 @@ def occupied(folder: Path) -> int:
 def tables(run: Path) -> list[Path]:
     """The folders of the tables of a teacher's logits that lie with its run."""
     folder = run / TABLES
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if folder.is_symlink() or not folder.is_dir():  # a link could lead to folders that are not the store's
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
 
 
 def published_teachers(runs_dir: Path) -> list[Path]:

@@ -79,9 +79,9 @@ def train_step(member: Member, batch: Batch, teacher: Output | None, *, count: i
 # Networks compiled by torch.compile: the students' forward and backward in training, and what teachers run.
 #
 # Objectives stay as they are. Next to a network their few operations on logits cost nothing, and outside of what is
-# compiled no weight, temperature, learning rate or schedule can be a reason to compile again; what a method remembers
-# is written where it always was. Members with equal networks share what was compiled for the first of them. There are
-# two shapes, the full batch and the remainder. Evaluation is not compiled: `distill evaluate` does not compile either.
+# compiled no weight, temperature, learning rate or schedule can be a reason to compile again; a method's buffers are
+# updated in place as in eager mode. Members with equal networks share what was compiled for the first of them. There
+# are two shapes, the full batch and the remainder. Evaluation is not compiled, as in `distill evaluate`.
 
 COMPILERS = ("g++", "clang++", "c++", "cl")
 VARIANTS = 256  # compiled forms of networks that one process may hold: two shapes each, and architectures

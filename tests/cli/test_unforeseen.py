@@ -39,7 +39,7 @@ def test_in_any_verb(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setattr(distill.cli.ls, "run", fail)
     assert main(["ls"]) == FAILED
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("distill met an error of its own, ZeroDivisionError: two lines; the trace is in ")
+    assert line.startswith("internal error: ZeroDivisionError: two lines; the trace is in ")
     assert "in fail" in named_file(line).read_text()
 
 
