@@ -26,9 +26,7 @@ BASELINE = Argument(
     "the row that all others are compared with (default: ce): a preset or a whole row name,\n"
     '--baseline "kd (temperature=2)"; with table=, one of its rows',
 )
-RUNS = Argument(
-    "--runs", help="one row per run instead of per configuration, also runs evaluated on held-out images"
-)
+RUNS = Argument("--runs", help="one row per run instead of per configuration, also runs evaluated on held-out images")
 COST = Argument("--cost", help="also seconds per epoch and peak memory (of the GPU; on a CPU of the whole process)")
 VERB = Verb(
     name="table",

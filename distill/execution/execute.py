@@ -13,7 +13,7 @@ from distill.config.own_code import OWN_CODE
 from distill.config.plan import RunPlan, not_from_a_table, teacher_epochs_of, teacher_use
 from distill.config.rebuild import weights_of
 from distill.data import UnreadableImage, set_workers
-from distill.execution.stopping import Interrupted, RunFailed, stop_signals
+from distill.execution.stopping import EndedEarly, Interrupted, RunFailed, stop_signals
 from distill.execution.teachers import EVALUATION_BATCH, MeasuredTeacher, choose_source, measured_teacher
 from distill.runs.checkpoint import CheckpointSchedule, Loaded
 from distill.runs.directory import RunDirectory
@@ -306,7 +306,7 @@ def _train(cohort: Cohort, engine: Mapping[str, Any], device: torch.device) -> N
             fit(members, watch=cohort.console.watch, stop_requested=lambda: world.any(requested()), engine=steps)
     except (EngineError, UnreadableImage) as error:
         fault = error
-    except (torch.OutOfMemoryError, BrokenPipeError, ProcessLost):
+    except (torch.OutOfMemoryError, BrokenPipeError, ProcessLost, EndedEarly):
         raise
     except Exception as error:  # of code of the user's own, for example: the runs are listed as failed
         message = " ".join(f"{type(error).__name__}: {error}".split())

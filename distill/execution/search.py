@@ -17,7 +17,7 @@ from distill.config.presets import Presets
 from distill.config.tuning import Choice, Chosen, GridCell, Range, Search, override
 from distill.execution.execute import Console, execute
 from distill.execution.progress import TrainingProgress
-from distill.execution.stopping import RunFailed
+from distill.execution.stopping import EndedEarly, RunFailed
 from distill.runs.lock import Busy, RunLock
 from distill.training import Evaluation, Member
 
@@ -39,7 +39,7 @@ class Reporting(TrainingProgress):
             return
         self._trial.report(measured.accuracy, member.epoch - 1)
         if self._trial.should_prune():
-            raise optuna.TrialPruned
+            raise EndedEarly(member.name)
 
 
 def optimise(
@@ -106,7 +106,7 @@ def _one_trial(study: optuna.Study, search: Search, base: list[str], presets: Pr
     except Refused as refused:  # the limits of the space passed the check, this point does not
         print(refused, flush=True)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    except optuna.TrialPruned:
+    except EndedEarly:
         print(f"trial {trial.number} ended early: its accuracy is below the median of the trials before it", flush=True)
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
 

@@ -23,6 +23,10 @@ class RunFailed(RuntimeError):
     """The run has failed, now or in an earlier command; the text is one sentence."""
 
 
+class EndedEarly(Exception):
+    """A callback ended a run before its last epoch; the run stays unfinished."""
+
+
 class Interrupted(RuntimeError):
     """Training stopped on request; the state of every run is saved."""
 

@@ -44,6 +44,7 @@ _LISTED = """
     ofd ab ft fsp simkd cat_kd mixture
     ablation/mean_only ablation/deviation_only ablation/population_deviation
     ablation/student_only ablation/teacher_only
+    imagenet/kd imagenet/zscore_kd imagenet/kd_w9_t2 imagenet/dkd
 """
 _PRESETS = _LISTED.split()
 

@@ -116,12 +116,12 @@ def test_the_card_and_its_twin_tell_what_matters(run: Path, exported: Path) -> N
     parameters = sum(parameter.numel() for parameter in network.parameters())
     last, best = result["last"], result["best"]
     for needed in (
-        "# resnet8 on arrays (ce)",
+        "# resnet8 on data.npz (ce)",
         f"| run | {result['run_id']} ",
         "(`distill.models.resnet8`)",
         f"| parameters | {parameters:,} |",
         f"| multiply-adds of one image | {facts['macs']:,} |",
-        "arrays, 4 classes",
+        "data.npz, 4 classes",
         "ce: ce_weight 1",
         "| teacher | none |",
         "epochs 2, batch_size ",

@@ -124,8 +124,9 @@ def member(name: str) -> Any:
     """The attributes of a member that a deadline reads: a run of four steps an epoch, without parameters."""
     nothing = SimpleNamespace(parameters=list)
     dataset = SimpleNamespace(train_labels=[0] * TRAINED, evaluation_labels=[0] * EVALUATED)
-    stream = SimpleNamespace(steps=STEPS, dataset=dataset)
-    return SimpleNamespace(name=name, student=nothing, objective=nothing, stream=stream, step=0)
+    stream = SimpleNamespace(steps=STEPS, dataset=dataset, count=TRAINED)
+    evaluation = SimpleNamespace(count=EVALUATED)
+    return SimpleNamespace(name=name, student=nothing, objective=nothing, stream=stream, evaluation=evaluation, step=0)
 
 
 def run_until_stopped(

@@ -25,7 +25,7 @@ def member(name: str, terms: int = 2, epochs: int = 240) -> SimpleNamespace:
         split="holdout",
         last_train=means,
         recipe=SimpleNamespace(epochs=epochs),
-        stream=SimpleNamespace(steps=10, dataset=SimpleNamespace(train_labels=range(50_000))),
+        stream=SimpleNamespace(steps=10, count=50_000),
     )
 
 

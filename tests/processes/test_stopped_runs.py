@@ -43,6 +43,7 @@ def test_a_second_signal_stops_at_once_and_loses_what_was_not_saved(lab: Lab, re
 def test_a_real_command_is_stopped_with_sigterm_and_resumes_byte_for_byte(lab: Lab) -> None:
     running = lab.real(*LONG, "runs_dir=stopped", TINY_STUDENT_SECONDS="0.05")
     assert running.stdout is not None
+    assert "20 epochs, batch size 16" in running.stdout.readline()
     assert "epoch 1/20" in running.stdout.readline()
     running.send_signal(signal.SIGTERM)
     out, err = running.communicate(timeout=60)

@@ -21,8 +21,8 @@ from distill.report.page import (
     PAGE,
     PAPER,
     Figure,
+    PageTable,
     Section,
-    Table,
     Text,
     check_folder,
     render,
@@ -306,7 +306,7 @@ def test_gradients_recorded_by_training_take_the_place_of_those_measured_now(
         "runs": {"zscore_kd": {"epoch": [1, 2, 3], "terms": {"ce": [None, 0.4, 0.25], "kd": [12.0, None, 3.0]}}}
     }
     assert "zscore_kd kd from 12 to 3" in by_epoch.alt
-    (table, *_) = [each for each in made.blocks if isinstance(each, Table)]
+    (table, *_) = [each for each in made.blocks if isinstance(each, PageTable)]
     assert table.rows == [("zscore_kd", "ce", "2 to 3", "0.4", "0.25"), ("zscore_kd", "kd", "1 to 3", "12", "3")]
     assert style_of("zscore_kd").colour.lower() in by_epoch.svg.lower()
     assert "norm of the gradient" in by_epoch.svg
@@ -321,7 +321,7 @@ def test_gradients_recorded_by_training_take_the_place_of_those_measured_now(
 def test_a_narrow_column_of_figures_breaks_before_an_interval_alone() -> None:
     row = ("KD 4", "-2.50 [-4.72, -0.27]", "[-4.38, -0.61] r=+0.89", "45.84 ± 0.34", "3 student seeds")
     columns = {"a": False, "b": True, "c": True, "d": True, "e": False}
-    text = render("title", "about", [Section("t", "t", [Table("c", columns, [row])])])
+    text = render("title", "about", [Section("t", "t", [PageTable("c", columns, [row])])])
     breaks = [cell.split(" ") for cell in re.findall(r"<td[^>]*>(.*?)</td>", text)]
     assert [len(parts) for parts in breaks] == [2, 2, 1, 3]
     assert breaks[0][0] == "-2.50"
