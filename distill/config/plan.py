@@ -157,6 +157,11 @@ class RunPlan:
         """`fp32` or `bf16`, resolved."""
         return str(self.config["precision"])
 
+    def record(self) -> dict[str, Any]:
+        """The content of the run's `config.yaml`."""
+        names, config, identity = dict(self.names), dict(self.config), dict(self.identity)
+        return {"run_id": self.run_id, "names": names, "config": config, "identity": identity}
+
     def network(self) -> nn.Module:
         """The student with the initial weights of the run's seed, or with those that it starts from, on the host.
 

@@ -1,22 +1,17 @@
 """One composed job checked completely before any work: either everything that is wrong with it, or its plan."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
 
 from distill.config.build import (
     build_dataset,
     build_objective,
     build_recipe,
-    sentences,
-    try_network,
     usable_device,
 )
 from distill.config.check import check_typed, reduce_alpha, resolve, signature
@@ -35,8 +30,8 @@ from distill.config.plan import (
     teacher_config,
 )
 from distill.config.presets import Composed, Presets
-from distill.config.rebuild import check_trusted, rebuild_network
-from distill.config.rehearsal import rehearse, rehearse_logits
+from distill.config.rebuild import check_trusted
+from distill.config.rehearsal import BuiltMethod, check_network, check_together, has_fault
 from distill.config.schema import FirstStage, Root
 from distill.config.teachers import (
     ELSEWHERE,
@@ -48,25 +43,16 @@ from distill.config.teachers import (
 )
 from distill.config.weights import start_network, weights_digest
 from distill.data import SHAPES, Dataset
-from distill.losses import Objective
 from distill.runs.files import StorageError
 from distill.runs.layout import FIRST_STAGE
 from distill.runs.store import RunRecord, finished_run
-from distill.training import probe, resolve_precision, this_world, why_not_compiled
+from distill.training import Recipe, probe, resolve_precision, this_world, why_not_compiled
 
 T = TypeVar("T")
 STAGE = f"loss.{FIRST_STAGE}"
 VIEW_KEYS = ("input", "classes", "mean", "std", "expected")
 # the least values of numbers that no constructor checks
 AT_LEAST = {"seed": 0, "teacher.seed": 0, "engine.threads": 1, "engine.workers": 1, "engine.checkpoint_seconds": 0}
-
-
-@dataclass
-class BuiltMethod:
-    """An objective that was built to be checked, and its flags."""
-
-    objective: Objective
-    flags: MethodFlags
 
 
 def preflight(
@@ -94,10 +80,6 @@ def preflight(
     device = _device(config.get("engine"), faults)
     recipe = _attempt(build_recipe, config.get("recipe"), "recipe", faults)
     method = _method(config.get("loss"), "loss", faults)
-    if recipe and recipe.label_smoothing and method and not method.objective.ce_weight:
-        text = f"recipe.label_smoothing={recipe.label_smoothing} smooths the labels of the cross-entropy term, and "
-        text += f"loss={composed.choices.get('loss', '?')} has none: set recipe.label_smoothing=0"
-        faults.append(Fault("recipe.label_smoothing", "conflict", text))
     first = _method(stage.get("loss"), f"{STAGE}.loss", faults)
     taught = _needs_teacher(method, config.get("loss")) or _needs_teacher(first, stage.get("loss"))
     teacher: Mapping[str, Any] = config.get("teacher") or {}
@@ -105,16 +87,11 @@ def preflight(
         faults += _choice_faults(teacher, [each.flags for each in (method, first) if each], composed.choices)
     baseline = _teachers_method(teacher, faults)
     dataset, shape = _data(config.get("dataset"), faults, may_download=may_download)
-    if taught and dataset is not None and dataset.num_views is None and teacher.get("source") == "table":
-        text = (
-            "teacher.source=table cannot serve this data set: its random crops cannot be enumerated; set "
-            "teacher.source=live or auto"
-        )
-        faults.append(Fault("teacher.source", "conflict", text))
+    faults += _conflicts(recipe, method, dataset, teacher if taught else {}, composed.choices)
     finished, elsewhere = None, taught and next((key for key in ELSEWHERE if teacher.get(key)), None)
     if shape is not None:
         check_network(config.get("student"), shape, "student", faults)
-        if start is not None and not _has_fault("student", faults) and "runs_dir" in config:
+        if start is not None and not has_fault("student", faults) and "runs_dir" in config:
             config[START] = _start(config["student"], start, Path(config["runs_dir"]), shape[0], faults)
         check_network(teacher.get("network"), shape, "teacher.network", faults)
         if taught and isinstance(teacher.get("run"), str) and "runs_dir" in config:
@@ -123,8 +100,8 @@ def preflight(
         taught_by = (finished or teacher.get("network")) if taught else None
         labels = torch.arange(shape[0]) if dataset is None else torch.tensor(dataset.train_labels)
         trained = taught_by if stage.get("network") == "teacher" else config["student"]
-        weak = _check_together(method, config["student"], taught_by, shape, labels, "loss", faults)
-        weak += _check_together(first, trained, taught_by, shape, labels, STAGE, faults)
+        weak = check_together(method, config["student"], taught_by, shape, labels, "loss", faults)
+        weak += check_together(first, trained, taught_by, shape, labels, STAGE, faults)
     if faults or uncertain:
         raise Refused(faults)
     if dataset is None:
@@ -146,11 +123,11 @@ def preflight(
     elif finished is not None or elsewhere:
         own = resolve_precision(teacher["precision"] or config["precision"], device)
         data = dataset.identity()
-        if finished is None:
+        if finished is not None:
+            guide = finished_teacher(finished, teacher, dataset, config["dataset"], data, precision=own)
+        else:
             given = {"name": names["teacher"], "runs_dir": common["runs_dir"], "precision": own}
             guide = published_teacher(teacher, dataset, data, **given, download=may_download)
-        else:
-            guide = finished_teacher(finished, teacher, dataset, config["dataset"], data, precision=own)
         names["teacher"] = guide.name
     else:
         assert baseline is not None
@@ -162,6 +139,25 @@ def preflight(
     if conflict := store_conflict(plan):
         raise Refused([conflict])
     return replace(plan, notes=(*notes, *weak, *plan.notes, *dataset.notes))
+
+
+def _conflicts(
+    recipe: Recipe | None,
+    method: BuiltMethod | None,
+    dataset: Dataset | None,
+    teacher: Mapping[str, Any],
+    choices: Mapping[str, str],
+) -> list[Fault]:
+    """Values that are valid alone and not together; `teacher` is empty for a loss without one."""
+    faults = []
+    if recipe and recipe.label_smoothing and method and not method.objective.ce_weight:
+        text = f"recipe.label_smoothing={recipe.label_smoothing} smooths the labels of the cross-entropy term, and "
+        text += f"loss={choices.get('loss', '?')} has none: set recipe.label_smoothing=0"
+        faults.append(Fault("recipe.label_smoothing", "conflict", text))
+    if dataset is not None and dataset.num_views is None and teacher.get("source") == "table":
+        text = "teacher.source=table cannot serve this data set: its random crops cannot be enumerated; set "
+        faults.append(Fault("teacher.source", "conflict", text + "teacher.source=live or auto"))
+    return faults
 
 
 def _choice_faults(
@@ -334,7 +330,7 @@ def _data(node: Any, faults: list[Fault], *, may_download: bool) -> tuple[Datase
 
     Where it has to be downloaded later there is none and no fault; of some data sets the shape is known all the same.
     """
-    if not isinstance(node, Mapping) or _has_fault("dataset", faults):
+    if not isinstance(node, Mapping) or has_fault("dataset", faults):
         return None, None
     later = node.get("download") is True and (faults or not may_download)
     try:
@@ -345,76 +341,6 @@ def _data(node: Any, faults: list[Fault], *, may_download: bool) -> tuple[Datase
             return None, None
         return None, SHAPES.get(resolve(str(node["_target_"])))
     return dataset, (dataset.num_classes, dataset.image_size)
-
-
-def check_network(node: Any, shape: tuple[int, int], path: str, faults: list[Fault]) -> None:
-    """Build a network for (classes, image size) and run it on one image; what goes wrong is added to `faults`."""
-    if isinstance(node, Mapping) and not _has_fault(path, faults):
-        tried = _tried(node, shape)
-        faults += tried.at(path) if isinstance(tried, Refused) else []
-
-
-def _check_together(
-    method: BuiltMethod | None,
-    student: Mapping[str, Any] | RunRecord | None,
-    teacher: Mapping[str, Any] | RunRecord | None,
-    shape: tuple[int, int],
-    labels: Tensor,
-    path: str,
-    faults: list[Fault],
-) -> list[str]:
-    """Attach an objective to its networks and run it; returns a line for each term that has no gradient.
-
-    One that reads logits alone is run on random ones, any other on shapes.
-
-    Args:
-        method: built for this check; its objective is moved to the meta device.
-        student: its node.
-        teacher: its node, or a finished run.
-        shape: classes and image size.
-        labels: (N,) of the training images.
-        path: where the objective stands.
-        faults: what is missing is added here.
-    """
-    if method is None:
-        return []
-    task: dict[str, Any] = {"image_size": shape[1], "labels": labels}
-    try:
-        trained = _without_values(student, shape)
-        if trained is None:
-            return []
-        if not method.flags.logits_only:
-            rehearse(method.objective, trained, _without_values(teacher, shape), **task)
-            return []
-        flat = rehearse_logits(method.objective, trained, **task)
-    except NotImplementedError as error:  # values decide on a shape in it, and shapes alone have none
-        if "meta" not in str(error).lower():
-            faults.append(Fault(path, "value", f"{path}: {sentences(error)[0]}"))
-        return []
-    except Exception as error:  # of any objective and any network
-        faults.append(Fault(path, "value", f"{path}: {sentences(error)[0]}"))
-        return []
-    return [f"{path}: with {shape[0]} classes the term {term} has no gradient, it teaches nothing" for term in flat]
-
-
-def _without_values(network: Mapping[str, Any] | RunRecord | None, shape: tuple[int, int]) -> nn.Module | None:
-    """The network on the meta device; None where it has faults of its own, which are recorded."""
-    if isinstance(network, RunRecord):
-        return rebuild_network(network)
-    tried = None if network is None else _tried(network, shape)
-    return None if isinstance(tried, Refused) else tried
-
-
-def _tried(node: Mapping[str, Any], shape: tuple[int, int]) -> nn.Module | Refused:
-    return _network_or_refusal(json.dumps(node, sort_keys=True), *shape)
-
-
-@lru_cache(maxsize=64)
-def _network_or_refusal(node: str, num_classes: int, image_size: int) -> nn.Module | Refused:
-    try:
-        return try_network(json.loads(node), num_classes=num_classes, image_size=image_size)
-    except Refused as refused:
-        return refused
 
 
 def _without_start(composed: Composed, faults: list[Fault]) -> tuple[Composed, str | None]:
@@ -506,7 +432,7 @@ def _finished_teacher(
 
 def _attempt(construct: Callable[[Any], T], node: Any, path: str, faults: list[Fault]) -> T | None:
     """What `construct` makes of a node without faults so far; its refusal becomes faults at `path`."""
-    if not isinstance(node, Mapping) or _has_fault(path, faults):
+    if not isinstance(node, Mapping) or has_fault(path, faults):
         return None
     try:
         return construct(node)
@@ -515,7 +441,3 @@ def _attempt(construct: Callable[[Any], T], node: Any, path: str, faults: list[F
         own = path.rpartition(".")[2]
         faults += (replace(f, key=path, text=re.sub(rf"\b{own}\.", f"{path}.", f.text)) for f in refused.faults)
         return None
-
-
-def _has_fault(path: str, faults: Sequence[Fault]) -> bool:
-    return any(fault.within(path) for fault in faults)

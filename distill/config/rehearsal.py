@@ -1,17 +1,24 @@
 """Methods tried before any work: on shapes, or on random logits, where their gradient can be seen too."""
 
 import copy
-from collections.abc import Mapping
-from dataclasses import replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from distill.config.build import sentences, try_network
+from distill.config.faults import Fault, Refused
 from distill.config.own_code import PUBLISHED
+from distill.config.plan import MethodFlags
+from distill.config.rebuild import rebuild_network
 from distill.data import Batch
 from distill.losses import Objective, Task
 from distill.models import Network, Output, outline
+from distill.runs.store import RunRecord
 from distill.training import seeded
 
 REHEARSED_IMAGES = 2
@@ -181,3 +188,85 @@ def _size(gradients: Gradients) -> float:
 
 def _norm(parts: list[Tensor]) -> float:
     return float(sum(part.square().sum() for part in parts)) ** 0.5
+
+
+@dataclass
+class BuiltMethod:
+    """An objective that was built to be checked, and its flags."""
+
+    objective: Objective
+    flags: MethodFlags
+
+
+def check_network(node: Any, shape: tuple[int, int], path: str, faults: list[Fault]) -> None:
+    """Build a network for (classes, image size) and run it on one image; what goes wrong is added to `faults`."""
+    if isinstance(node, Mapping) and not has_fault(path, faults):
+        tried = _tried(node, shape)
+        faults += tried.at(path) if isinstance(tried, Refused) else []
+
+
+def check_together(
+    method: BuiltMethod | None,
+    student: Mapping[str, Any] | RunRecord | None,
+    teacher: Mapping[str, Any] | RunRecord | None,
+    shape: tuple[int, int],
+    labels: Tensor,
+    path: str,
+    faults: list[Fault],
+) -> list[str]:
+    """Attach an objective to its networks and run it; returns a line for each term that has no gradient.
+
+    One that reads logits alone is run on random ones, any other on shapes.
+
+    Args:
+        method: built for this check; its objective is moved to the meta device.
+        student: its node.
+        teacher: its node, or a finished run.
+        shape: classes and image size.
+        labels: (N,) of the training images.
+        path: where the objective stands.
+        faults: what is missing is added here.
+    """
+    if method is None:
+        return []
+    task: dict[str, Any] = {"image_size": shape[1], "labels": labels}
+    try:
+        trained = _without_values(student, shape)
+        if trained is None:
+            return []
+        if not method.flags.logits_only:
+            rehearse(method.objective, trained, _without_values(teacher, shape), **task)
+            return []
+        flat = rehearse_logits(method.objective, trained, **task)
+    except NotImplementedError as error:  # values decide on a shape in it, and shapes alone have none
+        if "meta" not in str(error).lower():
+            faults.append(Fault(path, "value", f"{path}: {sentences(error)[0]}"))
+        return []
+    except Exception as error:  # of any objective and any network
+        faults.append(Fault(path, "value", f"{path}: {sentences(error)[0]}"))
+        return []
+    return [f"{path}: with {shape[0]} classes the term {term} has no gradient, it teaches nothing" for term in flat]
+
+
+def _without_values(network: Mapping[str, Any] | RunRecord | None, shape: tuple[int, int]) -> nn.Module | None:
+    """The network on the meta device; None where it has faults of its own, which are recorded."""
+    if isinstance(network, RunRecord):
+        return rebuild_network(network)
+    tried = None if network is None else _tried(network, shape)
+    return None if isinstance(tried, Refused) else tried
+
+
+def _tried(node: Mapping[str, Any], shape: tuple[int, int]) -> nn.Module | Refused:
+    return _network_or_refusal(json.dumps(node, sort_keys=True), *shape)
+
+
+@lru_cache(maxsize=64)
+def _network_or_refusal(node: str, num_classes: int, image_size: int) -> nn.Module | Refused:
+    try:
+        return try_network(json.loads(node), num_classes=num_classes, image_size=image_size)
+    except Refused as refused:
+        return refused
+
+
+def has_fault(path: str, faults: Sequence[Fault]) -> bool:
+    return any(fault.within(path) for fault in faults)

@@ -15,9 +15,9 @@ from distill.config.check import check_target, resolve
 from distill.config.faults import Fault, Refused
 from distill.config.identity import canonical_node, run_folder
 from distill.config.names import run_names
-from distill.config.preflight import check_network
 from distill.config.presets import Composed, Presets
 from distill.config.rebuild import WITHOUT_DOWNLOAD, located
+from distill.config.rehearsal import check_network
 from distill.config.weights import filled
 from distill.data import SHAPES, Dataset
 from distill.exchange.load import data_at_hand, measure_accuracy

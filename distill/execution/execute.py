@@ -264,15 +264,9 @@ def _begin(
     cohort.note_once(f"recipe {plan.names['recipe']}: {length}, batch size {batch_size}")
     for note in plan.notes:
         cohort.note_once(note)
-    config = {
-        "run_id": plan.run_id,
-        "names": dict(plan.names),
-        "config": dict(plan.config),
-        "identity": dict(plan.identity),
-    }
     code = {OWN_CODE: dict(plan.code)} if plan.code else {}
     provenance = collect(plan.device, precision=plan.precision, engine=dict(engine), step=step, teacher=facts, **code)
-    world.first(lambda: directory.start(config=config, provenance=provenance))
+    world.first(lambda: directory.start(config=plan.record(), provenance=provenance))
     if loaded is not None:
         _resume(member, loaded, directory, cohort.console.note)
     world.first(lambda: directory.rewind(member.epoch - 1))

@@ -14,7 +14,7 @@ import yaml
 
 from distill.config import configs_dir
 from distill.tables.naming import short_digests
-from distill.tables.presets import answers
+from distill.tables.presets import is_named
 from distill.tables.published import parse_yaml
 from distill.tables.rows import FinishedRun, Row, group
 from distill.tables.values import flatten, natural_key, preset_name, split_list, to_text
@@ -134,7 +134,7 @@ def sweep_panels(preset: SweepPreset, runs: Iterable[FinishedRun]) -> list[Panel
     """
     pools: dict[tuple[Method, Hashable], list[Configuration]] = defaultdict(list)
     tested: dict[tuple[Method, Any], list[Row]] = defaultdict(list)
-    for row in group(run for run in runs if not preset.losses or answers(run.names, run.config, preset.losses)):
+    for row in group(run for run in runs if not preset.losses or is_named(run.names, run.config, preset.losses)):
         values = _values(row, preset)
         if values is None:
             continue

@@ -1,4 +1,4 @@
-"""Which loss presets a run's values equal: it answers to their names too, whatever it was asked for as."""
+"""The loss presets whose values a run has: filters find it under their names too."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -41,7 +41,7 @@ def varying(settings: Sequence[Values]) -> tuple[str, ...]:
 
 
 def equal_presets(loss: Any) -> list[str]:
-    """The shipped loss presets that say the same as a run's `loss` node; none of those that an experiment fills."""
+    """The shipped loss presets with the values of a run's `loss` node, but for presets that an experiment fills."""
     if not isinstance(loss, Mapping):
         return []
     alike = _by_targets().get(_targets(loss), ())
@@ -49,8 +49,8 @@ def equal_presets(loss: Any) -> list[str]:
     return [name for name, preset in alike if preset == values]
 
 
-def answers(names: Mapping[str, Any], config: Mapping[str, Any], presets: Collection[str]) -> bool:
-    """Whether a run was asked for as one of these loss presets, changed or not, or its values equal one."""
+def is_named(names: Mapping[str, Any], config: Mapping[str, Any], presets: Collection[str]) -> bool:
+    """Whether a run was trained under one of these loss presets, changed or not, or has the values of one."""
     return preset_name(str(names.get("loss", ""))) in presets or any(
         each in presets for each in equal_presets(config.get("loss"))
     )
@@ -70,6 +70,6 @@ def _by_targets() -> dict[Hashable, tuple[tuple[str, Values], ...]]:
 
 
 def _targets(loss: Mapping[str, Any]) -> Hashable:
-    """What tells most losses apart at one look."""
+    """The classes and functions of a loss, which differ between most presets and are cheap to compare."""
     divergence = loss.get("divergence")
     return loss.get("_target_"), divergence.get("_target_") if isinstance(divergence, Mapping) else divergence

@@ -232,9 +232,9 @@ class Row:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The names by which the row can be chosen as baseline, the most exact first."""
-        asked = sorted({run.names["loss"] for run in self.runs})
+        given = sorted({run.names["loss"] for run in self.runs})
         equal = equal_presets(self.first.config.get("loss"))
-        return self.method, self.loss, *asked, *equal, *map(preset_name, asked)
+        return self.method, self.loss, *given, *equal, *map(preset_name, given)
 
     @cached_property
     def context(self) -> str:

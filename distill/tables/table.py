@@ -10,7 +10,7 @@ from distill.runs.store import RunRecord
 from distill.tables.comparison import DEFAULT_BASELINE, compare_with, interval_records, unseen_baselines
 from distill.tables.data import of_records, run_records, settings
 from distill.tables.naming import name_rows
-from distill.tables.presets import Values, answers, tuned_values, varying
+from distill.tables.presets import Values, is_named, tuned_values, varying
 from distill.tables.rendering import Column, Content, TextTable, text_table
 from distill.tables.rows import FinishedRun, Row, distinct, group, is_first_stage, over_teachers, read_finished
 from distill.tables.values import fields, flatten, natural_key, preset_name
@@ -103,7 +103,7 @@ def build(records: Sequence[RunRecord], *, candidates: Sequence[RunRecord], base
     others = [
         record
         for record in candidates
-        if record.path not in runs and (" " in preset or answers(record.names, record.config, [preset]))
+        if record.path not in runs and (" " in preset or is_named(record.names, record.config, [preset]))
     ]
     every = [*runs.values(), *map(read_finished, others)]
     possible = name_rows(group(distinct(every))) if others or tunings else named
@@ -150,7 +150,7 @@ def _without_tunings(rows: Sequence[Row]) -> tuple[list[Row], list[Tuning]]:
 
     Rows measured on held-out images are a tuning where there are several of one method (loss preset, student, teacher,
     recipe and precision, whatever values were changed in them) that also has a row measured on the test set. A row that
-    was asked for by another preset belongs to the method too where only the values that the method varies differ.
+    was trained under another preset belongs to the method too if it differs only in values that the method varies.
     """
 
     def context(row: Row) -> Hashable:

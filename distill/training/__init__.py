@@ -11,7 +11,8 @@ from distill.training.meters import NonFinite
 from distill.training.optimizer import is_fused
 from distill.training.randomness import derive_seed, seeded
 from distill.training.recipe import Cosine, Recipe, Steps
-from distill.training.world import ALONE, NotAcross, ProcessLost, World, this_world
+from distill.training.whole_batch import NotAcross
+from distill.training.world import ALONE, ProcessLost, World, this_world
 
 __all__ = [
     "ALONE",

@@ -57,7 +57,7 @@ def _put_on_device(optimizer: Optimizer, device: torch.device) -> None:
 
 
 def _fuses(build: Build, device: torch.device) -> bool:
-    """Asked once for each class, its options and device: by building it and taking a step with it."""
+    """Whether the optimizer has a fused form that works: tried with one step, once per class, options and device."""
     chosen: dict[str, Any] = build.keywords if isinstance(build, partial) else {}
     kind = build.func if isinstance(build, partial) else build
     if any(form in chosen for form in FORMS) or not _takes_fused(kind):
@@ -71,7 +71,7 @@ def _fuses(build: Build, device: torch.device) -> bool:
 def _takes_fused(kind: object) -> bool:
     try:
         return inspect.isclass(kind) and issubclass(kind, Optimizer) and "fused" in inspect.signature(kind).parameters
-    except (TypeError, ValueError):  # a class that does not tell
+    except (TypeError, ValueError):  # a class without a signature
         return False
 
 

@@ -24,7 +24,8 @@ from distill.data import Batch, Part
 from distill.models import Network, Output
 from distill.runs.lock import Busy
 from distill.training import seeded
-from distill.training.world import ALONE, NotAcross, World, this_world
+from distill.training.whole_batch import NotAcross
+from distill.training.world import ALONE, World, this_world
 
 SIZES = (7, 7, 5)  # of the batches of three steps: no half is like the other
 DTYPE = torch.float64
