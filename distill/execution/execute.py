@@ -402,7 +402,8 @@ def _teacher(plan: RunPlan, cohort: Cohort, loaded: Loaded | None) -> MeasuredTe
         choose = partial(choose_source, plan, facts, kept=kept, epochs=epochs, note=cohort.console.note)
         cohort.sources[choice] = cohort.world.first(choose)
     source = cohort.sources[choice]
-    key = (facts.key, plan.teacher.precision, plan.method.logits_only, source)
+    form = plan.method.logits_only, plan.method.teacher_batch_statistics
+    key = (facts.key, plan.teacher.precision, form, source)
     if key not in cohort.teachers:
         cohort.teachers[key] = measured_teacher(
             plan, plan.teacher, facts, source=source, note=cohort.console.note, world=cohort.world

@@ -135,3 +135,16 @@ def test_a_pair_that_does_not_fit_is_refused_before_anything_is_trained(train, c
     assert "the student's taps must have the teacher's channels, one by one, got 32, 64, 128, 256 for" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("order", ["at,ofd", "ofd,at"])
+def test_a_teacher_with_batch_statistics_is_not_shared_with_members_that_want_running_ones(train, order) -> None:
+    """OFD's teacher normalises with each batch; beside AT, in one cohort, both end as alone."""
+    for loss in ("at", "ofd"):
+        train(*TINY, f"loss={loss}", "runs_dir=alone", "engine.threads=1")
+    train(*TINY, "-m", f"loss={order}", "hydra/launcher=cohort", "runs_dir=together", "engine.threads=1")
+    for method in ("at", "ofd"):
+        (alone,), (together,) = (list(Path(s).glob(f"resnet8-{method}-*")) for s in ("alone", "together"))
+        assert alone.name == together.name
+        files = [(run / "student.safetensors").read_bytes() for run in (alone, together)]
+        assert files[0] == files[1], method
