@@ -63,7 +63,8 @@ def measured_teacher(
     if plan.device.type == "cuda":  # the memory format of the batches: otherwise every convolution converts its weights
         network = network.to(memory_format=torch.channels_last)
     taps = not plan.method.logits_only
-    used = network if taps else folded(network, image_size=plan.dataset.image_size)
+    unfolded = taps or plan.method.teacher_batch_statistics  # BatchNorm cannot be folded where each batch decides it
+    used = network if unfolded else folded(network, image_size=plan.dataset.image_size)
     is_folded = used is not network
     measured = world.first(lambda: _measured(plan, known, used, network, precision, note))
     facts = {"run_id": known.run_id, "weights_sha256": known.weights, **measured, "source": source}
