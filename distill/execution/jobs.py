@@ -235,7 +235,7 @@ def _epochs_left(plan: RunPlan) -> int:
 
 
 def _once() -> Callable[[str], None]:
-    """A function that prints each sentence once: what holds for many runs of a sweep, as where their teacher is."""
+    """A function that prints each sentence once: for example where the teacher of a whole sweep comes from."""
     printed: set[str] = set()
 
     def note(sentence: str) -> None:

@@ -70,7 +70,7 @@ def scan(runs_dir: Path) -> list[RunRecord]:
 
 
 def find(runs_dir: Path, text: str) -> RunRecord:
-    """The run that `text` names: the path of a run, its folder's name in `runs_dir`, or the head of its id.
+    """The run that `text` names: the path of a run, its folder's name in `runs_dir`, or the first characters of its id.
 
     Raises ValueError with a sentence: nothing matches (the nearest are named), or more than one run does.
     """

@@ -92,7 +92,7 @@ def _fused(build: Any) -> Build:
 
 
 Plain = dict[str, Any]
-# how an optimizer is carried out here: never taken over from a checkpoint
+# settings of this process that are never taken from a checkpoint
 OWN = ("lr", "fused", "foreach", "capturable")
 
 
@@ -115,7 +115,7 @@ def flattened(optimizer: torch.optim.Optimizer, rates: Sequence[float]) -> tuple
 
 
 def restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor], plain: Mapping[str, Any]) -> None:
-    """Take over the two halves of `flattened`, of a fused optimizer or not; what is done how stays as it is here."""
+    """Take over the two halves of `flattened`, of any optimizer; fused and foreach stay as set in this process."""
     state: dict[int, Plain] = {int(index): dict(entries) for index, entries in plain["state"].items()}
     for key, value in tensors.items():
         index, name = key.split("/", 1)
@@ -124,7 +124,7 @@ def restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor
     groups = [{**group, **mine} for group, mine in zip(plain["param_groups"], own, strict=True)]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     for group, mine in zip(optimizer.param_groups, own, strict=True):
-        group.update(mine)  # it has loaded copies: of a learning rate too, which is to be the one that is set
+        group.update(mine)  # with the tensor of the learning rate that the schedule writes to
     for parameter, entries in optimizer.state.items():
         for name, value in entries.items():
             # a checkpoint is contiguous, a parameter may be channels_last; fused kernels walk both side by side
