@@ -18,8 +18,8 @@ from distill.training import resolve_precision
 class Measured:
     """A new measurement and the recorded one of the same run.
 
-    `accuracy` is percent, `loss` the mean cross-entropy in nats (None where it is not finite), `recorded` the
-    last epoch of result.json. `agrees` is None where the two cannot be compared; `not_compared` is then the reason.
+    `accuracy` is percent, `top5` too (None where it is not counted), `loss` the mean cross-entropy in nats (None where it
+    is not finite), `recorded` the last epoch of result.json. `agrees` is None where the two cannot be compared; `not_compared` is then the reason.
     """
 
     run_id: str
@@ -31,6 +31,7 @@ class Measured:
     accuracy: float
     correct: int
     count: int
+    top5: float | None
     loss: float | None
     recorded: Mapping[str, Any]
     agrees: bool | None
@@ -79,6 +80,7 @@ def measure(
         accuracy=found.accuracy,
         correct=found.correct,
         count=found.count,
+        top5=found.top5,
         loss=found.loss if math.isfinite(found.loss) else None,
         recorded=dict(recorded),
         agrees=None if not_compared else found.agrees(recorded["accuracy"]),
@@ -107,12 +109,13 @@ def _sheet(measured: Measured) -> TextTable:
         "accuracy": f"{measured.accuracy:.2f}",
         "recorded": f"{measured.recorded['accuracy']:.2f}",
         "correct": f"{measured.correct}/{measured.count}",
+        **({} if measured.top5 is None else {"top-5": f"{measured.top5:.2f}"}),
         "cross-entropy": "-" if measured.loss is None else f"{measured.loss:.4f}",
     }
     return TextTable(
         title="",
         headers=tuple(cells),
-        numeric=tuple(header in ("accuracy", "recorded", "correct", "cross-entropy") for header in cells),
+        numeric=tuple(header in ("accuracy", "recorded", "correct", "top-5", "cross-entropy") for header in cells),
         rows=(tuple(cells.values()),),
         notes=tuple(_notes(measured)),
         divisible=False,

@@ -57,7 +57,7 @@ def run_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "teacher": row.teacher.name if row.teacher else "none",
             "teacher_weights_sha256": row.teacher.weights if row.teacher else None,
             **fields(row, "recipe", "precision"),
-            **fields(run, "seed", "split", "holdout", "last", "best", "epochs", "parameters", "seconds"),
+            **fields(run, "seed", "split", "holdout", "last", "top5", "best", "epochs", "parameters", "seconds"),
             "peak_memory_bytes": run.peak_memory,
             "side_by_side": run.side_by_side,
             **values,

@@ -10,7 +10,7 @@ from distill.runs.layout import METRICS
 from distill.runs.lock import RunLock
 from distill.runs.store import RunRecord, occupied, size_of
 from distill.tables.rendering import Content, TextTable
-from distill.tables.values import dataset_name, natural_key
+from distill.tables.values import TOP5_CLASSES, dataset_name, natural_key
 
 SPLITS = ("test", "holdout")
 HEADERS = ("id", "status", "dataset", "student", "teacher", "loss", "seed", "precision", "accuracy")
@@ -18,7 +18,10 @@ HEADERS = ("id", "status", "dataset", "student", "teacher", "loss", "seed", "pre
 
 @dataclass(frozen=True)
 class Entry:
-    """A run of the listing: `epoch` of `epochs` are done, `accuracy` is percent on `split` after the last."""
+    """A run of the listing: `epoch` of `epochs` are done, `accuracy` and `top5` are percent on `split` after the last.
+
+    `top5` is None where it is not counted.
+    """
 
     id: str
     status: str
@@ -33,6 +36,7 @@ class Entry:
     epoch: int | None
     epochs: int | None
     accuracy: float | None
+    top5: float | None
     split: str | None
     path: str
     bytes: int | None  # on the disk, None where it is not shown
@@ -40,14 +44,16 @@ class Entry:
 
 def content(records: Iterable[RunRecord], *, size: bool = False) -> Content:
     """The listing in every format; with `size`, the bytes that each run takes, with the tables of its logits."""
+    records = list(records)
     listed = entries(records)
+    top5 = any(((record.result or {}).get("classes") or 0) > TOP5_CLASSES for record in records)
     if size:
         listed = [replace(entry, bytes=occupied(Path(entry.path))) for entry in listed]
     return Content(
-        table=lambda _: _text(listed),
+        table=lambda _: _text(listed, top5=top5),
         records=lambda: _records(listed),
         document=lambda: {"runs": _records(listed)},
-        notes=lambda: _text(listed).notes,
+        notes=lambda: _text(listed, top5=top5).notes,
     )
 
 
@@ -56,13 +62,14 @@ def entries(records: Iterable[RunRecord]) -> list[Entry]:
     return sorted(map(_entry, records), key=_position)
 
 
-def _text(listed: Sequence[Entry]) -> TextTable:
+def _text(listed: Sequence[Entry], *, top5: bool) -> TextTable:
     sizes = [entry.bytes for entry in listed if entry.bytes is not None]
+    more = [*(["top-5"] if top5 else []), *(["size"] if sizes else [])]
     return TextTable(
         title="",
-        headers=(*HEADERS, "size") if sizes else HEADERS,
-        numeric=(*[False] * 6, True, False, True, *[True][: len(sizes)]),
-        rows=tuple(_cells(entry) for entry in listed),
+        headers=(*HEADERS, *more),
+        numeric=(*[False] * 6, True, False, True, *[True] * len(more)),
+        rows=tuple(_cells(entry, top5=top5) for entry in listed),
         notes=(f"{size_of(sum(sizes))} together",) if sizes else (),
         divisible=False,
     )
@@ -78,8 +85,8 @@ def _position(entry: Entry) -> tuple[object, ...]:
     return (*map(natural_key, words), seed, entry.id, entry.path)
 
 
-def _cells(entry: Entry) -> tuple[str, ...]:
-    accuracy = "-" if entry.accuracy is None else f"{entry.accuracy:.2f}"
+def _cells(entry: Entry, *, top5: bool) -> tuple[str, ...]:
+    accuracy = _percent(entry.accuracy)
     return (
         entry.id,
         f"{entry.status} {entry.detail}".rstrip(),
@@ -90,12 +97,17 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         "?" if entry.seed is None else str(entry.seed),
         entry.precision,
         f"{accuracy} on holdout" if entry.split == "holdout" else accuracy,
+        *([_percent(entry.top5)] if top5 else []),
         *([] if entry.bytes is None else [size_of(entry.bytes)]),
     )
 
 
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
 def _entry(record: RunRecord) -> Entry:
-    epoch, split, accuracy = _progress(record)
+    epoch, split, measured = _progress(record)
     epochs = (record.config.get("recipe") or {}).get("epochs")
     names = {key: str(record.names.get(key, "?")) for key in ("student", "teacher", "loss", "recipe")}
     return Entry(
@@ -108,25 +120,26 @@ def _entry(record: RunRecord) -> Entry:
         precision=str(record.identity.get("precision", "?")),
         epoch=epoch,
         epochs=epochs,
-        accuracy=accuracy,
+        accuracy=measured.get("accuracy"),
+        top5=measured.get("top5"),
         split=split,
         path=str(record.path),
         bytes=None,
     )
 
 
-def _progress(record: RunRecord) -> tuple[int | None, str | None, float | None]:
-    """The last epoch whose metrics the run recorded, the split and its accuracy."""
+def _progress(record: RunRecord) -> tuple[int | None, str | None, Mapping[str, Any]]:
+    """The last epoch whose metrics the run recorded, the split, and what was measured on it."""
     if record.result is not None:
         last = record.result.get("last") or {}
-        return last.get("epoch"), record.result.get("split"), last.get("accuracy")
+        return last.get("epoch"), record.result.get("split"), last
     try:
         lines = read_lines(record.path / METRICS)
     except StorageError:
-        return None, None, None
+        return None, None, {}
     last = lines[-1] if lines else {}
     split = next((split for split in SPLITS if split in last), None)
-    return last.get("epoch", 0), split, last[split].get("accuracy") if split else None
+    return last.get("epoch", 0), split, last[split] if split else {}
 
 
 def _detail(record: RunRecord, *, epoch: int | None, epochs: int | None) -> str:

@@ -46,6 +46,8 @@ class FinishedRun:
     last: float
     best: float | None
     averaged: float | None  # of the average of the weights after the last epoch, where the recipe has one
+    top5: float | None  # among the five likeliest classes after the last epoch, where it was counted
+    classes: int | None
     parameters: int | None
     seconds: float | None
     epochs: int | None
@@ -92,6 +94,8 @@ def _values_of(record: RunRecord, result: Mapping[str, Any]) -> FinishedRun:
         last=_percent(result["last"]["accuracy"]),
         best=_percent(best["accuracy"]) if best else None,
         averaged=_percent(result["last"]["ema"]["accuracy"]) if "ema" in result["last"] else None,
+        top5=_percent(result["last"]["top5"]) if "top5" in result["last"] else None,
+        classes=result.get("classes"),
         parameters=result.get("parameters"),
         seconds=result.get("seconds") or None,  # an imported run was trained elsewhere
         epochs=result.get("epochs"),
@@ -279,6 +283,12 @@ class Row:
     def averaged(self) -> Summary | None:
         """Accuracy of the averaged weights after the last epoch; None unless the recipe has an average."""
         found = [run.averaged for run in self.runs if run.averaged is not None]
+        return summarize(found) if len(found) == len(self.runs) else None
+
+    @cached_property
+    def top5(self) -> Summary | None:
+        """Accuracy among the five likeliest classes after the last epoch; None unless every run counted it."""
+        found = [run.top5 for run in self.runs if run.top5 is not None]
         return summarize(found) if len(found) == len(self.runs) else None
 
     @property

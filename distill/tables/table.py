@@ -13,7 +13,7 @@ from distill.tables.naming import name_rows
 from distill.tables.presets import Values, is_named, tuned_values, varying
 from distill.tables.rendering import Column, Content, TextTable, text_table
 from distill.tables.rows import FinishedRun, Row, distinct, group, is_first_stage, over_teachers, read_finished
-from distill.tables.values import fields, flatten, natural_key, preset_name
+from distill.tables.values import TOP5_CLASSES, fields, flatten, natural_key, preset_name
 
 HIDDEN = ("failed", "unfinished", "running", "damaged")
 LEGEND = (
@@ -297,6 +297,8 @@ def _text(table: Table, *, everything: bool = False, cost: bool = False, clock: 
     chosen_on = " or ".join(text for split, text in splits.items() if any(row.first.split == split for row in rows))
     difference = Column[Row](f"difference to {table.baseline}", lambda row: row.difference_text)
     averaged = Column[Row]("averaged weights, last epoch", lambda row: str(row.averaged or "-"))
+    top5 = Column[Row]("top-5, last epoch", lambda row: str(row.top5 or "-"))
+    many_classes = any(row.top5 and (row.first.classes or 0) > TOP5_CLASSES for row in rows)
     columns = [
         Column[Row]("method", lambda row: row.method, numeric=False),
         *fact("dataset", lambda row: row.dataset, where_varied=True),
@@ -308,6 +310,7 @@ def _text(table: Table, *, everything: bool = False, cost: bool = False, clock: 
         *fact("measured on", lambda row: f"holdout {row.holdout}" if row.holdout else "test"),
         Column[Row]("n", lambda row: str(row.last.n)),
         Column[Row]("last epoch", lambda row: str(row.last)),
+        *([top5] if many_classes else []),
         Column[Row](f"best epoch (chosen on {chosen_on})", lambda row: str(row.best or "-")),
         *([averaged] if any(row.averaged for row in rows) else []),
         *([difference, Column[Row]("paired by seed", lambda row: row.paired_text)] if table.baseline else []),
@@ -375,6 +378,9 @@ def _records(table: Table) -> list[dict[str, Any]]:
         for record, row in zip(found, table.rows, strict=True):
             values = [run.averaged for run in row.runs]
             record["ema"] = fields(row.averaged, "mean", "deviation") | {"values": values}
+    if any(row.top5 for row in table.rows):
+        for record, row in zip(found, table.rows, strict=True):
+            record["top5"] = fields(row.top5, "mean", "deviation") | {"values": [run.top5 for run in row.runs]}
     return found
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 # Keys of a data set that name the place of its files, which changes no number; and its hold-out, which tables show
 # in words of their own.
-HIDDEN_KEYS = {"npz", "root", "download", "holdout"}
+HIDDEN_KEYS = {"npz", "root", "shards", "download", "holdout"}
 STATISTICS = {"mean", "std"}  # of the pixels
+TOP5_CLASSES = 100  # text shows the top-5 accuracy of data sets with more classes
 
 
 def flatten(node: Any, *, prefix: str = "") -> dict[str, Any]:

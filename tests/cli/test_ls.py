@@ -116,6 +116,23 @@ def test_formats(store: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) 
     assert len({line.index("digits") for line in lines[2:]}) == 1
 
 
+def test_top5_is_data_always_and_text_where_there_are_many_classes(store: Path, capsys: Capture) -> None:
+    add_run(store, dataset="photos", accuracy=70.0, top5=90.5, classes=100)
+    assert main(["dataset=photos"]) == FINISHED
+    assert "top-5" not in capsys.readouterr().out
+    add_run(store, dataset="photos", accuracy=60.0, top5=80.0, classes=1000, seed=2)
+    add_run(store, dataset="photos", accuracy=None, seed=3)
+    assert main(["dataset=photos", "--size"]) == FINISHED
+    header, *lines, _ = capsys.readouterr().out.splitlines()
+    assert header.endswith("\taccuracy\ttop-5\tsize")
+    assert [line.split("\t")[-2] for line in lines] == ["90.50", "80.00", "-"]
+    main(["--format", "json"])
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert {run["top5"] for run in runs if run["dataset"] == "photos"} == {90.5, 80.0, None}
+    assert {run["top5"] for run in runs if run["dataset"] != "photos"} == {None}
+    assert main(["dataset=digits", "--columns", "id,top5"]) == FINISHED
+
+
 def test_nothing_to_list_is_one_line(runs_dir: Path, capsys: Capture) -> None:
     assert main([f"runs_dir={runs_dir}"]) == FINISHED
     assert capsys.readouterr().out == f"no runs in {runs_dir}: `distill train` makes one\n"

@@ -75,6 +75,22 @@ def test_averaged_weights_have_a_column_of_their_own(runs_dir: Path) -> None:
     assert table_of(runs_dir).rows[1].last.mean == 91.5, "the weights themselves are the headline"
 
 
+def test_top5_is_data_where_it_was_counted_and_text_where_there_are_many_classes(runs_dir: Path) -> None:
+    add_run(runs_dir, accuracy=70.0, loss="ce")
+    assert "top5.mean" not in table_of(runs_dir).content().records()[0]
+    add_run(runs_dir, accuracy=71.0, top5=90.0, classes=100)
+    add_run(runs_dir, accuracy=72.0, top5=91.0, classes=100, seed=2)
+    content = table_of(runs_dir).content()
+    ce, kd = content.records()
+    assert (ce["top5.mean"], kd["top5.mean"], kd["top5.values"]) == (None, 90.5, [90.0, 91.0])
+    assert [run["top5"] for run in table_of(runs_dir).of_runs().records()] == [None, 90.0, 91.0]
+    assert "top-5, last epoch" not in content.table(False).headers
+    add_run(runs_dir, accuracy=60.0, top5=80.0, classes=101, loss="zscore_kd")
+    text = table_of(runs_dir).content().table(False)
+    place = text.headers.index("top-5, last epoch")
+    assert [row[place] for row in text.rows] == ["-", "90.50 ± 0.71", "80.00 (n=1)"]
+
+
 @pytest.mark.parametrize(
     "other", [{"precision": "bf16"}, {"holdout": 100}, {"recipe": "cifar_short"}, {"student": "resnet20"}]
 )

@@ -14,7 +14,7 @@ _ONE_SEED = (
     "same images that measure it."
 )
 # settings that change no number: how it was computed, where the data were
-_HIDDEN_KEYS = ("engine.", "dataset.npz", "dataset.root", "dataset.download")
+_HIDDEN_KEYS = ("engine.", "dataset.npz", "dataset.root", "dataset.shards", "dataset.download")
 
 
 def differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
