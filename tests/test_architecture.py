@@ -1,4 +1,6 @@
-"""Imports point down only, and what belongs in one place stays there: read from the syntax tree of distill/.
+"""Imports between sub-packages form no cycles, and what belongs in one place stays there.
+
+Read from the syntax tree of distill/.
 
 Every rule is a function of {module name: source}, so each is also shown a source that breaks it.
 """
@@ -90,8 +92,8 @@ def imports(name: str, sources: Sources, *, at_import: bool = False) -> set[str]
     return found
 
 
-def upward_imports(sources: Sources) -> list[str]:
-    """Imports of a sub-package that stands above, or beside without leave."""
+def unlisted_imports(sources: Sources) -> list[str]:
+    """Imports of a sub-package that ALLOWED does not list for the importing one."""
     return [
         f"{name} imports {target}"
         for name in sources
@@ -102,7 +104,7 @@ def upward_imports(sources: Sources) -> list[str]:
 
 
 def unknown_parts(sources: Sources) -> list[str]:
-    """Sub-packages the table of directions above does not know."""
+    """Sub-packages that ALLOWED does not list."""
     return sorted({part(name) for name in sources} - {"", *ALLOWED})
 
 
@@ -225,7 +227,7 @@ def long_fit(sources: Sources) -> list[str]:
 
 
 RULES = [
-    upward_imports,
+    unlisted_imports,
     unknown_parts,
     package_cycles,
     configured_below,
@@ -239,15 +241,15 @@ RULES = [
 Rule = Callable[[Sources], list[str]]
 
 BROKEN: list[tuple[Rule, Sources]] = [
-    (upward_imports, {"distill.losses.decoupled": "from distill.training import fit"}),
-    (upward_imports, {"distill.data": "", "distill.data.x": "from ..training import fit"}),
-    (upward_imports, {"distill.models": "from distill import cli", "distill.cli": ""}),
-    (upward_imports, {"distill.losses.x": "def late():\n    import distill.runs.store"}),
+    (unlisted_imports, {"distill.losses.decoupled": "from distill.training import fit"}),
+    (unlisted_imports, {"distill.data": "", "distill.data.x": "from ..training import fit"}),
+    (unlisted_imports, {"distill.models": "from distill import cli", "distill.cli": ""}),
+    (unlisted_imports, {"distill.losses.x": "def late():\n    import distill.runs.store"}),
     (
-        upward_imports,
+        unlisted_imports,
         {"distill.training.loop": "import importlib\nimportlib.import_module('distill.config')"},
     ),
-    (upward_imports, {"distill.runs.store": "from distill.tables import Table"}),
+    (unlisted_imports, {"distill.runs.store": "from distill.tables import Table"}),
     (unknown_parts, {"distill.helpers": ""}),
     (
         package_cycles,

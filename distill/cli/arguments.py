@@ -119,7 +119,7 @@ OUT_DIR = Argument("--out", "DIR")
 FILTERS: tuple[Argument | str, ...] = (
     *map(Argument, ("dataset", "student", "teacher", "loss", "recipe", "seed", "precision")),
     "dataset=cifar100 student=resnet8 teacher=resnet20 loss=kd,zscore_kd recipe=cifar_short seed=1,2,3 precision=bf16",
-    "recipe.epochs=10 loss.temperature=4,8   any key of a run's config.yaml; a comma means or",
+    "recipe.epochs=10 loss.temperature=4,8   any key of a run's config.yaml; A,B matches either value",
 )
 
 

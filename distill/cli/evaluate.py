@@ -37,7 +37,8 @@ whichever is larger; otherwise the exit code is 1. Nothing is written to the run
         "distill evaluate run=3f2a",
         "distill evaluate run=runs/resnet8-kd-s1-3f2ab1c09d7e dataset.npz=cifar100.npz precision=bf16",
     ),
-    exit_codes="0 done, or no runs yet; 1 damaged files, or another accuracy than recorded; 2 the command was refused",
+    exit_codes="0 done, or no runs yet; 1 damaged files, or an accuracy that differs from the recorded one;\n"
+    "2 the command was refused",
 )
 
 

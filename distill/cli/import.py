@@ -31,12 +31,13 @@ states is recorded as claimed. The result is a finished run: it can be listed, e
 `distill train teacher.run=ID`. Its id is the digest of its weights, so importing a file twice changes nothing.
 
 If FILE is a student.safetensors in a folder with the config.yaml and result.json of its run, that run is restored under
-its own id, without student= and dataset=. A later run with
-teacher=NAME and the same data and recipe then uses it. Its weights may be stored as float16.
+its own id, without student= and dataset=. A later run with teacher=NAME and the same data and recipe then uses it. Its
+weights may be stored as float16.
 
 DIR holds runs: a runs_dir of another machine, or files written by `distill export --results`. Each run is checked (id,
 records, digest of the weights) and copied; nothing is overwritten; a run that fails its check is named and left out. A
-run without weights appears in lists and tables, but cannot teach or be evaluated before its weights are imported.""",
+run without weights appears in lists and tables. It cannot be used as a teacher or evaluated until its weights are
+imported.""",
     sections=(
         (
             "Network and data",

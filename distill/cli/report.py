@@ -38,7 +38,8 @@ VERB = Verb(
         "sweep=NAME [KEY=VALUE ...] [--OPTION ...]",
     ),
     about="""\
-Write index.html, one page that works offline, with each figure also as a drawing (SVG) and as numbers (JSON).""",
+Write index.html, one page that works offline, with each figure also as a drawing (SVG) and as numbers (JSON).
+Needs matplotlib: pip install 'distill[report]'.""",
     sections=(
         (
             "A run: curves, agreement with its teacher, calibration, errors, embeddings, gradients, settings",

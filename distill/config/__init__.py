@@ -1,4 +1,4 @@
-"""Presets and overrides in, checked plans out. Only this package and the command line import Hydra."""
+"""Turns presets and overrides into checked run plans. Only this package and execution/jobs.py import Hydra."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Configuration to objects: the only caller of Hydra's `instantiate`."""
+"""Builds objects from configuration nodes; the only module that calls Hydra's `instantiate`."""
 
 import json
 from collections.abc import Mapping

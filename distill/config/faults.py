@@ -15,7 +15,7 @@ class Fault:
     key   the configuration key it concerns, `loss.temperature`; empty for the command as a whole
     kind  syntax: not KEY=VALUE; key: no such key; option: no such preset; missing: no value yet;
           type, value: not an allowed value; conflict: contradicts another key or a finished run;
-          absent: a file is not where it was looked for; download: nothing but a data set that must be downloaded first
+          absent: a file is missing; download: the only problem is that the data set has to be downloaded first
     text  one sentence that names the value, the rule and the remedy
     """
 

@@ -1,4 +1,4 @@
-"""What a run is, in canonical form: the part of its configuration that can change its numbers."""
+"""A run's identity: the parts of its configuration that can change its numbers. The run id is its digest."""
 
 import re
 from collections.abc import Mapping

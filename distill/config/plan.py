@@ -1,4 +1,4 @@
-"""A run before it starts: its configuration, its identity, and how its parts are built."""
+"""`RunPlan`: a checked run before it starts, and how to build its parts."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence

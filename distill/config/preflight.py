@@ -1,4 +1,4 @@
-"""One composed job checked completely before any work: either everything that is wrong with it, or its plan."""
+"""Checks one composed job before any work; returns its `RunPlan` or raises `Refused` with everything that is wrong."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

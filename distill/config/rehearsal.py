@@ -1,4 +1,7 @@
-"""Methods tried before any work: on shapes, or on random logits, where their gradient can be seen too."""
+"""Tries a loss once before training.
+
+On meta tensors, or on random logits if it reads only logits, which also checks its gradient.
+"""
 
 import copy
 import json

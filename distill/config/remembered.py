@@ -1,4 +1,4 @@
-"""Configurations of tables' cells, remembered between commands: composing a hundred of them takes seconds."""
+"""A cache for the composed configurations of a table's cells; composing a hundred takes seconds."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The typed part of the root configuration; the other nodes are typed by the signature of their `_target_`."""
+"""The keys of the root configuration and their types; a node with a `_target_` is typed by that target's signature."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, NewType

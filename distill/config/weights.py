@@ -1,4 +1,4 @@
-"""A network filled with the weights of a file, whatever project wrote it."""
+"""Loads a weights file, from this or another project, into a network."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping

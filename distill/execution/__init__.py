@@ -1,1 +1,1 @@
-"""Plans carried out: teachers first, cohorts, resuming, stopping, and the filling of a published table."""
+"""Carries out run plans: teachers first, cohorts, resuming, stopping, and filling a published table."""

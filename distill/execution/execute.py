@@ -1,4 +1,4 @@
-"""Plans carried out, from their locks to their results: skip, wait, resume or train, teachers first."""
+"""Carries out run plans: locks each run, then skips, waits for, resumes or trains it; missing teachers come first."""
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence

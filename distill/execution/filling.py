@@ -1,4 +1,4 @@
-"""`distill fill`: the missing runs of a published table, checked first, then trained, the most informative first."""
+"""`distill fill`: checks all missing runs, then trains them in rounds: one seed of every cell per round."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A run's teacher: a network with its weights, measured once, run on every batch or read from a table."""
+"""Loads a run's teacher, measures its accuracy once, and runs it on every batch or reads its logits from a table."""
 
 import contextlib
 import json

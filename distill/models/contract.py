@@ -18,7 +18,7 @@ class Output:
                     the raw map itself where no block activates it; None where there is neither
     final_map       (B, C, H, W), the last map before pooling
     embedding       (B, D), what the classifier reads
-    strong          the output on the strong view, filled by `fit` for objectives with two views
+    strong          the output on the strong view, filled by `on_both_views` for objectives with two views
     """
 
     logits: Tensor

@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: code, versions, device, threads; no user, host or absolute path."""
+"""Records how a run was computed: code, versions, device, threads. Never a user, a host or an absolute path."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""The one map between the names that a `_target_` has had: today's, and those in older configurations and in run ids.
+"""Maps former `_target_` names to today's names, and today's names to those that run ids contain.
 
 Run ids digest the name under which commit ba96155 exported a class or function, so that moving code changes no id.
 Configurations of that time, a user's own and those inside finished runs, are read with today's names. This module

@@ -1,13 +1,13 @@
 """Finished runs in the cells of a published table, and the commands that train what is missing.
 
 A run fills a cell when its recorded configuration (`config` of its config.yaml, not the names it was given) equals the
-cell's, value by value: data set, student, loss, recipe, and for a loss with a teacher that teacher's network, and its
-loss and recipe, or the published weights that it has. So the preset may have another name (`zscore_kd_paper` at 2 and 9
-is `zscore_kd`), but a run of 10 epochs, on held-out images, on part of the data or with another weight fills no cell of
-240 epochs. What may differ: the seeds, the place of the data, device and engine, whether the teacher ran live or from a
-table, and the precision; the last two make rows of their own (`rows.group`), as unlike weights of teachers do. A
-teacher given as a finished run (`teacher.run=ID`, imported ones included) must be the cell's network; its training may
-differ, and since its weights differ, so does its row.
+cell's, value by value: data set, student, loss, recipe; for a loss with a teacher also the teacher's network, and
+either its loss and recipe or the name of its published weights. So the preset may have another name (`zscore_kd_paper`
+at 2 and 9 is `zscore_kd`), but a run of 10 epochs, on held-out images, on part of the data or with another weight fills
+no cell of 240 epochs. Seeds, data location, device, engine, live or table teacher, and precision may differ. Runs that
+differ in the last two are shown in separate rows (`rows.group`), as are runs with different teacher weights. A teacher
+given as a finished run (`teacher.run=ID`, imported ones included) must be the cell's network; its training may differ,
+and since its weights differ, so does its row.
 """
 
 import json
@@ -31,7 +31,7 @@ from distill.tables.rows import FinishedRun, Row, distinct, group, over_teachers
 from distill.tables.values import to_text
 
 PLACES = ("npz", "root", "shards", "download")
-# keys of `teacher` that choose published weights, and how they see the images; a run of before has none of them
+# keys of `teacher` that choose published weights, and how they see the images; older runs have none of these keys
 PUBLISHED = ("pretrained", "weights", "input", "classes", "mean", "std")
 
 

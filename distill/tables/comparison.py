@@ -1,7 +1,7 @@
-"""Rows against their baselines, and what each difference is worth.
+"""Compares rows with their baselines.
 
-Differences are of accuracy after the last epoch. Welch's interval is the headline; the one paired by seed (for a row
-over several teachers: by teacher) stands beside it with the measured correlation.
+Differences are of accuracy after the last epoch. Welch's interval comes first, then the interval paired by seed (for a
+row over several teachers: by teacher) and the correlation.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Results as data: a column for every setting in which rows differ, one record a run, rows sorted, columns chosen."""
+"""Tables as records for CSV and JSON: a column per differing setting, one record per run, sorting, choosing columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

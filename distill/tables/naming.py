@@ -1,4 +1,4 @@
-"""What each row is called: its preset, and whatever else differs from the other rows. Linear in the number of rows."""
+"""Names of rows: the preset, and every value in which the row differs from others. Linear in the number of rows."""
 
 import re
 from collections import Counter, defaultdict

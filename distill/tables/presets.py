@@ -1,4 +1,4 @@
-"""The loss presets whose values a run has: filters find it under their names too."""
+"""Finds the loss presets whose values equal a run's, so that filters find the run under those names too."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress

@@ -3,17 +3,17 @@
 A file holds:
 
     title, source, dataset
-    recipe       option of the recipe of all teachers (and, by the experiments, of the students)
+    recipe       the recipe preset of all teachers (students get it from the experiments)
     baseline     {row: KEY} or {column: KEY}
-    overrides    of every cell, after its experiment
-    untrainable  why none of it can be trained yet
+    overrides    added to every cell after its experiment
+    untrainable  why this table cannot be trained yet
     columns      KEY: experiment, teacher, student, teacher_accuracy, student_accuracy, learning_rate, label, preset,
                  overrides, untrainable, note, teacher_recipe
     rows         KEY: label, preset, published (one value a column), top5, epochs, runs, temperature, weights, source,
                  overrides, untrainable, note, and `cells`: {COLUMN: what differs there from the row}
     deltas       {row, against, points: one value a column}
 
-A row of `preset: ce` without `published` has the columns' `student_accuracy`. A `note` is a sentence or a list.
+A row with `preset: ce` and no `published` shows each column's `student_accuracy`. A `note` is a sentence or a list.
 """
 
 import math

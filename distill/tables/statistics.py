@@ -1,4 +1,4 @@
-"""What a handful of seeds can show: mean, deviation, and 95 % intervals of a difference."""
+"""Statistics over a few seeds: mean, deviation, and 95 % intervals of a difference."""
 
 import math
 import statistics

@@ -1,20 +1,20 @@
 """Whether our runs reproduce a published number, with the noise of both sides.
 
-The verdict is about d = ours - published, both of the epoch that the published number is of. With n runs of ours of
-deviation s, and p published runs whose deviation is not published (so s stands for it), the 95 % interval is
+d = ours - published. Both are last-epoch or both best-epoch accuracies, whichever the paper reports. With n runs of
+ours of deviation s, and p published runs whose deviation is not published (so s stands for it), the 95 % interval is
 
     d +- t(n - 1) * s * sqrt(1/n + 1/p)
 
 with Student's t; where a deviation is published, it is Welch's interval with both. An unknown p is taken as 1, the most
-cautious choice. An unknown epoch makes the interval cover those of both readings, last and best.
+cautious choice. If it is unknown whether the paper reports the last or the best epoch, the interval covers both cases.
 
     reproduced       the whole interval lies within half a point of zero
     not reproduced   the whole interval lies beyond half a point, on one side
     undecided        otherwise, and with a single run
 
-If undecided: the smallest n above ours with which the same interval would decide, for d and s as they are now. There is
-none where the published number alone is noisier than the distance of d from half a point allows, or where its epoch is
-unknown and the two readings disagree.
+If undecided: the smallest n above ours with which the same interval would decide, for d and s as they are now. No n is
+given if the uncertainty of the published number alone is too large for any n to decide, or if its epoch is unknown and
+last and best epoch lead to different verdicts.
 """
 
 import math

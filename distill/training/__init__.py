@@ -1,4 +1,4 @@
-"""The trainer: `fit` and what it moves."""
+"""The training loop `fit`, and the objects it uses."""
 
 from distill.training.captured import Captured
 from distill.training.device import PRECISIONS, autocast, determinism, probe, resolve_precision

@@ -1,4 +1,4 @@
-"""Steps captured once and replayed: the whole of a step without Python, members side by side on the device."""
+"""Training steps recorded once as CUDA graphs and replayed without Python; cohort members run in parallel."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass

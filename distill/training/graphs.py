@@ -1,4 +1,4 @@
-"""CUDA graphs: a lane is a stream of its own, with a memory pool for the graphs captured in it."""
+"""CUDA graphs. A lane is one CUDA stream with its own graph memory pool."""
 
 from __future__ import annotations
 

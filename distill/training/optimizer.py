@@ -1,6 +1,6 @@
-"""A recipe's optimizer as a member uses it: fused where torch can, with a learning rate that a captured step reads.
+"""Builds a recipe's optimizer, fused where torch supports it, and the moving average of the weights.
 
-And the average of the weights that follows its steps.
+The learning rate is in a tensor, so that captured steps see changes.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""How a student is optimised: everything about the schedule that is not the loss."""
+"""A recipe: epochs, batch size, optimizer and learning-rate schedule; every training setting except the loss."""
 
 import math
 from collections.abc import Callable, Iterable

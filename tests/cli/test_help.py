@@ -20,7 +20,8 @@ Capture = pytest.CaptureFixture[str]
 
 NEEDED = {
     "train": "experiment= loss= seed= loss.temperature= loss.alpha= recipe.epochs= teacher.run= precision= runs_dir= "
-    "dataset.npz= dataset.limit= dataset.holdout= engine.device= sweep= student.name= student._target_= --cfg "
+    "dataset.npz= dataset.download= dataset.limit= dataset.holdout= engine.device= sweep= sweep.select= "
+    "hydra.launcher.size= student.name= student._target_= --cfg "
     "--multirun",
     "table": "loss=kd loss.temperature= DISTILL_RUNS",
     "ls": "loss.temperature=",
@@ -101,7 +102,9 @@ def test_the_help_of_train_names_only_what_there_is(capsys: Capture) -> None:
 
     text = help_of("train", capsys)
     presets = Presets()
-    config = presets.compose(["dataset=cifar100", "student=timm", "loss=kd"]).config
+    words = ["dataset=cifar100", "student=timm", "loss=kd", "sweep=temperature", "hydra/launcher=cohort"]
+    composed = presets.compose(words)
+    config = {**composed.config, "hydra": composed.launching}
     commands = [*examples(main_help(capsys), "train"), *examples(text, "train")]
     assert len(commands) >= 8
     for words in commands:
