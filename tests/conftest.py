@@ -110,10 +110,11 @@ def photographs() -> Path:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip tests marked `gpu` where there is none."""
+    """Skip tests marked `gpu` where they cannot run."""
     if item.get_closest_marker("gpu") is None:
         return
-    import torch
+    from accelerator import missing  # imports torch
 
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)

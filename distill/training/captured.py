@@ -1,5 +1,6 @@
 """Training steps recorded once as CUDA graphs and replayed without Python; cohort members run in parallel."""
 
+import gc
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar
@@ -91,16 +92,9 @@ class CapturedEvaluation:
         if size not in self._recordings:
             self._static[size] = copied(fresh)
             name = f"the evaluation of {self._member.name}, {size} images,"
-            self._recordings[size] = Recording(
-                self._work(self._static[size]), self._lane, name=name, declined=self._declined
-            )
+            work = evaluation_of(self._member, self._static[size], self._tally)
+            self._recordings[size] = Recording(work, self._lane, name=name, declined=self._declined)
         return self._recordings[size]
-
-    def _work(self, batch: Batch) -> Work:
-        def work() -> None:
-            self._tally.add(self._member.student, batch, precision=self._member.precision)
-
-        return work
 
 
 class Captured:
@@ -121,12 +115,14 @@ class Captured:
     """
 
     def __init__(self, new_lane: Callable[[], Lane], *, declined: Callable[[str], None]) -> None:
+        gc.collect()  # graphs and tensors of an earlier training: no garbage is collected while a step is captured
         self._new_lane, self._declined = new_lane, declined
         self._shared = new_lane()
         self._lanes: dict[Member, Lane] = {}
         self._static: dict[Hashable, Batch] = {}
         self._gathers: dict[Hashable, Recording] = {}
-        self._teachers: dict[Hashable, CapturedTeacher] = {}
+        self._answers: dict[Hashable, Answer] = {}
+        self._teachers: dict[Hashable, Recording] = {}
         self._steps: dict[Hashable, Recording] = {}
         self._evaluations: dict[Member, CapturedEvaluation] = {}
 
@@ -134,9 +130,12 @@ class Captured:
         """Static batches: one for full batches, one for the remainder."""
         if stream.source is None or stream.strong is not None:
             for fresh in stream.epoch(epoch, start=start):
-                batch = self._static.setdefault((stream.key, len(fresh.labels)), copied(fresh))
-                written(batch, fresh)
-                yield batch
+                key = (stream.key, len(fresh.labels))
+                if key in self._static:
+                    written(self._static[key], fresh)
+                else:
+                    self._static[key] = copied(fresh)
+                yield self._static[key]
             return
         draws = (draw[start * stream.batch_size :] for draw in stream.draws(epoch))
         for index, view in zip(*(torch.split(draw, stream.batch_size) for draw in draws), strict=True):
@@ -144,14 +143,14 @@ class Captured:
 
     def train(self, members: Sequence[Member], batches: Batches) -> Iterator[Member]:
         """Queue the step of every member, then yield them all."""
-        teachers: dict[Hashable, CapturedTeacher] = {}
+        answers: dict[Hashable, Answer] = {}
         for member in members:
             batch, teacher = batches[member.stream.key], None
             if member.teacher is not None:
                 key = (member.teacher.key, member.stream.key, len(batch.labels))
-                if key not in teachers:
-                    teachers[key] = self._teacher(key, member.teacher, batch)
-                teacher = teachers[key]
+                if key not in answers:
+                    answers[key] = self._answered(key, member.teacher, batch)
+                teacher = answers[key]
             step = self._step(member, batch, teacher)
             step()
             member.captured_steps += step.is_captured
@@ -184,14 +183,16 @@ class Captured:
         self._shared.join()
         return batch
 
-    def _teacher(self, key: Hashable, teacher: Teacher, batch: Batch) -> "CapturedTeacher":
-        if key not in self._teachers:
-            self._teachers[key] = CapturedTeacher(teacher, batch, self._shared, declined=self._declined)
-        captured = self._teachers[key]
-        captured.run()
-        return captured
+    def _answered(self, key: Hashable, teacher: Teacher, batch: Batch) -> "Answer":
+        if key not in self._answers:
+            answer = self._answers[key] = Answer(teacher, batch)
+            name = f"the teacher's forward of {len(batch.labels)} images"
+            self._teachers[key] = Recording(answer, self._shared, name=name, declined=self._declined)
+        self._teachers[key]()
+        self._shared.join()
+        return self._answers[key]
 
-    def _step(self, member: Member, batch: Batch, teacher: "CapturedTeacher | None") -> Recording:
+    def _step(self, member: Member, batch: Batch, teacher: "Answer | None") -> Recording:
         key = (member, len(batch.labels))
         if key not in self._steps:
             self._steps[key] = Recording(
@@ -207,39 +208,39 @@ class Captured:
         return self._steps[key]
 
 
-class CapturedTeacher:
-    """A teacher's forward on a static batch. Once captured, `run` writes `output` to the same addresses each time.
+class Answer:
+    """A teacher's forward on a static batch, as work: it writes `output`, at the same addresses each time.
 
-    It runs at least as often as any of its students trains on such a batch, and before them, so the addresses are fixed
-    when the first student is captured.
+    `output` is made in the first call, which is never captured, so it lies outside the lane's pool. There another
+    graph might overwrite it before a student has read it: of cohorts with several streams, the teacher of each is
+    replayed before any student is sure to be done.
 
-    A teacher that cannot be captured (a table on the host) runs eagerly and its output is copied to fixed addresses, so
-    that its students' steps can still be captured.
+    A teacher that cannot be captured (a table on the host) is called each time, and its students' steps can still be
+    captured.
     """
 
-    def __init__(self, teacher: Teacher, batch: Batch, lane: Lane, *, declined: Callable[[str], None]) -> None:
-        self._teacher, self._batch, self._lane = teacher, batch, lane
-        self._answer: Output | None = None
+    def __init__(self, teacher: Teacher, batch: Batch) -> None:
+        self._teacher, self._batch = teacher, batch
         self.output: Output | None = None
-        name = f"the teacher's forward of {len(batch.labels)} images"
-        self.recording = Recording(self._work, lane, name=name, declined=declined)
 
-    def run(self) -> None:
-        """Bring `output` up to date with the batch."""
-        self.recording()
-        self._lane.join()
-        if self.recording.is_captured:
-            self.output = self._answer
-        elif self.output is None:
-            self.output = copied(self._answer)
+    def __call__(self) -> None:
+        answer = self._teacher(self._batch)
+        if self.output is None:
+            self.output = copied(answer)
         else:
-            written(self.output, self._answer)
-
-    def _work(self) -> None:
-        self._answer = self._teacher(self._batch)
+            written(self.output, answer)
 
 
-def step_of(member: Member, batch: Batch, teacher: CapturedTeacher | None) -> Work:
+def evaluation_of(member: Member, batch: Batch, tally: Tally) -> Work:
+    """Adds the predictions of the member's student for a static batch, without arguments."""
+
+    def work() -> None:
+        tally.add(member.student, batch, precision=member.precision)
+
+    return work
+
+
+def step_of(member: Member, batch: Batch, teacher: Answer | None) -> Work:
     """The member's training step on a static batch, without arguments."""
 
     def step() -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -89,14 +90,20 @@ VARIANTS = 256  # compiled forms of networks that one process may hold: two shap
 
 @contextmanager
 def compiled(members: Sequence[Member]) -> Iterator[None]:
-    """Compile for the members of a cohort inside the block; compiling itself happens at their first steps."""
+    """Compile for the members of a cohort inside the block; compiling itself happens at their first steps.
+
+    torch 2.11 then warns once of fp32 matrix products on CUDA that TensorFloat32 would be faster. They are exact on
+    purpose, so there is no warning.
+    """
     for member in members:
         member.forward = torch.compile(member.student, dynamic=False)
         # a teacher that runs a network can compile it; a table has nothing to compile
         compile_teacher = getattr(member.teacher, "compile", None)
         if compile_teacher is not None:
             compile_teacher()
-    with torch._dynamo.config.patch(recompile_limit=VARIANTS, accumulated_recompile_limit=VARIANTS):
+    limits = torch._dynamo.config.patch(recompile_limit=VARIANTS, accumulated_recompile_limit=VARIANTS)
+    with limits, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
         try:
             yield
         finally:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 import torch
+
+from distill.training.randomness import renewed
 
 WARM_UP = 3  # runs before a capture: lazy state is there, and kernels have been chosen
 
@@ -98,19 +101,25 @@ class Recording:
                     self._replay = self._lane.capture(self._work)
                 return
             except RuntimeError as error:  # torch's errors for an operation that cannot be captured
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = first_line(error)
             self._recover()
         self._given_up = True
         self._declined(f"{self._name} is not captured: {reason}")
+
+
+def first_line(error: RuntimeError) -> str:
+    """What went wrong, without the lines of advice that torch adds."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class CudaLane:
     """`Lane` by `torch.cuda.graph`.
 
     What is captured takes its memory from the lane's pool. Graphs of one lane share it, since they never run at the
-    same time and keep nothing there from one replay to the next but tensors that are still referenced; other lanes have
-    other pools, since their replays overlap. Warm-up runs in the same stream as the capture, so that autograd and the
-    allocator see one stream only.
+    same time. A later one may lie where an earlier one has its intermediate results, and overwrites those: what a
+    graph leaves to others it must write into memory from outside the pool. Other lanes have other pools, since their
+    replays overlap. Warm-up runs in the same stream as the capture, so that autograd and the allocator see one stream
+    only.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -133,20 +142,47 @@ class CudaLane:
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
     def capture(self, work: Work) -> Work:
-        """The graph's `replay`; call it inside the lane."""
+        """The graph's `replay`; call it inside the lane.
+
+        A graph that the garbage collector destroys while another is captured makes that one invalid, so it does not
+        collect meanwhile. An error is raised anew, as text: the original would keep alive what the broken work had
+        made, and with it autograd's nodes, which belong to this lane's stream.
+        """
         graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-                work()
-        except RuntimeError as error:
-            self._leave_pool()
-            # that a broken capture cannot be ended hides what broke it
-            raise (error.__context__ if isinstance(error.__context__, RuntimeError) else error) from None
+        reason = None
+        with uncollected():
+            try:
+                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                    work()
+            except RuntimeError as error:
+                # that a broken capture cannot be ended hides what broke it
+                reason = first_line(error.__context__ if isinstance(error.__context__, RuntimeError) else error)
+        if reason is not None:
+            self._leave_behind()
+            raise RuntimeError(reason)
         return graph.replay
 
-    def _leave_pool(self) -> None:
-        """Some versions of torch leave the allocator in the pool of a capture that failed; no other can begin then."""
+    def _leave_behind(self) -> None:
+        """The pool and the state of the default generator, in which the broken capture may still be going on.
+
+        The allocators of device and host refuse another capture in such a pool, and such a generator draws no numbers.
+        """
         leave = getattr(torch._C, "_cuda_endAllocateToPool", None)
         if leave is not None:
             with suppress(RuntimeError):  # where torch has seen to it itself
                 leave(self._stream.device_index, self._pool)
+        self._pool = torch.cuda.graph_pool_handle()
+        default = torch.cuda.default_generators[self._stream.device_index]
+        default.graphsafe_set_state(renewed(default, self._device))
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage is collected inside the block."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

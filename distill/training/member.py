@@ -139,10 +139,10 @@ class Member:
         self.taps, self.world = not objective.logits_only, world
         # each once, also where an objective holds a part of the deployed network
         learned = dict.fromkeys([*self.student.parameters(), *objective.parameters()])
-        self.optimizer = build_optimizer(recipe.optimizer, list(learned), self.device)
+        self.optimizer, self._base_rates = build_optimizer(recipe.optimizer, list(learned), self.device)
         self.average = None if recipe.ema is None else WeightAverage(self.student, self.optimizer, decay=recipe.ema)
         self.gradients = world.gradients(list(learned))
-        self.rates = self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.rates = self._base_rates
         self.randomness = OwnRandomness(seed, self.device)
         self.meters = Meters(self.device, world)
         self.progress = torch.zeros((), device=self.device)

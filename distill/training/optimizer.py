@@ -20,18 +20,23 @@ FORMS = ("fused", "foreach", "differentiable")  # where a recipe names one of th
 _known: dict[tuple[object, str, str], bool] = {}
 
 
-def build_optimizer(build: Build, parameters: Sequence[Parameter], device: torch.device) -> Optimizer:
-    """`build(parameters)`; fused where its class supports it, it works here, and the recipe does not set it otherwise.
+def build_optimizer(
+    build: Build, parameters: Sequence[Parameter], device: torch.device
+) -> tuple[Optimizer, list[float]]:
+    """`build(parameters)`, and the learning rate of each group as the recipe states it.
+
+    It is fused where its class supports it, it works here, and the recipe does not set it otherwise.
 
     One kernel then does what several per parameter do (measured on a CPU: SGD and AdamW take a quarter of the time),
     to rounding. A fused optimizer's learning rate is a 0-d tensor on the device, to be changed by `set_rates`:
     float64 on a CPU, where it is as exact as a number, and float32 on an accelerator, whose kernels read that.
     """
-    if not _fuses(build, device):
-        return build(parameters)
-    optimizer = _fused(build)(parameters)
-    _put_on_device(optimizer, device)
-    return optimizer
+    fuses = _fuses(build, device)
+    optimizer = (_fused(build) if fuses else build)(parameters)
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    if fuses:
+        _put_on_device(optimizer, device)
+    return optimizer, rates
 
 
 def is_fused(optimizer: Optimizer) -> bool:

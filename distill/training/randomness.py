@@ -24,6 +24,13 @@ def seeded(seed: int, purpose: str) -> Iterator[None]:
         torch.random.set_rng_state(before)
 
 
+def renewed(generator: torch.Generator, device: torch.device) -> torch.Generator:
+    """Another generator of `device` that goes on with the same numbers."""
+    other = torch.Generator(device)
+    other.set_state(generator.get_state())
+    return other
+
+
 class OwnRandomness:
     """The default generators' state as one member sees it, so that no member's dropout moves another's.
 
@@ -56,8 +63,7 @@ class OwnRandomness:
     def renew(self) -> None:
         """Leave behind what a capture that was broken off may have left in the CUDA generator; the state stays."""
         if self._cuda is not None:
-            state, self._cuda = self._cuda.get_state(), torch.Generator(self._device)
-            self._cuda.set_state(state)
+            self._cuda = renewed(self._cuda, self._device)
 
     def __enter__(self) -> None:
         self._outside = torch.random.get_rng_state()

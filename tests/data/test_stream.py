@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from accelerator import DEVICE, waiting_is_an_error
 
 from distill.data import Batch, EvaluationStream, ImageDataset, ImageStream, draw_generator, synthetic
 
@@ -161,15 +162,12 @@ def test_consecutive_epochs_have_unlike_orders(data: ImageDataset) -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_sees_the_same_batches_without_waiting_for_the_host(data: ImageDataset) -> None:
-    device = ImageStream(data, batch_size=64, seed=0, device="cuda")
-    assert device.key == ImageStream(data, batch_size=64, seed=0, device="cuda:0").key
+    device = ImageStream(data, batch_size=64, seed=0, device=DEVICE.type)
+    assert device.key == ImageStream(data, batch_size=64, seed=0, device=DEVICE).key
     batches = device.epoch(0)
     on_device = [next(batches)]  # the draws of the epoch are copied here, once
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         on_device += list(batches)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     for ours, theirs in zip(stream(data).epoch(0), on_device, strict=True):
         assert theirs.images.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(theirs.images.cpu(), ours.images, atol=1e-6, rtol=0)

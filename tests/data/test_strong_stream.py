@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from accelerator import DEVICE, waiting_is_an_error
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 from torchvision.transforms import functional as F
@@ -206,13 +207,10 @@ def test_streams_share_batches_only_where_their_strong_views_are_equal(data: Ima
 @pytest.mark.gpu
 def test_a_gpu_sees_the_same_strong_views_without_waiting_for_the_host() -> None:
     data = synthetic(train_size=2000)
-    batches = ImageStream(data, batch_size=64, seed=0, device="cuda", strong=StrongView()).epoch(0)
+    batches = ImageStream(data, batch_size=64, seed=0, device=DEVICE, strong=StrongView()).epoch(0)
     on_device = [next(batches)]
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         on_device += list(batches)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     level = 1 / 255 / min(data.std)
     differences = [
         (strong_of(theirs).cpu() - strong_of(ours)).abs()

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerator import DEVICE, IS_CUDA
 from linear_teacher import CPU, Linear, one_epoch
 from torch import Tensor, nn
 
@@ -123,12 +124,13 @@ def test_rows_of_another_shape_are_refused(dataset: ImageDataset, linear: Linear
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not IS_CUDA, reason="a CPU has no memory of its own")
 @pytest.mark.parametrize("share", [0.0, 0.5], ids=["on the host", "resident"])
 def test_on_a_gpu_it_answers_as_on_the_cpu(
     dataset: ImageDataset, linear: Linear, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("distill.teachers.table.SHARE", share)
-    expected, device = table_of(linear, dataset), torch.device("cuda")
+    expected, device = table_of(linear, dataset), DEVICE
     spec = TableSpec.of(dataset, weights="w", precision="fp32", device="cpu")
     table = TableTeacher(expected._rows, spec=spec, network=linear, device=device)
     assert table._rows.is_cuda is (share > 0)

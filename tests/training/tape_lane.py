@@ -28,7 +28,7 @@ class Tape(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.operations: list[tuple] = []
-        self.made: set[int] = set()
+        self.made: dict[int, torch.UntypedStorage] = {}
         self.before: dict[int, tuple] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -41,7 +41,7 @@ class Tape(TorchDispatchMode):
                 self.before[place] = memory, memory.clone()
         result = func(*args, **kwargs)
         new = [tensor for tensor in tensors(result) if storage(tensor) not in given]
-        self.made.update(storage(tensor) for tensor in new)
+        self.made.update({storage(tensor): tensor.untyped_storage() for tensor in new})
         # other tensors of the same memory: autograd clones a gradient that somebody else holds
         kept = tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs, result))
         self.operations.append((func, *kept, torch.is_grad_enabled()))
@@ -50,6 +50,11 @@ class Tape(TorchDispatchMode):
     def undo(self) -> None:
         for memory, bytes_before in self.before.values():
             memory.copy_(bytes_before)
+
+    def spoil(self) -> None:
+        """Overwrite what was made, as another graph of the same pool may."""
+        for memory in self.made.values():
+            memory.fill_(255)  # nan in every floating type
 
     def replay(self) -> None:
         with torch._C._AutoDispatchBelowAutograd():
@@ -67,6 +72,7 @@ class TapeLane:
 
     def __init__(self, log: list[tuple[str, "TapeLane"]]) -> None:
         self.log, self.inside = log, False
+        self.tapes: list[Tape] = []
 
     def __enter__(self) -> None:
         assert not self.inside
@@ -90,10 +96,37 @@ class TapeLane:
             tape.undo()
             torch.random.set_rng_state(generator)
         self.log.append(("capture", self))
+        self.tapes.append(tape)
 
         def replay() -> None:
             assert self.inside
             self.log.append(("replay", self))
-            tape.replay()
+            self.play(tape)
 
         return replay
+
+    def play(self, tape: Tape) -> None:
+        tape.replay()
+
+
+class LateLane(TapeLane):
+    """A lane that is as late as a stream may be: a replay is done when somebody waits for it.
+
+    It then overwrites what the lane's later captures made: they take their memory from where earlier ones have their
+    intermediate results. Numbers drawn in a replay are not those of the member, whose generator is in place earlier.
+    """
+
+    def __init__(self, log: list[tuple[str, TapeLane]]) -> None:
+        super().__init__(log)
+        self.waiting: list[Tape] = []
+
+    def play(self, tape: Tape) -> None:
+        self.waiting.append(tape)
+
+    def join(self) -> None:
+        super().join()
+        for tape in self.waiting:
+            tape.replay()
+            for later in self.tapes[self.tapes.index(tape) + 1 :]:
+                later.spoil()
+        self.waiting.clear()

@@ -1,9 +1,10 @@
 """What only CUDA can show of a step: it waits for nothing, is captured, and is then the eager one. Marker `gpu`."""
 
-from functools import partial
+from contextlib import nullcontext
 
 import pytest
 import torch
+from accelerator import DEVICE, IS_CUDA, new_lane, waiting_is_an_error
 from method_networks import NARROW, WIDE, Staged
 from method_presets import build
 
@@ -13,7 +14,6 @@ from distill.teachers import LiveTeacher
 from distill.training import (
     WARM_UP,
     Captured,
-    CudaLane,
     Eager,
     Member,
     Silent,
@@ -35,12 +35,7 @@ ROUNDING = {"rtol": 1e-3, "atol": 1e-4}  # of weights after all steps: some back
 
 
 @pytest.fixture
-def device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device())
-
-
-@pytest.fixture
-def make(lab, device):
+def make(lab):
     """Members on the device."""
 
     def member(
@@ -49,21 +44,21 @@ def make(lab, device):
         classes = lab.dataset.num_classes
         objective = CrossEntropy() if method == "ce" else build(method, seed=seed)
         with seeded(9, "student"):
-            network = Staged(WIDE, (1, 1, 2, 2), classes=classes).to(device)
+            network = Staged(WIDE, (1, 1, 2, 2), classes=classes).to(DEVICE)
         teacher = LiveTeacher(network, weights="teacher", precision=precision, taps=True)
         with seeded(seed, "student"):
             student = Staged(NARROW, (1, 1, 2, 2), classes=classes)
         if dropout:
             student.stages[0].append(torch.nn.Dropout(dropout))
-        stream = ImageStream(lab.dataset, batch_size=16, seed=seed, device=device, strong=objective.strong_view)
+        stream = ImageStream(lab.dataset, batch_size=16, seed=seed, device=DEVICE, strong=objective.strong_view)
         return Member(
             name=f"{method}-{seed}",
-            student=student.to(device),
-            objective=objective.to(device),
+            student=student.to(DEVICE),
+            objective=objective.to(DEVICE),
             teacher=teacher if objective.needs_teacher else None,
             recipe=lab.recipe(EPOCHS, lr=0.01),
             stream=stream,
-            evaluation=EvaluationStream(lab.dataset, batch_size=4, device=device),
+            evaluation=EvaluationStream(lab.dataset, batch_size=4, device=DEVICE),
             split=lab.dataset.split,
             precision=precision,
             seed=seed,
@@ -78,13 +73,13 @@ def make(lab, device):
 def captured(*members: Member, **options) -> None:
     """Train by capture; nothing may be left out."""
     declined: list[str] = []
-    fit(
-        members,
-        watch=Silent(),
-        engine=Captured(partial(CudaLane, members[0].device), declined=declined.append),
-        **options,
-    )
+    fit(members, watch=Silent(), engine=Captured(new_lane, declined=declined.append), **options)
     assert declined == []
+
+
+def generator_state() -> torch.Tensor:
+    """Of the device's default generator."""
+    return torch.cuda.get_rng_state() if IS_CUDA else torch.random.get_rng_state()
 
 
 def assert_close(ours: Member, theirs: Member, **tolerance: float) -> None:
@@ -103,12 +98,9 @@ def test_a_step_waits_for_nothing(make, method: str) -> None:
     engine = Eager()
     batches = list(member.stream.epoch(1))
     for number, batch in enumerate(batches[:2]):
-        torch.cuda.set_sync_debug_mode("error" if number else "default")
-        try:
+        with waiting_is_an_error() if number else nullcontext():
             for trained in engine.train([member], {member.stream.key: batch}):
                 trained.advance()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -122,7 +114,7 @@ def test_a_captured_method_is_the_eager_one(make, method: str) -> None:
 
 
 def test_to_the_bit_where_algorithms_are_deterministic(make) -> None:
-    with determinism(True, torch.device("cuda")):
+    with determinism(True, DEVICE):
         eager, ours = make("kd"), make("kd")
         fit([eager], watch=Silent())
         captured(ours)
@@ -138,15 +130,16 @@ def test_members_on_parallel_streams_draw_their_own_numbers(make, precision: str
     for member in alone:
         fit([member], watch=Silent())
     together = [make(method, seed=seed, dropout=0.5, precision=precision) for method, seed in asked]
-    before = torch.cuda.get_rng_state()
+    before = generator_state()
     captured(*together)
-    assert torch.equal(torch.cuda.get_rng_state(), before)
+    assert torch.equal(generator_state(), before)
     tolerance = {} if precision == "fp32" else {"rtol": 0.05, "atol": 0.02}
     for ours, theirs in zip(together, alone, strict=True):
         assert ours.captured_steps == STEPS
         assert_close(ours, theirs, **tolerance)
-        assert torch.equal(ours.randomness.state["cuda"], theirs.randomness.state["cuda"])
-        assert torch.equal(ours.randomness.state["cpu"], theirs.randomness.state["cpu"])
+        mine, other = ours.randomness.state, theirs.randomness.state
+        assert mine.keys() == other.keys() == {"cpu", DEVICE.type}
+        assert all(torch.equal(mine[kind], other[kind]) for kind in mine)
 
 
 @pytest.mark.parametrize("steps", [2, 9, 14])
@@ -171,9 +164,11 @@ def test_a_capture_that_fails_leaves_a_member_that_trains(make) -> None:
     ours.objective.forward = waiting
     fit([eager], watch=Silent())
     declined: list[str] = []
-    fit([ours], watch=Silent(), engine=Captured(partial(CudaLane, ours.device), declined=declined.append))
+    fit([ours], watch=Silent(), engine=Captured(new_lane, declined=declined.append))
     assert len(declined) == 2  # the full batch and the remainder
-    assert "allocat" not in "".join(declined)  # the second for its own reason, not for what the first left behind
+    # the second for its own reason, not for what the first left behind
+    assert len({sentence.partition(": ")[2] for sentence in declined}) == 1, declined
+    assert not any(word in sentence.lower() for sentence in declined for word in ("allocat", "recording", "pool"))
     assert ours.captured_steps == 0
     assert_close(ours, eager)
     captured(after := make("kd"))
@@ -182,7 +177,7 @@ def test_a_capture_that_fails_leaves_a_member_that_trains(make) -> None:
 
 def test_evaluation_is_captured(make) -> None:
     member = make()
-    engine = Captured(partial(CudaLane, member.device), declined=pytest.fail)
+    engine = Captured(new_lane, declined=pytest.fail)
     expected = evaluate(member.student, member.evaluation, precision="fp32")
     for _ in range(2):
         found = engine.evaluate(member)
@@ -191,7 +186,8 @@ def test_evaluation_is_captured(make) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("why_not_compiled(torch.device('cuda')) is not None")
+@pytest.mark.skipif(not IS_CUDA, reason="a stand-in cannot look into what is compiled")
+@pytest.mark.skipif(why_not_compiled(DEVICE) is not None, reason="nothing can be compiled here")
 def test_compiled_networks_are_captured_too(make) -> None:
     eager, ours = make("kd"), make("kd")
     fit([eager], watch=Silent())

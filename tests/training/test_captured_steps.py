@@ -1,18 +1,23 @@
 """A captured step is the eager one, byte for byte, whoever trains beside it and however it was begun."""
 
+import gc
+import weakref
 from functools import partial
 
 import pytest
 import torch
 from method_networks import NARROW, WIDE, Staged
 from method_presets import build
-from tape_lane import TapeLane
+from tape_lane import LateLane, TapeLane
 from torch.nn import functional as F
 
-from distill.losses import Objective, zscore_kd
+from distill.data import StrongView
+from distill.losses import CrossEntropy, Objective, zscore_kd
 from distill.teachers import LiveTeacher
-from distill.training import WARM_UP, Captured, Cosine, NonFinite, NotCaptured, evaluate, fit, seeded
+from distill.training import WARM_UP, Captured, Cosine, NonFinite, NotCaptured, captured, evaluate, fit, seeded
+from distill.training.captured import copied
 from distill.training.fit import Silent
+from distill.training.graphs import Recording
 
 EPOCHS = 5  # 10 full batches and 5 remainders of each member
 FULL, REMAINDER = 2 * EPOCHS - WARM_UP, EPOCHS - WARM_UP  # of these are replayed
@@ -29,9 +34,9 @@ ADDS_GRADIENTS = ("review_kd",)
 class Capture:
     """An engine on tapes, and what it said and did."""
 
-    def __init__(self) -> None:
-        self.log, self.declined = [], []
-        self.engine = Captured(lambda: TapeLane(self.log), declined=self.declined.append)
+    def __init__(self, lane=TapeLane) -> None:
+        log, self.declined = [], []
+        self.log, self.engine = log, Captured(lambda: lane(log), declined=self.declined.append)
 
     def count(self, what: str) -> int:
         return sum(happened == what for happened, _ in self.log)
@@ -162,6 +167,75 @@ def test_resumed_in_the_middle(lab, teacher, recipe, steps: int) -> None:
             (way.run if way else lab.run)(member, **options)
         resumed.recorder.lines[:0] = stopped.recorder.lines[:lines]
         same(resumed, whole)
+
+
+def test_a_teachers_answer_is_not_overwritten_before_it_is_read(lab, teacher, recipe) -> None:
+    """A member behind the others trains alone until it has caught up: its teacher is captured first, replayed last."""
+
+    def make():
+        return [lab.member(lab.soft_targets(), teacher=teacher, seed=seed, recipe=recipe) for seed in (1, 2)]
+
+    alone = make()
+    for member in alone:
+        lab.run(member)
+    stopped, (ahead, behind) = make()[0], make()
+    lab.run(stopped, stop_requested=lab.stop_after(2 * lab.steps))
+    tensors, state, lines = stopped.recorder.saved[0]
+    ahead.restore(tensors, state)
+    capture = Capture(LateLane)
+    capture.run(ahead, behind)
+    assert capture.declined == []
+    assert (ahead.captured_steps, behind.captured_steps) == (2 * (EPOCHS - 2) - WARM_UP, FULL + REMAINDER)
+    ahead.recorder.lines[:0] = stopped.recorder.lines[:lines]
+    same(ahead, alone[0])
+    same(behind, alone[1])
+
+
+def test_an_engine_that_is_gone_leaves_no_graph_behind(lab, teacher, recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the garbage collector: a graph that it destroyed later would break the capture of another."""
+    made, new = [], Recording.__init__
+
+    def noted(self, *arguments, **options) -> None:
+        new(self, *arguments, **options)
+        made.append(weakref.ref(self))
+
+    monkeypatch.setattr(Recording, "__init__", noted)
+    gc.disable()
+    try:
+        capture = Capture()
+        capture.run(lab.member(lab.soft_targets(), teacher=teacher, recipe=recipe))
+        assert len(made) == 4 * 2  # gather, teacher, step and evaluation, each of two sizes
+        del capture
+        assert [recording() for recording in made if recording()] == []
+    finally:
+        gc.enable()
+
+
+def test_an_engine_begins_without_garbage() -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    gone = weakref.ref(Cycle())
+    Capture()
+    assert gone() is None
+
+
+def test_a_batch_that_is_copied_in_is_made_once_for_each_size(lab, recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = []
+    monkeypatch.setattr(captured, "copied", lambda value: copies.append(len(value.labels)) or copied(value))
+    member = lab.member(TwoViews(), recipe=recipe)
+    assert member.stream.strong is not None
+    engine = Captured(lambda: TapeLane([]), declined=pytest.fail)
+    for epoch in (1, 2):
+        for batch, expected in zip(engine.batches(member.stream, epoch, 0), member.stream.epoch(epoch), strict=True):
+            assert torch.equal(batch.images, expected.images)
+            assert torch.equal(batch.strong, expected.strong)
+    assert copies == [16, 12]
+
+
+class TwoViews(CrossEntropy):
+    strong_view = StrongView(ops=1)
 
 
 class Poison(Objective):

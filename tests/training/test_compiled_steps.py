@@ -1,6 +1,7 @@
 """Compiled networks train as eager ones, and no weight, temperature or schedule makes torch compile again."""
 
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -86,6 +87,17 @@ def test_a_method_with_state_resumes_to_the_byte(lab) -> None:
     resumed.restore(*stopped.recorder.saved[0][:2])
     run(resumed)
     assert resumed.recorder.weights == whole.recorder.weights
+
+
+def test_no_warning_of_products_that_are_exact_on_purpose(lab) -> None:
+    """Compiling for CUDA warns in torch 2.11; the tests, like a user's -W error, turn every warning into an error."""
+    text = "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled. Consider setting"
+    with compiled([lab.member()]):
+        warnings.warn(text, UserWarning, stacklevel=1)
+        with pytest.raises(UserWarning, match="another"):
+            warnings.warn("another", UserWarning, stacklevel=1)
+    with pytest.raises(UserWarning, match="TensorFloat32"):
+        warnings.warn(text, UserWarning, stacklevel=1)
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

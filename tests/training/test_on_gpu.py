@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from accelerator import DEVICE
 
 from distill.cli import main
 
@@ -26,7 +27,7 @@ def train(runs_dir: Path, device: str, *words: str) -> dict[str, list[dict]]:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_cohort_trains_on_the_gpu_as_on_the_cpu(tmp_path: Path, precision: str) -> None:
     sweep = ["-m", "hydra/launcher=cohort", "loss=ce,kd,zscore_kd"]
-    gpu = train(tmp_path / "gpu", "cuda", f"precision={precision}", *sweep)
+    gpu = train(tmp_path / "gpu", DEVICE.type, f"precision={precision}", *sweep)
     cpu = train(tmp_path / "cpu", "cpu", *sweep)
     assert gpu.keys() == cpu.keys() == {"cross_entropy", "kd", "zscore_kd"}
     for method, epochs in gpu.items():
@@ -37,8 +38,8 @@ def test_a_cohort_trains_on_the_gpu_as_on_the_cpu(tmp_path: Path, precision: str
 
 @pytest.mark.gpu
 def test_the_gpu_is_recorded(tmp_path: Path) -> None:
-    train(tmp_path, "cuda", "loss=ce")
+    train(tmp_path, DEVICE.type, "loss=ce")
     (provenance,) = tmp_path.glob("*/provenance.json")
     recorded = json.loads(provenance.read_text())
     assert recorded["device"]
-    assert recorded["engine"]["device"] == "cuda"
+    assert recorded["engine"]["device"] == DEVICE.type

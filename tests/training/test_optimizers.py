@@ -1,5 +1,6 @@
 """Fused where torch can: the same numbers to rounding, the same checkpoints, and nothing the recipe did not ask for."""
 
+import json
 from functools import partial
 
 import pytest
@@ -24,6 +25,10 @@ def layers() -> list[nn.Parameter]:
     return [*nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last).parameters(), *nn.Linear(7, 4).parameters()]
 
 
+def built_for(build, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    return build_optimizer(build, parameters, CPU)[0]
+
+
 def take_steps(built: torch.optim.Optimizer, parameters: list[nn.Parameter], *, start: int, end: int) -> None:
     """Gradients of their own in each step, and a rate that changes."""
     for step in range(start, end):
@@ -37,7 +42,7 @@ def take_steps(built: torch.optim.Optimizer, parameters: list[nn.Parameter], *, 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_fused_is_unfused_to_rounding(name: str) -> None:
     ours, theirs = layers(), layers()
-    fused, plain = build_optimizer(OPTIMIZERS[name], ours, CPU), OPTIMIZERS[name](theirs)
+    fused, plain = built_for(OPTIMIZERS[name], ours), OPTIMIZERS[name](theirs)
     assert is_fused(fused)
     assert not is_fused(plain)
     assert fused.param_groups[0]["fused"]
@@ -50,11 +55,25 @@ def test_fused_is_unfused_to_rounding(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_rate_stays_at_its_place_and_is_exact(name: str) -> None:
-    built = build_optimizer(OPTIMIZERS[name], layers(), CPU)
+    built = built_for(OPTIMIZERS[name], layers())
     (group,) = built.param_groups
     place = group["lr"].data_ptr()
     set_rates(built, [0.1 / 3])
     assert (group["lr"].item(), group["lr"].shape, group["lr"].data_ptr()) == (0.1 / 3, (), place)
+
+
+def test_base_rates_are_the_recipes_where_the_device_holds_them_in_float32(lab, monkeypatch) -> None:
+    """As on CUDA, whose fused kernels read float32: 0.05 would come back as 0.05000000074505806."""
+
+    def in_float32(built: torch.optim.Optimizer, device: torch.device) -> None:
+        for group in built.param_groups:
+            group["lr"] = torch.tensor(group["lr"], dtype=torch.float32)
+
+    monkeypatch.setattr(optimizer, "_put_on_device", in_float32)
+    member = lab.member(recipe=lab.recipe(2, lr=0.05))
+    assert member.optimizer.param_groups[0]["lr"].dtype == torch.float32
+    lab.run(member)
+    assert json.loads(member.recorder.lines[0])["learning_rate"] == 0.05
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -62,10 +81,10 @@ def test_the_rate_stays_at_its_place_and_is_exact(name: str) -> None:
 def test_a_checkpoint_of_either_form_is_taken_over(name: str, before: str) -> None:
     """From channels_last parameters by way of contiguous tensors, as a file holds them."""
     whole, begun = layers(), layers()
-    straight = build_optimizer(OPTIMIZERS[name], whole, CPU)
+    straight = built_for(OPTIMIZERS[name], whole)
     take_steps(straight, whole, start=0, end=5)
 
-    early = build_optimizer(OPTIMIZERS[name], begun, CPU) if before == "fused" else OPTIMIZERS[name](begun)
+    early = built_for(OPTIMIZERS[name], begun) if before == "fused" else OPTIMIZERS[name](begun)
     take_steps(early, begun, start=0, end=2)
     tensors, plain = flattened(early, [0.05])
     assert plain["param_groups"][0]["lr"] == 0.05
@@ -74,7 +93,7 @@ def test_a_checkpoint_of_either_form_is_taken_over(name: str, before: str) -> No
     with torch.no_grad():
         for parameter, kept in zip(late, begun, strict=True):
             parameter.copy_(kept)
-    resumed = build_optimizer(OPTIMIZERS[name], late, CPU)
+    resumed = built_for(OPTIMIZERS[name], late)
     rate = resumed.param_groups[0]["lr"]
     restore(resumed, {key: tensor.contiguous().clone() for key, tensor in tensors.items()}, plain)
     assert resumed.param_groups[0]["lr"] is rate
@@ -117,7 +136,7 @@ class Refuses(torch.optim.SGD):
     ids=["fused=false", "foreach", "differentiable", "no such form", "own class", "no kernel", "a function"],
 )
 def test_the_recipe_and_the_machine_have_the_last_word(build) -> None:
-    built = build_optimizer(build, layers(), CPU)
+    built = built_for(build, layers())
     assert not is_fused(built)
     assert not built.param_groups[0].get("fused")
     set_rates(built, [0.3])
@@ -129,7 +148,7 @@ def test_a_class_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimizer, "_known", {})
     monkeypatch.setattr(optimizer, "_works", lambda build, device: tried.append(build) or True)
     for lr in (0.1, 0.1, 0.2):
-        build_optimizer(partial(torch.optim.SGD, lr=lr), layers(), CPU)
+        built_for(partial(torch.optim.SGD, lr=lr), layers())
     assert len(tried) == 2
 
 

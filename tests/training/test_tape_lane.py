@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tape_lane import TapeLane
+from tape_lane import LateLane, TapeLane
 
 
 def capture(work):
@@ -78,3 +78,23 @@ def test_gradients_are_those_of_the_replay() -> None:
     images.fill_(3.0)
     replay()
     assert weight.grad.tolist() == [18.0, 18.0]
+
+
+def test_a_late_lane_waits_for_join_and_overwrites_what_later_captures_made() -> None:
+    lane, count, made = LateLane([]), torch.zeros(()), {}
+
+    def work(name: str) -> None:
+        count.add_(1)
+        made[name] = count * 10
+
+    with lane:
+        first = lane.capture(lambda: work("first"))
+        later = lane.capture(lambda: work("later"))
+    for replay, found in ((later, 10.0), (first, 20.0)):
+        with lane:
+            replay()
+        assert count.item() == found / 10 - 1
+        lane.join()
+        assert count.item() == found / 10
+    assert made["first"].item() == 20.0
+    assert made["later"].isnan()
