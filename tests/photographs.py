@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,23 @@ def write_folder(root: Path, *, classes: int = 3, train: int = 8, val: int = 4, 
                 image[..., label % 3] += 100
                 (folder / f"{label}_{k}.JPEG").write_bytes(encoded(Image.fromarray(image), quality=85))
     return root
+
+
+def shards_of(root: Path, folder: Path, *, per_shard: int = 5, labels: bool = True) -> Path:
+    """The images of a class-folder data set as tar shards in WebDataset's layout."""
+    folder.mkdir()
+    classes = sorted(each.name for each in (root / "train").iterdir())
+    for split in ("train", "val"):
+        files = sorted((root / split).glob("*/*"))
+        for number, first in enumerate(range(0, len(files), per_shard)):
+            with tarfile.open(folder / f"{split}-{number:06d}.tar", "w") as shard:
+                for file in files[first : first + per_shard]:
+                    name = f"{file.parent.name}/{file.name}"
+                    parts = {name: file.read_bytes()}
+                    if labels:
+                        parts[f"{name.partition('.')[0]}.cls"] = str(classes.index(file.parent.name)).encode()
+                    for member, data in parts.items():
+                        info = tarfile.TarInfo(member)
+                        info.size = len(data)
+                        shard.addfile(info, io.BytesIO(data))
+    return folder

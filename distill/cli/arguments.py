@@ -98,6 +98,7 @@ RUNS_DIR = Argument("runs_dir", "DIR", "the folder of the runs (default: $DISTIL
 RUN = Argument("run", "ID|PATH", "a finished run: the start of its id, the name of its folder, or the folder's path")
 NPZ = Argument("dataset.npz", "FILE", "the data, if they have moved since the run was trained: an .npz file")
 ROOT = Argument("dataset.root", "DIR", "or a folder with the original files")
+SHARDS = Argument("dataset.shards", "DIR", "or a folder with tar shards of photographs")
 DOWNLOAD = Argument("dataset.download", help="download the data if they are missing", choices=("true", "false"))
 DEVICE = Argument("engine.device", "auto|cpu|cuda", "auto, the default, takes CUDA if there is a GPU")
 OWN_NETWORK = Argument(
@@ -105,8 +106,8 @@ OWN_NETWORK = Argument(
     "package.Class",
     "the run's network class, if it is yours and its code has changed or was not recorded",
 )
-PLACES = (NPZ, ROOT, DOWNLOAD)  # of the data of a run
-NEW_PLACES = (Argument(NPZ.name, "FILE", "where the data are: an .npz file"), ROOT, DOWNLOAD)
+PLACES = (NPZ, ROOT, SHARDS, DOWNLOAD)  # of the data of a run
+NEW_PLACES = (Argument(NPZ.name, "FILE", "where the data are: an .npz file"), ROOT, SHARDS, DOWNLOAD)
 CONFIG_DIR = Argument("--config-dir", "DIR", "a folder of your own presets, for example DIR/loss/NAME.yaml")
 FORMAT = Argument(
     "--format",
@@ -276,8 +277,9 @@ def _check_paths(line: CommandLine, verb: Verb) -> None:
         line.fault(f"--config-dir {folder!r} is not a folder: name the one with your presets", of=CONFIG_DIR.name)
     if line.runs_dir.exists() and not line.runs_dir.is_dir():
         line.fault(f"runs_dir must be a folder, {line.runs_dir} is a file: set runs_dir=DIR", of="runs_dir")
-    if NPZ.name in line.pairs and ROOT.name in line.pairs:
-        line.fault("dataset.npz and dataset.root name two places: keep one", of=NPZ.name)
+    places = [place.name for place in (NPZ, ROOT, SHARDS) if place.name in line.pairs]
+    if len(places) > 1:
+        line.fault(f"{places[0]} and {places[1]} name two places: keep one", of=places[0])
     out = line.out if verb.options.get("--out") == OUT else None
     form = line.options.get(FORMAT.name)
     if out is not None and out.suffix.lower() not in SUFFIXES and (not form or out.suffix.lower() in BINARY):

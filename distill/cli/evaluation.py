@@ -18,8 +18,9 @@ from distill.training import resolve_precision
 class Measured:
     """A new measurement and the recorded one of the same run.
 
-    `accuracy` is percent, `top5` too (None where it is not counted), `loss` the mean cross-entropy in nats (None where it
-    is not finite), `recorded` the last epoch of result.json. `agrees` is None where the two cannot be compared; `not_compared` is then the reason.
+    `accuracy` and `top5` are percent, `top5` None where it is not counted; `loss` is the mean cross-entropy in
+    nats, None where it is not finite; `recorded` is the last epoch of result.json. `agrees` is None where the two
+    cannot be compared; `not_compared` is then the reason.
     """
 
     run_id: str

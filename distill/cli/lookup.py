@@ -75,7 +75,7 @@ def no_runs(line: CommandLine) -> str:
 
 
 def data_places(line: CommandLine, record: RunRecord | None = None) -> dict[str, Any]:
-    """The places of the data that the command gives: `npz`, `root` and `download`.
+    """The places of the data that the command gives: `npz`, `root`, `shards` and `download`.
 
     Raises Refused if the data set of `record` has no such place.
     """

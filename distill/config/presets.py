@@ -115,7 +115,15 @@ class ReadOnce(ConfigRepository):
 
 ROOT = "train"
 MOST_JOBS = 10_000  # of a sweep
-PATHS = ("dataset.npz", "dataset.root", "runs_dir", "teacher.run", "student.weights")
+PATHS = (
+    "dataset.npz",
+    "dataset.root",
+    "dataset.shards",
+    "runs_dir",
+    "teacher.run",
+    "teacher.weights",
+    "student.weights",
+)
 PUBLISHED = "table"  # configs/table: published numbers as plain data, no group
 # the nodes that presets fill: they cannot be checked while an option is wrong
 FILLED = frozenset({"dataset", "student", "teacher", "loss", "recipe", "pair"})

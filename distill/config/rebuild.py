@@ -160,14 +160,18 @@ def rebuild_dataset(record: RunRecord, places: Mapping[str, Any]) -> Dataset:
 
 
 def located(node: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, Any]:
-    """A data set's node with `places` (`npz`, `root`, `download`); without `download` there, nothing is downloaded."""
+    """A data set's node with `places` (`npz`, `root`, `shards`, `download`), the place named now instead of the others.
+
+    Without `download` there, nothing is downloaded.
+    """
     changed = {**node, **places}
     if "download" in node:
         changed["download"] = places.get("download") is True
     if (places.get("root") or changed.get("download")) and "npz" in node and "npz" not in places:
         changed["npz"] = None  # the place named now replaces the file named before
-    if places.get("root") and "shards" in node:
-        changed["shards"] = None
+    for place, other in (("root", "shards"), ("shards", "root")):
+        if places.get(place) and other in node and other not in places:
+            changed[other] = None
     return changed
 
 

@@ -80,7 +80,7 @@ def load_record(record: RunRecord, *, own: str | None) -> LoadedNetwork:
 
 
 def run_dataset(record: RunRecord, places: Mapping[str, Any], *, strict: bool = True) -> Dataset:
-    """The data set of a finished run, read from `places` (`npz`, `root`, `download`) where they are given.
+    """The data set of a finished run, read from `places` (`npz`, `root`, `shards`, `download`) where they are given.
 
     Without `strict` a file with test images alone will do.
 
@@ -101,8 +101,13 @@ def run_dataset(record: RunRecord, places: Mapping[str, Any], *, strict: bool = 
     if dataset.num_classes != classes:
         raise Refused([f"the data have {dataset.num_classes} classes, the run in {record.path} has {classes}"])
     if strict and same_data(record, dataset) is False:
-        raise Refused([f"the data are not those of the run {record.run_id}: set dataset.npz or dataset.root"])
+        raise Refused([f"the data are not those of the run {record.run_id}: set {_places(record)}"])
     return dataset
+
+
+def _places(record: RunRecord) -> str:
+    """The keys of the data set that say where it lies."""
+    return " or ".join(f"dataset.{key}" for key in ("npz", "root", "shards") if key in record.config["dataset"])
 
 
 def data_at_hand(construct: Callable[[], Dataset], *, needed: bool) -> Dataset | None:

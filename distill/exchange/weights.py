@@ -33,7 +33,7 @@ from distill.runs.store import weightless
 from distill.training import Evaluation
 
 GROUPS = ("student", "dataset")
-PLACES = ("npz", "root", "download")
+PLACES = ("npz", "root", "shards", "download")
 METHOD = "imported"
 PRECISION = "fp32"
 
@@ -260,9 +260,7 @@ def _identity(nodes: Mapping[str, Mapping[str, Any]], dataset: Dataset | None, w
 
 def _run_id(identity: Mapping[str, Any], node: Mapping[str, Any], dataset: Dataset | None) -> str:
     """The digest of weights, network and data set; the same wherever the data lie, and without them."""
-    data = canonical_node(
-        {key: value for key, value in node.items() if key not in (*PLACES, "shards", "limit", "holdout")}
-    )
+    data = canonical_node({key: value for key, value in node.items() if key not in (*PLACES, "limit", "holdout")})
     if resolve(str(node["_target_"])) not in SHAPES:
         assert dataset is not None  # its content identifies it
         data |= {part: dataset.identity()[part] for part in ("train", "test")}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from photographs import encoded, kinds, picture, write_folder
+from photographs import encoded, kinds, picture, shards_of, write_folder
 from torchvision.datasets import ImageFolder
 
 from distill.data import Part, StrongView, UnreadableImage, image_folder, imagenet, imagenette, set_workers
@@ -25,26 +23,6 @@ SMALL = {"size": 24, "resize": 28}
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "photos")
-
-
-def shards_of(root: Path, folder: Path, *, per_shard: int = 5, labels: bool = True) -> Path:
-    """The images of a class-folder data set as tar shards in WebDataset's layout."""
-    folder.mkdir()
-    classes = sorted(each.name for each in (root / "train").iterdir())
-    for split in ("train", "val"):
-        files = sorted((root / split).glob("*/*"))
-        for number, first in enumerate(range(0, len(files), per_shard)):
-            with tarfile.open(folder / f"{split}-{number:06d}.tar", "w") as shard:
-                for file in files[first : first + per_shard]:
-                    name = f"{file.parent.name}/{file.name}"
-                    parts = {name: file.read_bytes()}
-                    if labels:
-                        parts[f"{name.partition('.')[0]}.cls"] = str(classes.index(file.parent.name)).encode()
-                    for member, data in parts.items():
-                        info = tarfile.TarInfo(member)
-                        info.size = len(data)
-                        shard.addfile(info, io.BytesIO(data))
-    return folder
 
 
 def batches(data: PhotoDataset, *, epoch: int = 1, start: int = 0, **options: object) -> list[bytes]:

@@ -1,6 +1,7 @@
 """Runs on photographs: side by side as alone, resumed after a kill, and shown in a report."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from photographs import write_folder
+from photographs import shards_of, write_folder
 
 from distill.cli import main
+from distill.cli.arguments import REFUSED
+from distill.config.build import _dataset
 from distill.config.rebuild import located
 
 DATA = ("dataset=image_folder", "dataset.size=24", "dataset.resize=28")
@@ -67,7 +70,38 @@ def test_a_killed_run_ends_with_the_same_bytes(root: Path, tmp_path: Path) -> No
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
 
 
+def test_a_run_from_a_folder_is_measured_from_shards_and_the_other_way_round(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = Path(shutil.copytree(root, tmp_path / "folder"))
+    shards, words = shards_of(moved, tmp_path / "shards"), [*FAST, *RECIPE, "recipe.epochs=1", "loss=ce", *DATA]
+    for name, trained, elsewhere in (
+        ("one", f"dataset.root={moved}", f"dataset.shards={shards}"),
+        ("two", f"dataset.shards={shards}", f"dataset.root={root}"),
+    ):
+        runs = f"runs_dir={tmp_path / name}"
+        assert main(["train", *words, trained, runs]) == 0
+        (run,) = (tmp_path / name).glob("resnet8-*")
+        shutil.rmtree(trained.partition("=")[2])  # where it was trained from there is nothing any more
+        _dataset.cache_clear()
+        assert main(["evaluate", f"run={run}", "engine.device=cpu"]) == REFUSED
+        assert "there is no folder" in capsys.readouterr().err
+        assert main(["evaluate", f"run={run}", "engine.device=cpu", elsewhere, "--format", "json"]) == 0
+        measured = json.loads(capsys.readouterr().out)
+        assert measured["agrees"] is True
+        assert measured["top5"] == measured["recorded"]["top5"]
+        if name == "one":
+            out = ("--out", str(tmp_path / "report"))
+            assert main(["report", f"run={run}", "engine.device=cpu", elsewhere, *out]) == 0
+            assert "left out" not in capsys.readouterr().out
+            both = ["evaluate", f"run={run}", elsewhere, f"dataset.root={root}"]
+            assert main(both) == REFUSED
+            assert "dataset.root and dataset.shards name two places: keep one" in capsys.readouterr().err
+
+
 def test_a_folder_named_later_replaces_the_shards_that_a_run_was_trained_from() -> None:
     node = {"_target_": "distill.data.image_folder", "root": None, "shards": "shards"}
     assert located(node, {"root": "folder"}) == {**node, "root": "folder", "shards": None}
+    trained = {**node, "root": "folder", "shards": None}
+    assert located(trained, {"shards": "shards"}) == node
     assert located(node, {}) == node
