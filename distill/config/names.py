@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distill.config.presets import Composed, Presets
+from distill.config.presets import UNCHOSEN, Composed, Presets
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
 
@@ -13,8 +13,9 @@ def run_names(composed: Composed, config: Mapping[str, Any], presets: Presets) -
     names = {group: composed.choices.get(group, "?") for group in GROUPS}
     touched = {group: option for group, option in names.items() if group in _touched(composed) and option != "?"}
     base = _experiment(composed)
-    presented = presets.nodes(touched, base) if touched else {}
-    for group, preset in presented.items():
+    named = {group: option for group, option in touched.items() if option != UNCHOSEN}
+    presented = presets.nodes(named, base) if named else {}
+    for group, preset in {**{key: {} for key in touched}, **presented}.items():
         node = config[group] if group != "teacher" else (config["teacher"] or {}).get("network")
         if node is not None:
             names[group] = _name(touched[group], node, preset)

@@ -29,7 +29,7 @@ from distill.config.plan import (
     store_conflict,
     teacher_config,
 )
-from distill.config.presets import Composed, Presets
+from distill.config.presets import UNCHOSEN, Composed, Presets
 from distill.config.rebuild import check_trusted
 from distill.config.rehearsal import BuiltMethod, check_network, check_together, has_fault
 from distill.config.schema import FirstStage, Root
@@ -212,6 +212,7 @@ def _checked(
     _refuse_unknown(nodes, faults)
     config = check_typed(nodes, Root, "", faults)
     _require_recipe(config, composed, faults)
+    _require_student(config, composed, faults)
     stage = check_typed(stage, FirstStage, STAGE, faults) if stage else {}
     faults[:] = [fault for fault in faults if fault.kind == "option" or not any(map(fault.within, uncertain))]
     config.pop("sweep", None)
@@ -246,10 +247,23 @@ def _require_recipe(config: dict[str, Any], composed: Composed, faults: list[Fau
     config["teacher"] = {key: value for key, value in (config.get("teacher") or {}).items() if key != "recipe"}
     text = (
         f"dataset={composed.choices.get('dataset', '?')} chooses no recipe: add recipe=NAME, for example recipe=cifar "
-        "(240 epochs for images of 32 pixels) or recipe=demo (6 epochs)"
+        "(240 epochs for images of 32 pixels), recipe=imagenette (20 epochs for photographs) or recipe=demo (6 epochs)"
     )
     faults[:] = [fault for fault in faults if not (fault.within("recipe") or fault.within("teacher.recipe"))]
     faults.append(Fault("recipe", "missing", text))
+
+
+def _require_student(config: dict[str, Any], composed: Composed, faults: list[Fault]) -> None:
+    """One fault for a student that neither the data set nor the command has chosen."""
+    node = config.get("student")
+    if composed.choices.get("student") != UNCHOSEN or (isinstance(node, Mapping) and node.get("_target_")):
+        return
+    text = (
+        f"dataset={composed.choices.get('dataset', '?')} chooses no student: add student=NAME, for example "
+        "student=torchvision student.name=resnet18, or student=mobilenet_v1"
+    )
+    faults[:] = [fault for fault in faults if not fault.within("student")]
+    faults.append(Fault("student", "missing", text))
 
 
 def _device(engine: Any, faults: list[Fault]) -> torch.device | None:

@@ -124,6 +124,7 @@ PATHS = (
     "teacher.weights",
     "student.weights",
 )
+UNCHOSEN = "None"  # the choice of a group whose default is null
 PUBLISHED = "table"  # configs/table: published numbers as plain data, no group
 # the nodes that presets fill: they cannot be checked while an option is wrong
 FILLED = frozenset({"dataset", "student", "teacher", "loss", "recipe", "pair"})

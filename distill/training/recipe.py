@@ -8,19 +8,37 @@ from typing import Literal
 import torch
 
 
+def _warm_up(done: float, *, share: float, start: float) -> float:
+    """The factor of a linear warm-up over the first `share` of the training, of which `done` is done."""
+    return 1.0 if done >= share else start + (1 - start) * done / share
+
+
+def _warm_up_faults(*, warmup: float, warmup_start: float) -> list[str]:
+    faults = []
+    if not 0 <= warmup < 1:
+        text = f"warmup must be a share of the training in [0, 1), got {warmup}"
+        faults.append(f"{text}: set recipe.schedule.warmup")
+    if not 0 < warmup_start <= 1:
+        faults.append(f"warmup_start must be in (0, 1], got {warmup_start}: set recipe.schedule.warmup_start")
+    return faults
+
+
 @dataclass(frozen=True)
 class Steps:
-    """Multiply the learning rate by `gamma` after each milestone.
+    """Multiply the learning rate by `gamma` after each milestone, times a linear warm-up.
 
     Args:
         milestones: fractions of the training, each in (0, 1), so that a shortened recipe keeps its shape. The
             field's 150, 180 and 210 of 240 epochs are 0.625, 0.75 and 0.875. With epochs counted from 1 a drop
             holds where `epoch > milestone * epochs`: at 240 epochs from epochs 151, 181 and 211 on.
         gamma: the factor.
+        warmup, warmup_start: as of `Cosine`; at 0, the default, there is no warm-up.
     """
 
     milestones: tuple[float, ...]
     gamma: float = 0.1
+    warmup: float = 0.0
+    warmup_start: float = 0.001
 
     def __post_init__(self) -> None:
         faults = [
@@ -31,12 +49,14 @@ class Steps:
         ][:1]
         if not self.gamma > 0:
             faults.append(f"gamma must be > 0, got {self.gamma}: set recipe.schedule.gamma, for example to 0.1")
+        faults += _warm_up_faults(warmup=self.warmup, warmup_start=self.warmup_start)
         if faults:
             raise ValueError("\n".join(faults))
 
     def __call__(self, epoch: int, epochs: int) -> float:
         """The factor on the base learning rate in `epoch` (counted from 1) of `epochs`."""
-        return self.gamma ** sum(epoch > milestone * epochs for milestone in self.milestones)
+        factor = self.gamma ** sum(epoch > milestone * epochs for milestone in self.milestones)
+        return factor * _warm_up((epoch - 1) / epochs, share=self.warmup, start=self.warmup_start)
 
 
 @dataclass(frozen=True)
@@ -57,16 +77,9 @@ class Cosine:
     warmup_start: float = 0.001
 
     def __post_init__(self) -> None:
-        ranges = {
-            "final": (0 <= self.final <= 1, "between 0 and 1"),
-            "warmup": (0 <= self.warmup < 1, "a share of the training in [0, 1)"),
-            "warmup_start": (0 < self.warmup_start <= 1, "in (0, 1]"),
-        }
-        faults = [
-            f"{name} must be {rule}, got {getattr(self, name)}: set recipe.schedule.{name}"
-            for name, (sound, rule) in ranges.items()
-            if not sound
-        ]
+        faults = _warm_up_faults(warmup=self.warmup, warmup_start=self.warmup_start)
+        if not 0 <= self.final <= 1:
+            faults.append(f"final must be between 0 and 1, got {self.final}: set recipe.schedule.final")
         if faults:
             raise ValueError("\n".join(faults))
 
@@ -74,9 +87,7 @@ class Cosine:
         """The factor on the base learning rate in `epoch` (counted from 1) of `epochs`."""
         done = (epoch - 1) / epochs
         cosine = self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
-        if done >= self.warmup:
-            return cosine
-        return cosine * (self.warmup_start + (1 - self.warmup_start) * done / self.warmup)
+        return cosine * _warm_up(done, share=self.warmup, start=self.warmup_start)
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,27 @@ def test_a_data_set_of_your_own_needs_a_recipe(command, image_files) -> None:
     assert command.plan(*data, "recipe=demo").recipe.epochs == 6
 
 
+@pytest.mark.parametrize("dataset", ["image_folder", "imagenette", "imagenet"])
+def test_photographs_need_a_student_and_a_teacher(command, dataset: str) -> None:
+    """The networks that a command without any takes are for images of 32 pixels."""
+    words = (f"dataset={dataset}", "dataset.root=nowhere", "recipe=demo")
+    student = f"dataset={dataset} chooses no student: add student=NAME, for example student=torchvision student.name="
+    teacher = "loss=kd needs a teacher: choose teacher=NAME or teacher.run=ID"
+    absent = "there is no folder nowhere"
+    for more, expected in (
+        ((), [student, teacher, absent]),
+        (("student=resnet18",), [teacher, absent]),
+        (("loss=ce", "student.name=resnet18"), [student, absent]),
+        (("loss=ce", "student=resnet18"), [absent]),
+        (("loss=ce", "student._target_=distill.models.resnet18"), [absent]),
+        (("student=resnet18", "teacher=resnet34"), [absent]),
+    ):
+        found = command.refused(*words, *more)
+        assert [sentence.startswith(start) for sentence, start in zip(found, expected, strict=True)] == [True] * len(
+            found
+        )
+
+
 def test_the_numbers_of_grey_images(command, folder: Path) -> None:
     random = np.random.RandomState(0)
     parts = {f"x_{part}": random.randint(0, 256, (20, 16, 16), dtype=np.uint8) for part in ("train", "test")}

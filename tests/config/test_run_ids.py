@@ -63,6 +63,7 @@ EQUAL = {
     "a default left out": (("~recipe.schedule.gamma",), ()),
     "a default of a function": (("+recipe.optimizer.nesterov=false",), ()),
     "no label smoothing, no average": (("+recipe.label_smoothing=0", "+recipe.ema=null"), ()),
+    "no warm-up": (("+recipe.schedule.warmup=0",), ()),
     "another way to write the list": (("recipe.schedule.milestones=[0.625,0.75,0.875]",), ()),
     "a preset and its values": (("loss=kd_w9_t2",), ("loss=kd", "loss.temperature=2", "loss.kd_weight=9")),
     "engine": (
@@ -99,6 +100,7 @@ DIFFERENT = {
     "recipe": "recipe.optimizer.weight_decay=0",
     "label smoothing": "recipe.label_smoothing=0.1",
     "an average of the weights": "recipe.ema=0.999",
+    "a warm-up": "recipe.schedule.warmup=0.1",
     "another average of the weights": "recipe.ema=0.99",
     "recipe's reference": "recipe.reference_epochs=100",
     "holdout": "dataset.holdout=20",

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from distill.training import Steps
+from distill.training import Cosine, Steps
 
 FIELD = (0.625, 0.75, 0.875)
 
@@ -33,6 +33,22 @@ def test_milestones_of_one_epoch_do_not_matter() -> None:
     schedule = Steps(FIELD)
     assert schedule(1, 1) == pytest.approx(0.001)  # every milestone lies before the end of the only epoch
     assert Steps(())(240, 240) == 1.0
+
+
+def test_the_warm_up_is_that_of_the_cosine_multiplied_on() -> None:
+    plain, warmed = Steps(FIELD), Steps(FIELD, warmup=20 / 240, warmup_start=0.1)
+    flat = Cosine(final=1.0, warmup=20 / 240, warmup_start=0.1)
+    ratios = [warmed(epoch, 240) / plain(epoch, 240) for epoch in range(1, 241)]
+    assert ratios == [pytest.approx(flat(epoch, 240)) for epoch in range(1, 241)]
+    assert (ratios[0], ratios[10]) == (pytest.approx(0.1), pytest.approx(0.55))
+    assert ratios[20:] == [1.0] * 220
+    assert ratios[19] < 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("warmup", 1.0), ("warmup_start", 0.0)])
+def test_ranges_of_the_warm_up(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"{name} must be .*, got {value}: set recipe\.schedule\.{name}"):
+        Steps(FIELD, **{name: value})
 
 
 def test_gamma_is_the_factor() -> None:
