@@ -70,17 +70,16 @@ def run(line: CommandLine) -> int:
 def _prune(teachers: Sequence[Path]) -> int:
     """Delete every table of logits in these teachers' folders, and print which and how much space that frees."""
     freed, code = 0, FINISHED
-    for folder in (folder for teacher in teachers for folder in tables(teacher)):
+    for teacher in teachers:
         try:
-            size = remove_table(folder)
+            for folder in tables(teacher):
+                size = remove_table(folder)
+                print(
+                    f"kept {folder}: a process is building it" if size is None else f"removed {folder}, {size_of(size)}"
+                )
+                freed += size or 0
         except StorageError as error:
             print(error, file=sys.stderr)
             code = FAILED
-            continue
-        if size is None:
-            print(f"kept {folder}: a process is building it")
-            continue
-        freed += size
-        print(f"removed {folder}, {size_of(size)}")
     print(f"{size_of(freed)} freed" if freed else "no table to remove")
     return code

@@ -19,7 +19,7 @@ from distill.exchange.folder import CARD, FORMS, check_folder, publish, staged
 from distill.exchange.forms import READ, WRITE, OnlyLogits, Source, halved, with_weights
 from distill.exchange.load import load_record, measure_accuracy, run_dataset
 from distill.models import profile
-from distill.runs.files import finite, write_synced
+from distill.runs.files import finite, read_record, write_synced
 from distill.runs.layout import CONFIG, EXPORT, RESULT, STUDENT
 from distill.runs.store import RunRecord
 
@@ -192,7 +192,7 @@ def export_run(
         write_synced(staging / EXPORT, (json.dumps(finite(facts), indent=2, ensure_ascii=False) + "\n").encode())
         # averaged weights are not the run's: nothing may restore it with them
         for name in (CONFIG, RESULT) if record.weights == STUDENT else ():
-            write_synced(staging / name, (record.path / name).read_bytes())
+            write_synced(staging / name, read_record(record.path / name))
         publish(staging, folder, record.run_id)
     return Exported(folder, tuple(written), tuple(failures), str(sample), sample.reason, rounded)
 

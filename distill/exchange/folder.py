@@ -80,7 +80,7 @@ def staged(folder: Path) -> Iterator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
-            if (lock := _lock(leftover)) is not None:
+            if not leftover.is_symlink() and leftover.is_dir() and (lock := _lock(leftover)) is not None:
                 shutil.rmtree(leftover, ignore_errors=True)
                 os.close(lock)
         staging = temporary_path(folder)
@@ -117,6 +117,8 @@ def publish(staging: Path, folder: Path, run_id: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.rename(aside, folder)
         raise
+    if aside.is_symlink():
+        aside.unlink()
     shutil.rmtree(aside, ignore_errors=True)
     sync_folder(folder.parent)
 

@@ -121,7 +121,7 @@ def _checked(record: RunRecord) -> dict[str, bytes]:
         path = record.path / name
         if path.is_file():
             with files.storage_errors(path, action="read"):
-                contents[name] = path.read_bytes()
+                contents[name] = files.read_record(path, largest=None if name == STUDENT else files.LARGEST_RECORD)
     known = (record.result or {})["weights_sha256"]
     if STUDENT in contents and (found := sha256(contents[STUDENT]).hexdigest()) != known:
         raise StorageError(

@@ -21,7 +21,7 @@ from torch.export import Dim, ExportedProgram
 from distill.exchange.load import LoadedNetwork
 from distill.models import Network
 from distill.runs.checkpoint import load_weights, save_weights
-from distill.runs.files import write_synced
+from distill.runs.files import read_record, write_synced
 from distill.runs.store import RunRecord
 
 Logits = Callable[[Tensor], Tensor]
@@ -67,7 +67,7 @@ class Source:
 def _write_safetensors(source: Source, path: Path) -> Network:
     """The run's file byte for byte, or with its weights rounded. ValueError if a weight is too large for fp16."""
     if not source.half:
-        write_synced(path, (source.record.path / source.record.weights).read_bytes())
+        write_synced(path, read_record(source.record.path / source.record.weights, largest=None))
         return source.network
     weights = halved(source.network.state_dict())
     save_weights(path, weights)

@@ -157,7 +157,9 @@ def _copied_history(source: Path, target: Path) -> Mapping[str, Any]:
     """Copy the run's metrics and timing, where they exist, and return its provenance."""
     for name in (METRICS, TIMING):
         if (source / name).is_file():
-            files.write_bytes(target / name, (source / name).read_bytes())
+            with files.storage_errors(source / name, action="read"):
+                data = files.read_record(source / name)
+            files.write_bytes(target / name, data)
     try:
         return files.read_json(source / PROVENANCE) or {"sessions": []}
     except StorageError as error:  # a damaged provenance must not cost the run

@@ -58,6 +58,7 @@ def export_results(records: Sequence[RunRecord], folder: Path) -> Recorded:
     written = [name for name in contents if not (folder / name / RESULT).is_file()]
     for name in written:
         with files.storage_errors(folder / name):
+            files.refuse_links(folder / name)
             (folder / name).mkdir(parents=True, exist_ok=True)
         files.remove_leftovers(folder / name)
         for file, data in contents[name].items():
@@ -82,8 +83,8 @@ def _check(records: Iterable[RunRecord], contents: Mapping[str, Mapping[str, byt
 
 def _bytes(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
-    except OSError:
+        return files.read_record(path)
+    except (OSError, files.StorageError):
         return None
 
 
@@ -96,7 +97,7 @@ def _contents(record: RunRecord) -> dict[str, bytes]:
         path = record.path / file
         with files.storage_errors(path, action="read"):
             if path.is_file():
-                found[file] = path.read_bytes()
+                found[file] = files.read_record(path)
     if paths:
         found[CONFIG] = as_yaml(_shortened(config, paths))
         for file in (PROVENANCE, RESULT):

@@ -198,7 +198,7 @@ def _locked(plan: RunPlan, directory: RunDirectory, lock: RunLock, cohort: Cohor
         return result
     failure = directory.failure
     if failure is not None and not cohort.retry:
-        raise RunFailed(f"{plan.directory} failed before: {failure['message']} (add --retry to try it again)")
+        raise RunFailed(f"{plan.directory} failed before: {failure.get('message', '?')} (add --retry to try it again)")
     if plan.code_changed():
         names = ", ".join(plan.code)
         raise RunFailed(f"{plan.directory}: {names} changed while the command was at work: type it again")

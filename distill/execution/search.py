@@ -18,10 +18,11 @@ from distill.config.tuning import Choice, Chosen, GridCell, Range, Search, overr
 from distill.execution.execute import Console, execute
 from distill.execution.progress import TrainingProgress
 from distill.execution.stopping import EndedEarly, RunFailed
+from distill.runs.files import refuse_links, storage_errors
+from distill.runs.layout import SEARCHES
 from distill.runs.lock import Busy, RunLock
 from distill.training import Evaluation, Member
 
-FOLDER = ".optuna"  # below runs_dir
 WARM_UP = 0.2  # of a run's epochs: earlier accuracies predict the last one poorly
 UNPRUNED = 5  # trials that run to their end before any is ended early
 
@@ -61,7 +62,7 @@ def optimise(
     """
     for cell, base, plan in zip(cells, search.bases, plans, strict=True):
         name = _name(search, plan)
-        with RunLock(plan.runs_dir / FOLDER / name) as lock:
+        with RunLock(plan.runs_dir / SEARCHES / name) as lock:
             if not lock.acquire():
                 raise Busy(f"the search {name} is held by {lock.holder()}: wait for it, or stop it first")
             study = _study(search, plan, name)
@@ -120,7 +121,10 @@ def _name(search: Search, plan: RunPlan) -> str:
 def _study(search: Search, plan: RunPlan, name: str) -> optuna.Study:
     """The study of a method, from its own journal; a trial that was killed is proposed again."""
     optuna.logging.set_verbosity(logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(plan.runs_dir / FOLDER / name / "journal")))
+    journal = plan.runs_dir / SEARCHES / name / "journal"
+    with storage_errors(journal):
+        refuse_links(journal)
+    storage = JournalStorage(JournalFileBackend(str(journal)))
     warm_up = round(WARM_UP * plan.recipe.epochs)
     known = set(optuna.study.get_all_study_names(storage))
     done = optuna.load_study(study_name=name, storage=storage).trials if name in known else []

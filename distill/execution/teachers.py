@@ -16,8 +16,8 @@ from distill.data import OrderedStream
 from distill.execution.progress import duration
 from distill.execution.stopping import Interrupted, RunFailed, stop_signals
 from distill.models import AsTrained, folded
-from distill.runs.files import StorageError, read_json, write_json
-from distill.runs.layout import TABLES
+from distill.runs.files import StorageError, read_json, refuse_links, write_json
+from distill.runs.layout import TABLES, up_to_store
 from distill.runs.lock import RunLock
 from distill.runs.store import size_of
 from distill.teachers import LiveTeacher, TableTeacher, Teacher
@@ -126,6 +126,7 @@ def _measured(
         note(f"teacher {name}: " + ", ".join(f"{said[k]} {found[k]:.2f} %" for k in said if k in found))
     where = {"split": plan.dataset.split, "precision": precision, "device": plan.device.type, "folded": is_folded}
     with contextlib.suppress(StorageError, OSError):  # in a read-only store the teacher is measured again next time
+        refuse_links(*up_to_store(known.folder))
         known.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {**kept, key: {**found, **where}})
     return found

@@ -19,8 +19,8 @@ from distill.report.runs import Images, Outputs, Report, ReportedRun, make_repor
 from distill.report.sections import sections
 from distill.report.sections.embedding import shown_images
 from distill.report.term_gradients import term_gradients
-from distill.runs.files import read_lines
-from distill.runs.layout import METRICS, STUDENT
+from distill.runs.layout import STUDENT
+from distill.runs.records import read_metrics
 from distill.runs.store import RunRecord
 
 BATCH = 256
@@ -117,7 +117,7 @@ def _images(dataset: Dataset) -> Images:
 def _measured(run: Rebuilt, teacher: Rebuilt | None, images: Images | None, device: torch.device) -> ReportedRun:
     """The run with the outputs of its network for `images`, and the gradients of its terms if it recorded none."""
     record, missing = run.record, list(run.missing)
-    history = tuple(read_lines(record.path / METRICS))
+    history = tuple(read_metrics(record.path))
     outputs, gradients = None, None
     if run.network is not None and run.dataset is not None and images is not None:
         if run.dataset.evaluation_content != images.content:

@@ -136,6 +136,8 @@ def check_folder(folder: Path, subject: str) -> None:
         raise ValueError(f"--out must be a folder, {folder} is a file: choose another --out DIR")
     if not any(folder.iterdir()):
         return
+    if (folder / "figures").is_symlink():
+        raise ValueError(f"--out {folder} has figures elsewhere, by a link: choose another --out DIR")
     about = _record(folder).get("subject")
     if about is None:
         raise ValueError(f"--out {folder} is not empty and holds no report: choose another --out DIR")
@@ -158,7 +160,7 @@ def write_report(folder: Path, files: Mapping[str, str], *, record: Mapping[str,
     with storage_errors(folder):
         for name in set(map(str, old if isinstance(old, list) else [])) - set(files):
             path = folder / name
-            if path.parent in (folder, folder / "figures"):  # the record may have been edited
+            if path.parent in (folder, folder / "figures") and path.is_file():  # the record may have been edited
                 path.unlink(missing_ok=True)
 
 

@@ -91,7 +91,7 @@ def save_weights(path: Path, state_dict: Mapping[str, Tensor]) -> str:
 def load_weights(path: Path, *, expected_sha256: str | None = None) -> dict[str, Tensor]:
     """The tensors of `path` on the CPU. Raises StorageError: missing, damaged or another file."""
     with files.storage_errors(path, action="read"):
-        data = path.read_bytes()
+        data = files.read_record(path, largest=None)
     found = hashlib.sha256(data).hexdigest()
     if expected_sha256 is not None and found != expected_sha256:
         raise files.StorageError(
@@ -145,7 +145,7 @@ def _keep_previous(directory: Path) -> None:
         try:
             os.link(last, spare)
         except OSError:  # a file system without hard links: copy instead, where any other error occurs again
-            files.write_synced(spare, last.read_bytes())
+            files.write_synced(spare, files.read_record(last, largest=None))
         os.replace(spare, previous)
     finally:
         # renaming one hard link onto another of the same file does nothing and leaves both names
@@ -154,15 +154,17 @@ def _keep_previous(directory: Path) -> None:
 
 def _fall_back(directory: Path, reason: str) -> str:
     with files.replacing(directory / LAST) as temporary:
-        files.write_synced(temporary, (directory / PREVIOUS).read_bytes())
+        files.write_synced(temporary, files.read_record(directory / PREVIOUS, largest=None))
     return f"{directory / LAST} could not be used ({reason}): continuing from the checkpoint before it"
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        data = path.read_bytes()
+        data = files.read_record(path, largest=None)
     except FileNotFoundError:
         raise
+    except files.StorageError as error:
+        raise _DamagedError("not a regular file") from error
     except OSError as error:
         raise files.StorageError(files.explain(path, error, action="read")) from error
     tensors = _parse(data)

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from distill.runs.files import StorageError, read_record, storage_errors, write_bytes
+from distill.runs.files import DEEPEST, StorageError, check_plain, parse_json, read_record, storage_errors, write_bytes
 from distill.runs.layout import CONFIG
 
 # libyaml where PyYAML was built with it (seven times faster); both read plain data only, never Python objects
@@ -16,7 +16,6 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # YAML is slow to parse, JSON thirty times faster: a copy under the digest of the file it was made from, so
 # that an edited config.yaml always wins. A listing of 500 runs then takes a tenth of a second.
 COPY = ".config.json"
-_DEEPEST = 100
 
 
 def write_config(directory: Path, config: Mapping[str, object]) -> None:
@@ -69,9 +68,9 @@ def plain(value: object, where: str = "config") -> Any:
 
 def _read_copy(directory: Path, digest: str) -> dict[str, Any] | None:
     try:
-        copy = json.loads(read_record(directory / COPY))
+        copy = parse_json(read_record(directory / COPY))
         content = copy["content"] if copy["sha256"] == digest else None
-    except (OSError, StorageError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, StorageError, ValueError, KeyError, TypeError):
         return None
     return content if isinstance(content, dict) else None
 
@@ -81,8 +80,8 @@ def _refuse_traps(data: bytes) -> None:
     depth = 0
     for event in yaml.parse(data, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} levels deep")
         if isinstance(event, yaml.AliasEvent):
             raise ValueError("it uses an alias (*name), and a few of those can stand for gigabytes")
 
@@ -91,6 +90,7 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
     try:
         _refuse_traps(data)
         config = yaml.load(data, Loader=_Loader)
+        check_plain(config)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StorageError(f"{path} is damaged: {reason}") from error

@@ -1,6 +1,7 @@
 """Writes the directory of one run, with TensorBoard events. The caller holds the lock of the run (`lock.RunLock`)."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -236,7 +237,8 @@ class Board:
         if self._path is None:
             self._path, header = self._begin()
             events = (*header, *events)
-        with open(self._path, "ab") as file:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with open(os.open(self._path, flags, 0o666), "ab") as file:
             records = RecordWriter(file)
             for fields in events:
                 records.write(Event(wall_time=time.time(), **fields).SerializeToString())

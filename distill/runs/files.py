@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -119,32 +120,91 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_record(path: Path) -> bytes:
-    """The bytes of a record of a run, which anybody who can write to the store may have replaced.
+def refuse_links(*paths: Path) -> None:
+    """Raises OSError where one of these is a link, which could lead out of the store."""
+    for path in paths:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
-    Raises OSError where it cannot be opened, also because it is a link, and StorageError where it is not a regular
-    file (a FIFO would block, a device never end) or larger than `LARGEST_RECORD`.
+
+def read_record(path: Path, *, largest: int | None = LARGEST_RECORD) -> bytes:
+    """The bytes of a file of a store, which anybody who can write to the store may have replaced.
+
+    `largest` is its largest size in bytes, None for weights and checkpoints. Raises OSError where it cannot be opened,
+    also because it is a link, and StorageError where it is not a regular file (a FIFO would block, a device never end)
+    or too large.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise StorageError(f"{path} is damaged: a record must be a regular file")
-        if found.st_size > LARGEST_RECORD:
+        if largest is not None and found.st_size > largest:
             raise StorageError(f"{path} is damaged: a record must be below 64 MB, got {found.st_size:,} bytes")
         return file.read()
+
+
+DEEPEST = 100  # levels of nesting
+# JSON without any of these (a long number, half of a surrogate pair) and with few brackets needs no walk through it
+_SUSPECT = re.compile(rb"\d{19}|\\u[dD][89a-fA-F]")
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of JSON as records hold it (see `check_plain`). Raises ValueError with the reason."""
+    try:
+        value = _JSON.decode(data.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"it is nested more than {DEEPEST} levels deep") from error
+    except ValueError as error:
+        raise ValueError("it is not valid JSON") from error
+    if data.count(b"[") + data.count(b"{") > DEEPEST or _SUSPECT.search(data):
+        check_plain(value)
+    return value
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_number)
+
+
+def check_plain(value: object, depth: int = 0) -> None:
+    """Raises ValueError, with the reason, for what no record of ours holds, and what reads it need not expect.
+
+    That is all but mappings with string keys, lists, strings, null, booleans, floats and integers of 64 bits, and
+    nesting deeper than `DEEPEST`.
+    """
+    if depth > DEEPEST:
+        raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else ():
+            if not isinstance(key, str):
+                raise ValueError(f"a key must be a string, got {str(key)[:40]}")
+        for item in value.values() if isinstance(value, dict) else value:
+            check_plain(item, depth + 1)
+    elif isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError("a text holds half of a character") from error
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError("an integer has more than 64 bits")
+    elif not isinstance(value, float | None):
+        raise ValueError(f"it holds a {type(value).__name__}, which is no plain data")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON mapping in `path`, None where there is no file. Raises StorageError when it is damaged."""
     try:
-        value = json.loads(read_record(path))
+        value = parse_json(read_record(path))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StorageError(explain(path, error, action="read")) from error
-    except (ValueError, RecursionError) as error:
-        raise StorageError(f"{path} is damaged: it is not valid JSON") from error
+    except ValueError as error:
+        raise StorageError(f"{path} is damaged: {error}") from error
     if not isinstance(value, dict):
         raise StorageError(f"{path} is damaged: it must hold a mapping, got {type(value).__name__}")
     return value
@@ -228,7 +288,7 @@ def sync(path: Path) -> None:
     """Returns when the lines of `path` are on the disk; a missing file is fine. Raises StorageError."""
     with storage_errors(path):
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return
         try:
@@ -245,8 +305,8 @@ def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
             return
     for line in data.splitlines(keepends=True):
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
+            record = parse_json(line)
+        except ValueError:
             continue
         if line.endswith(b"\n") and isinstance(record, dict):
             yield line, record

@@ -19,6 +19,7 @@ LOCK = "lock"
 EXPORT = "export.json"  # in a folder that `distill export` wrote
 TABLES = "tables"  # of a teacher's logits, one folder each
 PUBLISHED = ".teachers"  # in a store: accuracies and tables of teachers that are no runs, one folder each
+SEARCHES = ".optuna"  # in a store: the journals of searches, one folder each
 
 # the last word in the loss name of a run that is the first stage of a method
 FIRST_STAGE = "first_stage"
@@ -33,6 +34,14 @@ def run_path(runs_dir: Path, *, student: str, objective: str, seed: int, run_id:
     return runs_dir / f"{_plain(student)}-{_plain(objective)}-s{seed}-{run_id}"
 
 
+def up_to_store(folder: Path) -> tuple[Path, ...]:
+    """A folder in a store (of a run, a table, a teacher that is no run, a search) and those above it in that store."""
+    inner = folder.parent.name
+    if inner in (PUBLISHED, SEARCHES):
+        return folder, folder.parent
+    return (folder, folder.parent, *up_to_store(folder.parent.parent)) if inner == TABLES else (folder,)
+
+
 def folder_of(runs_dir: Path, run_id: str) -> Path | None:
     """The folder in `runs_dir` whose name ends in this id, whatever stands before it; None where there is none."""
     try:
@@ -45,7 +54,7 @@ def folder_of(runs_dir: Path, run_id: str) -> Path | None:
 def _folders(runs_dir: Path, changed: int) -> dict[str, Path]:
     """The run folders by the id at the end of their names, read again whenever `runs_dir` has `changed`."""
     names = sorted(entry.name for entry in os.scandir(runs_dir) if entry.is_dir(follow_symlinks=False))
-    found = [runs_dir / name for name in names if "-" in name and not (runs_dir / name / EXPORT).exists()]
+    found = [runs_dir / name for name in names if "-" in name and not os.path.exists(runs_dir / name / EXPORT)]
     return {path.name.rpartition("-")[2]: path for path in reversed(found)}
 
 

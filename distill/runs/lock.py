@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from distill.runs.files import StorageError, read_record, storage_errors
-from distill.runs.layout import LOCK
+from distill.runs.files import StorageError, parse_json, read_record, refuse_links, storage_errors
+from distill.runs.layout import LOCK, up_to_store
 
 
 class Busy(RuntimeError):
@@ -51,7 +51,7 @@ class RunLock:
     def holder(self) -> str:
         """Who holds it, to be put into a sentence: `process 12 on host since TIME (COMMAND)`."""
         try:
-            who = json.loads(read_record(self.path))
+            who = parse_json(read_record(self.path))
             return f"process {who['pid']} on {who['host']} since {who['since']} ({who['command']})"
         except (OSError, ValueError, KeyError, TypeError, StorageError):
             return "another process"
@@ -88,6 +88,7 @@ class RunLock:
         if self.held:
             return True
         with storage_errors(self.path):
+            refuse_links(*up_to_store(self.path.parent))
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             try:

@@ -2,31 +2,21 @@
 
 import contextlib
 import difflib
-import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from distill.runs.config_file import read_config
-from distill.runs.files import StorageError, read_json, storage_errors
-from distill.runs.layout import CONFIG, EXPORT, FAILED, PUBLISHED, RESULT, STUDENT, STUDENT_EMA, TABLES
+from distill.runs.files import StorageError, read_json, refuse_links, storage_errors
+from distill.runs.layout import CONFIG, EXPORT, FAILED, PUBLISHED, RESULT, STUDENT, STUDENT_EMA, TABLES, up_to_store
 from distill.runs.lock import RunLock, is_held
+from distill.runs.records import check_records, lacking
 from distill.runs.target_names import with_current_names
 
 Status = Literal["finished", "failed", "running", "unfinished", "damaged"]
-
-# what the result of a finished run must hold, so that it can be reported, can teach and can be evaluated again
-_RESULT_KEYS = {
-    "weights_sha256": str,
-    "classes": int,
-    "seconds": int | float,
-    "split": str,
-    **{f"{epoch}.{key}": int | float for epoch in ("last", "best") for key in ("epoch", "accuracy")},
-}
-_CONFIG_KEYS = {"config.student": Mapping, "config.dataset": Mapping, "identity.precision": str}
 
 
 @dataclass(frozen=True)
@@ -92,18 +82,20 @@ def find(runs_dir: Path, text: str) -> RunRecord:
 
 def read_run(path: Path) -> RunRecord | None:
     """The run in the folder `path`, None if there is none; damage becomes the status, never an exception."""
-    if not any((path / name).is_file() for name in (CONFIG, RESULT, FAILED)):
-        return None
     content: dict[str, Any] = {}
     result = failure = None
     message = ""
     try:
-        content = read_config(path)
-        result = read_json(path / RESULT)
+        with storage_errors(path, action="read"):
+            if not any(map(_is_there, (path / CONFIG, path / RESULT, path / FAILED))):
+                return None
+            refuse_links(path)
+        found, result = read_config(path), read_json(path / RESULT)
         failure = read_json(path / FAILED)
-        status = _status(path, result, failure)
+        check_records(path, found, result)
+        content, status = found, _status(path, result, failure)
     except StorageError as error:
-        status, message = "damaged", str(error)
+        status, message, result = "damaged", str(error), None
     return RunRecord(
         path=path,
         run_id=content.get("run_id") or path.name.rpartition("-")[2],
@@ -115,6 +107,15 @@ def read_run(path: Path) -> RunRecord | None:
         failure=failure,
         message=message,
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is anything of that name, also what is no regular file. Raises OSError."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def finished_run(runs_dir: Path, run: str, *, weights: bool = True) -> RunRecord:
@@ -143,17 +144,7 @@ def damage(record: RunRecord) -> str | None:
     """What is wrong with the files of a run (unreadable, edited, half copied), as a sentence; None if nothing is."""
     if record.message or record.status != "finished":
         return record.message or None
-    for name, content, wanted in (
-        (RESULT, record.result or {}, _RESULT_KEYS),
-        (CONFIG, {"config": record.config, "identity": record.identity}, _CONFIG_KEYS),
-    ):
-        for key, kind in wanted.items():
-            value: Any = content
-            for part in key.split("."):
-                value = value.get(part) if isinstance(value, Mapping) else None
-            if not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
-                return f"{record.path / name} is damaged: its key '{key}' is missing or of a wrong type"
-    return None
+    return lacking(record.path, {"config": record.config, "identity": record.identity}, record.result or {})
 
 
 def weightless(path: Path) -> str | None:
@@ -193,6 +184,8 @@ def _label(record: RunRecord) -> str:
 def occupied(folder: Path) -> int:
     """Bytes of the files below a folder; files that vanish meanwhile are not counted."""
     total = 0
+    if folder.is_symlink():
+        return total
     for parent, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):
@@ -202,18 +195,23 @@ def occupied(folder: Path) -> int:
 
 def tables(run: Path) -> list[Path]:
     """The folders of the tables of a teacher's logits that lie with its run."""
-    folder = run / TABLES
-    if folder.is_symlink() or not folder.is_dir():  # a link could lead to folders that are not the store's
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    return _folders_in(run / TABLES, up_to_store(run / TABLES / "table")[1:])
 
 
 def published_teachers(runs_dir: Path) -> list[Path]:
     """The folders of a store's teachers that are no runs."""
-    folder = runs_dir / PUBLISHED
-    if folder.is_symlink() or not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    return _folders_in(runs_dir / PUBLISHED, [runs_dir / PUBLISHED])
+
+
+def _folders_in(folder: Path, below: Iterable[Path]) -> list[Path]:
+    """The folders in a folder, none where one of `below` is a link: it could lead to folders that are not the store's.
+
+    Raises StorageError.
+    """
+    with storage_errors(folder, action="read"):
+        if any(path.is_symlink() for path in below) or not folder.is_dir():
+            return []
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
 
 
 def remove_table(folder: Path) -> int | None:

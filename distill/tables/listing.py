@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distill.runs.files import StorageError, read_lines
-from distill.runs.layout import METRICS
+from distill.runs.files import StorageError
 from distill.runs.lock import RunLock
+from distill.runs.records import read_metrics
 from distill.runs.store import RunRecord, occupied, size_of
 from distill.tables.rendering import Content, TextTable
 from distill.tables.values import TOP5_CLASSES, dataset_name, natural_key
@@ -107,7 +107,10 @@ def _percent(value: float | None) -> str:
 
 
 def _entry(record: RunRecord) -> Entry:
-    epoch, split, measured = _progress(record)
+    try:
+        epoch, split, measured = _progress(record)
+    except StorageError as error:
+        record, (epoch, split, measured) = replace(record, status="damaged", message=str(error)), (None, None, {})
     epochs = (record.config.get("recipe") or {}).get("epochs")
     names = {key: str(record.names.get(key, "?")) for key in ("student", "teacher", "loss", "recipe")}
     return Entry(
@@ -129,16 +132,15 @@ def _entry(record: RunRecord) -> Entry:
 
 
 def _progress(record: RunRecord) -> tuple[int | None, str | None, Mapping[str, Any]]:
-    """The last epoch whose metrics the run recorded, the split, and what was measured on it."""
+    """The last epoch whose metrics the run recorded, the split, and what was measured on it. Raises StorageError."""
+    if record.status == "damaged":
+        return None, None, {}
     if record.result is not None:
         last = record.result.get("last") or {}
         return last.get("epoch"), record.result.get("split"), last
-    try:
-        lines = read_lines(record.path / METRICS)
-    except StorageError:
-        return None, None, {}
+    lines = read_metrics(record.path)
     last = lines[-1] if lines else {}
-    split = next((split for split in SPLITS if split in last), None)
+    split = next((split for split in SPLITS if last.get(split)), None)
     return last.get("epoch", 0), split, last[split] if split else {}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 # Keys of a data set that name the place of its files, which changes no number; and its hold-out, which tables show
 # in words of their own.
 HIDDEN_KEYS = {"npz", "root", "shards", "download", "holdout"}
+_PARTS = re.compile(r"0*([0-9]+)|([^0-9]+)")
 STATISTICS = {"mean", "std"}  # of the pixels
 TOP5_CLASSES = 100  # text shows the top-5 accuracy of data sets with more classes
 
@@ -83,7 +84,8 @@ def split_list(text: str) -> list[str]:
 
 def natural_key(text: str) -> list[tuple[int, str]]:
     """A sort key that reads numbers: resnet8 comes before resnet20, temperature=2 before temperature=16."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", text)]
+    # the longer number is the larger one; int() refuses thousands of digits
+    return [(len(digits), digits) if digits else (-1, rest) for digits, rest in _PARTS.findall(text)]
 
 
 def preset_name(name: str) -> str:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from distill.data import Batch, Dataset
 from distill.models import Output
-from distill.runs.files import StorageError, read_json, storage_errors, write_json
+from distill.runs.files import StorageError, read_json, refuse_links, storage_errors, write_json
 from distill.runs.identity import NUMERICS_VERSION, canonical
+from distill.runs.layout import up_to_store
 
 # The code of one row of logits: K int16 and two float32, side by side, so that a row is read from one place.
 #
@@ -177,7 +178,8 @@ class TableFile:
             return None, list(range(self.chunks))
         with storage_errors(self.rows_path, action="read"):
             try:
-                descriptor = os.open(self.rows_path, os.O_RDONLY | os.O_CLOEXEC)
+                refuse_links(*up_to_store(self.folder))
+                descriptor = os.open(self.rows_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             except FileNotFoundError:
                 return None, list(range(self.chunks))
             try:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.data import Dataset
-from distill.runs.files import StorageError, storage_errors
+from distill.runs.files import StorageError, refuse_links, remove_leftovers, storage_errors
+from distill.runs.layout import up_to_store
 from distill.runs.store import size_of
 from distill.teachers.table import TableFile, encode
 
@@ -131,8 +132,10 @@ def _encoded(file: TableFile, rows: range, answer: Answer) -> Tensor:
 @contextlib.contextmanager
 def _writable(file: TableFile) -> Iterator[int]:
     with storage_errors(file.rows_path):
+        refuse_links(*up_to_store(file.folder))
         file.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file.rows_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        remove_leftovers(file.folder)
+        descriptor = os.open(file.rows_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             yield descriptor
         finally:

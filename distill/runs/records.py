@@ -1,0 +1,156 @@
+"""What the records of a run may hold, so that whatever reads them needs no checks of its own."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Union
+
+from distill.runs.files import StorageError, read_lines
+from distill.runs.layout import CONFIG, METRICS, RESULT
+
+Shape = Mapping[str, Union[Callable[[object], bool], "Shape"]]  # a missing key and null are no matter of shape
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _percent(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100
+
+
+def _mapping(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_text, value.values()))
+
+
+def _numbers(value: object) -> bool:
+    """A mapping of numbers, or of such mappings."""
+    return isinstance(value, dict) and all(v is None or _number(v) or _numbers(v) for v in value.values())
+
+
+_EPOCH: Shape = {
+    "epoch": _whole,
+    "accuracy": _percent,
+    "top5": _percent,
+    "correct": _whole,
+    "count": _whole,
+    "loss": _number,
+}
+_NODE: Shape = {"_target_": _text}
+_TEACHER: Shape = {"run_id": _text, "weights_sha256": _text, "source": _text, "accuracy": _percent}
+_OF_RESULT: Shape = {
+    "run_id": _text,
+    "weights_sha256": _text,
+    "ema_sha256": _text,
+    "split": _text,
+    "precision": _text,
+    **dict.fromkeys(("classes", "parameters", "epochs", "image_size", "side_by_side", "peak_memory_bytes"), _whole),
+    "seconds": _number,
+    "last": {**_EPOCH, "ema": _EPOCH},
+    "best": _EPOCH,
+    "teacher": _TEACHER,
+    "imported": {"accuracy": _text, "claimed": _percent, "claimed_as": _text},
+    "restored": {
+        "weights_sha256": _text,
+        "measured": _percent,
+        "recorded": {"weights_sha256": _text, "accuracy": _percent},
+    },
+}
+_OF_CONFIG: Shape = {
+    "names": _texts,
+    "config": {
+        "dataset": _NODE,
+        "student": _NODE,
+        "loss": _NODE,
+        "recipe": {**_NODE, "epochs": _whole},
+        "teacher": {"network": _NODE, "loss": _NODE, "recipe": _NODE, "seed": _whole, "run": _text, "source": _text},
+        "start": _mapping,
+        "engine": _mapping,
+    },
+    "identity": {
+        "seed": _whole,
+        "precision": _text,
+        "data": {"holdout": _whole},
+        "student": _mapping,
+        "objective": _mapping,
+        "recipe": _mapping,
+    },
+}
+_OF_METRICS: Shape = {
+    "epoch": _whole,
+    **dict.fromkeys(("train", "gradient_norms"), _numbers),
+    **dict.fromkeys(("test", "holdout", "ema"), _EPOCH),
+    "learning_rate": _number,
+}
+# what the records of a finished run must hold, so that it can be reported, can teach and can be evaluated again
+_NEEDED = {
+    RESULT: (
+        *("weights_sha256", "classes", "seconds", "split"),
+        *("last.epoch", "last.accuracy", "best.epoch", "best.accuracy"),
+    ),
+    CONFIG: ("config.student", "config.dataset", "identity.precision"),
+}
+
+
+def check_records(path: Path, config: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
+    """Raises StorageError, naming file and key, where a value of a run's records is of a wrong type or range."""
+    _check(path / CONFIG, config, _OF_CONFIG)
+    _check(path / RESULT, result or {}, _OF_RESULT)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics. Raises StorageError where a value in them is of a wrong type or range."""
+    lines = read_lines(path / METRICS)
+    for line in lines:
+        _check(path / METRICS, line, _OF_METRICS)
+    return lines
+
+
+def lacking(path: Path, config: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
+    """A sentence where the records of a finished run lack something that later work needs; else None."""
+    for name, content in ((RESULT, result), (CONFIG, config)):
+        for key in _NEEDED[name]:
+            value: Any = content
+            for part in key.split("."):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if value is None:
+                return _sentence(path / name, key)
+    return None
+
+
+def _check(path: Path, content: Mapping[str, Any], shape: Shape) -> None:
+    key = _misfit(content, shape)
+    if key is not None:
+        raise StorageError(_sentence(path, key))
+
+
+def _misfit(content: Mapping[str, Any], shape: Shape) -> str | None:
+    """The dotted key of the first value that does not fit."""
+    for key, kind in shape.items():
+        value = content.get(key)
+        if value is None:
+            continue
+        if callable(kind):
+            if not kind(value):
+                return key
+        elif not isinstance(value, dict):
+            return key
+        elif inner := _misfit(value, kind):
+            return f"{key}.{inner}"
+    return None
+
+
+def _sentence(path: Path, key: str) -> str:
+    return f"{path} is damaged: its key '{key}' is missing or of a wrong type"
