@@ -20,6 +20,7 @@ from distill.cli.lookup import data_places, find_finished, no_runs, select
 from distill.config.faults import Refused
 from distill.exchange.folder import FORMS, INSTALL, check_folder
 from distill.exchange.results import export_results, with_teachers
+from distill.runs.escapes import escaped
 from distill.runs.store import averaged, size_of
 
 ALL = "all"
@@ -132,7 +133,7 @@ def _export_results(line: CommandLine) -> int:
             line.fault(f"{name} does not go with --results, which writes records of runs: leave it out", of=name)
     selection = select(line)
     if not selection.chosen:
-        print(selection.nothing())
+        print(escaped(selection.nothing()))
         return FINISHED
     folder = line.out or Path("results")
     chosen = with_teachers(selection.chosen, selection.records)

@@ -16,6 +16,7 @@ from distill.cli.arguments import (
     Verb,
 )
 from distill.cli.lookup import data_places
+from distill.runs.escapes import escaped
 
 FILE, STATE, OWN = "file", "state", "student._target_"
 VERB = Verb(
@@ -137,8 +138,8 @@ def _import_file(line: CommandLine, path: Path) -> None:
 
 
 def _say(sentence: str) -> None:
-    print(sentence, flush=True)
+    print(escaped(sentence), flush=True)
 
 
 def _warn(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    print(escaped(sentence), file=sys.stderr, flush=True)

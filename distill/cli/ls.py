@@ -17,6 +17,7 @@ from distill.cli.arguments import (
     Verb,
 )
 from distill.cli.lookup import CHOSEN, SORT, STATUS, select, show
+from distill.runs.escapes import escaped
 from distill.runs.files import StorageError
 from distill.runs.store import published_teachers, remove_table, size_of, tables
 from distill.tables.listing import content
@@ -57,7 +58,7 @@ def run(line: CommandLine) -> int:
         line.fault("--prune lists nothing: leave out the other options", of=PRUNE.name)
     selection = select(line)
     if not selection.chosen:
-        print(selection.nothing())
+        print(escaped(selection.nothing()))
         return FINISHED
     if prune:
         whole = len(selection.chosen) == len(selection.records)
@@ -74,9 +75,10 @@ def _prune(teachers: Sequence[Path]) -> int:
         try:
             for folder in tables(teacher):
                 size = remove_table(folder)
-                print(
+                done = (
                     f"kept {folder}: a process is building it" if size is None else f"removed {folder}, {size_of(size)}"
                 )
+                print(escaped(done))
                 freed += size or 0
         except StorageError as error:
             print(error, file=sys.stderr)

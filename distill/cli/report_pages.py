@@ -15,6 +15,7 @@ from distill.config.faults import Refused, nearest
 from distill.report.page import check_folder, write_report
 from distill.report.runs import read_provenance, teacher_of, unlike_images
 from distill.report.sweep_runs import SweepPreset, load_sweep, sweep_names, sweep_panels
+from distill.runs.escapes import escaped
 from distill.runs.files import StorageError
 from distill.runs.records import read_metrics
 from distill.runs.store import RunRecord, finished_run, scan
@@ -92,7 +93,7 @@ def report_table(line: CommandLine) -> Path:
     from distill.report.table_page import table_files, table_record
 
     kept = [record for record in records if record.run_id in used]
-    histories = {record.run_id: read_metrics(record.path) for record in kept}
+    histories = {record.run_id: read_metrics(record.path, record.result) for record in kept}
     provenance = {record.run_id: read_provenance(record) for record in kept}
     write_report(folder, table_files(measured, histories, provenance), record=table_record(measured))
     return folder
@@ -107,7 +108,7 @@ def report_sweep(line: CommandLine) -> Path | None:
     selection = select(line)
     assert preset is not None
     if not selection.chosen:
-        print(selection.nothing())
+        print(escaped(selection.nothing()))
         return None
     panels = sweep_panels(preset, distinct(map(read_finished, selection.chosen)))
     if not panels:

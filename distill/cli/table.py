@@ -16,6 +16,7 @@ from distill.cli.arguments import (
 )
 from distill.cli.lookup import CHOSEN, PUBLISHED, SORT, TableRequest, read_table, select, show
 from distill.config.faults import Refused, nearest
+from distill.runs.escapes import escaped
 from distill.tables.cells import measure_table
 from distill.tables.published_data import content
 from distill.tables.table import UnknownBaseline, build
@@ -60,7 +61,7 @@ def run(line: CommandLine) -> int:
         return _published(line, request)
     selection = select(line)
     if not selection.chosen:
-        print(selection.nothing())
+        print(escaped(selection.nothing()))
         return FINISHED
     try:
         # a filter on the loss must not remove the baseline that differences are taken to

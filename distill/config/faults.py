@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from distill.runs.escapes import escaped
+
 Kind = Literal["syntax", "key", "option", "missing", "type", "value", "conflict", "absent", "download"]
 
 
@@ -49,7 +51,7 @@ class Refused(ValueError):
     @property
     def sentences(self) -> list[str]:
         """The faults as the user reads them."""
-        return [fault.text for fault in self.faults]
+        return [escaped(fault.text) for fault in self.faults]
 
     @property
     def needs_download(self) -> bool:

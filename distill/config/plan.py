@@ -173,7 +173,7 @@ class RunPlan:
         try:
             network = start_network(node, start["weights"], self.runs_dir, classes=classes)
         except Refused as refused:
-            raise StorageError(str(refused)) from refused
+            raise StorageError("; ".join(refused.sentences)) from refused
         if weights_digest(network) != start["sha256"]:
             raise StorageError(f"student.weights={start['weights']} has changed: type the command again")
         return network

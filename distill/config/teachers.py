@@ -329,7 +329,7 @@ class PublishedTeacher:
         try:
             found = _read(self.node, self.teacher, self.classes, download=True)
         except (ValueError, OSError) as error:
-            raise StorageError(str(error)) from error
+            raise StorageError("; ".join(str(error).splitlines())) from error
         if weights_digest(found.network) != self.weights:
             raise StorageError(f"the weights of the teacher {self.name} have changed: type the command again")
         return self.view.wrapped(found.network)

@@ -11,6 +11,7 @@ from distill.config.check import resolve, signature
 from distill.config.faults import Refused
 from distill.config.rebuild import NETWORKS, WITHOUT_DOWNLOAD
 from distill.exchange.forms import Source
+from distill.runs.escapes import escaped
 from distill.runs.files import StorageError, read_json
 from distill.runs.layout import PROVENANCE, STUDENT_EMA
 from distill.tables.values import dataset_name, flatten, preset_name, to_text
@@ -172,4 +173,4 @@ def _versions(packages: Mapping[str, Any]) -> str:
 
 def _cell(text: object) -> str:
     """Text from a run's files as one harmless cell of a table."""
-    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
+    return escaped(" ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split()))

@@ -9,13 +9,14 @@ from hashlib import sha256
 from pathlib import Path
 
 from distill.config.faults import Refused
-from distill.exchange.restore import changed_identity, finished_at, locked, target_of
+from distill.exchange.restore import finished_at, locked, target_of
 from distill.runs import files, layout
 from distill.runs.config_file import read_config, write_config
 from distill.runs.files import StorageError
 from distill.runs.layout import CONFIG, EXPORT, METRICS, PROVENANCE, RESULT, STUDENT, TIMING
 from distill.runs.lock import Busy
-from distill.runs.store import RunRecord, damage, read_run, weightless
+from distill.runs.records import SEAL, read_metrics, sealed
+from distill.runs.store import RunRecord, changed_identity, damage, read_run, weightless
 
 IMPORTED, COMPLETED, THERE = "imported", "given their weights", "there already"
 LEFT_OUT = "not finished"
@@ -96,8 +97,12 @@ def _import(path: Path, runs_dir: Path) -> tuple[str, str]:
                 result = contents.pop(RESULT)  # written last, so that a killed import is repeated
                 for name, data in contents.items():
                     files.write_bytes(target / name, data)
-                write_config(target, config)
-                files.write_bytes(target / RESULT, result)
+                known = {CONFIG: write_config(target, config)}
+                if SEAL in (record.result or {}):  # whose digest is of the file as it was written here
+                    known |= {METRICS: contents[METRICS]} if METRICS in contents else {}
+                    files.write_json(target / RESULT, sealed(record.result or {}, known))
+                else:
+                    files.write_bytes(target / RESULT, result)
     except Busy as error:
         return HELD, str(error)
     except StorageError as error:
@@ -116,6 +121,7 @@ def _checked(record: RunRecord) -> dict[str, bytes]:
         raise StorageError(f"{record.path} is an export, not a run: import its weights as a file")
     if sentence := damage(record) or changed_identity(record) or _changed_result(record):
         raise StorageError(sentence)
+    read_metrics(record.path, record.result)
     contents: dict[str, bytes] = {}
     for name in (STUDENT, METRICS, TIMING, PROVENANCE, RESULT):
         path = record.path / name

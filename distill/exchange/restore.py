@@ -19,7 +19,6 @@ from distill.runs import files
 from distill.runs.config_file import read_config, write_config
 from distill.runs.files import StorageError
 from distill.runs.identity import canonical
-from distill.runs.identity import run_id as digest_of
 from distill.runs.layout import (
     CONFIG,
     FAILED,
@@ -32,10 +31,9 @@ from distill.runs.layout import (
     TIMING,
 )
 from distill.runs.lock import Busy, RunLock
-from distill.runs.store import RunRecord, damage, read_run, weightless
+from distill.runs.records import sealed
+from distill.runs.store import RunRecord, changed_identity, damage, read_run, weightless
 from distill.training import Evaluation
-
-WEIGHTS = "weights"  # key of the identity of imported weights; the id of such a run is not the digest of its identity
 
 
 def has_run(path: Path) -> bool:
@@ -66,23 +64,6 @@ def read_run_of(path: Path, nodes: Mapping[str, Mapping[str, Any]]) -> RunRecord
     if faults:
         raise Refused(faults)
     return record
-
-
-def changed_identity(record: RunRecord) -> str | None:
-    """A sentence if the identity in a finished run's config is not the one that its id digests."""
-    path, result = record.path / CONFIG, record.result or {}
-    if WEIGHTS in record.identity:
-        restored = result.get("restored")
-        recorded = restored.get("recorded") if isinstance(restored, Mapping) else None
-        known = [facts.get("weights_sha256") for facts in (result, recorded) if isinstance(facts, Mapping)]
-        if record.identity[WEIGHTS] in known:
-            return None
-        return f"{path} has been changed: it names other weights than the result"
-    try:
-        same = digest_of(record.identity) == record.run_id
-    except ValueError:  # values that an identity cannot hold
-        same = False
-    return None if same else f"{path} has been changed: its identity is not that of run {record.run_id}"
 
 
 def restore(
@@ -274,8 +255,11 @@ def write_records(
     Raises StorageError.
     """
     files.write_json(path / PROVENANCE, provenance)
-    write_config(path, config)
-    files.write_json(path / RESULT, result)
+    known = {CONFIG: write_config(path, config)}
+    if (path / METRICS).is_file():
+        with files.storage_errors(path / METRICS, action="read"):
+            known[METRICS] = files.read_record(path / METRICS)
+    files.write_json(path / RESULT, sealed(result, known))
 
 
 def now() -> str:

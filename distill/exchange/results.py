@@ -11,6 +11,7 @@ from typing import Any
 from distill.runs import files
 from distill.runs.config_file import as_yaml, read_config
 from distill.runs.layout import CONFIG, METRICS, PROVENANCE, RESULT, TIMING
+from distill.runs.records import SEAL, read_metrics, sealed
 from distill.runs.store import RunRecord, damage
 
 FILES = (CONFIG, METRICS, TIMING, PROVENANCE, RESULT)  # the result last: a folder that has one is complete
@@ -91,6 +92,7 @@ def _bytes(path: Path) -> bytes | None:
 def _contents(record: RunRecord) -> dict[str, bytes]:
     """The files of a run byte for byte, but for absolute paths, which are replaced by their last part."""
     config = read_config(record.path)
+    read_metrics(record.path, record.result)
     paths = {text: os.path.basename(text) for text in _strings(config["config"]) if os.path.isabs(text)}
     found: dict[str, bytes] = {}
     for file in FILES:
@@ -103,8 +105,15 @@ def _contents(record: RunRecord) -> dict[str, bytes]:
         for file in (PROVENANCE, RESULT):
             content = files.read_json(record.path / file)
             if content is not None and content != (shortened := _shortened(content, paths)):
-                found[file] = (json.dumps(shortened, indent=2, ensure_ascii=False) + "\n").encode()
+                found[file] = _as_json(shortened)
+        if record.result and SEAL in record.result:
+            result = json.loads(found[RESULT])
+            found[RESULT] = _as_json(sealed(result, {each: found[each] for each in (CONFIG, METRICS) if each in found}))
     return found
+
+
+def _as_json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _strings(value: Any) -> Iterator[str]:

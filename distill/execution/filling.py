@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from distill.config.plan import RunPlan, store_conflict, teacher_epochs_of
 from distill.config.preflight import preflight
 from distill.config.presets import Composed, Presets
 from distill.execution.jobs import Outcome, cohorts, follow_plans, memory_warning
-from distill.execution.progress import TrainingProgress, duration
+from distill.execution.progress import TrainingProgress, duration, say
 from distill.execution.stopping import Deadline, Interrupted, stop_when
 from distill.runs.files import StorageError, read_json, read_lines
 from distill.runs.identity import run_id
@@ -36,7 +36,6 @@ MANY = 20  # cells; fewer are checked at once
 PREPARATION = "teachers and first stages"
 UNKNOWN_TIME = "time unknown: no run of this pair has finished on this device"
 
-say = partial(print, flush=True)
 Key = tuple[str, str]  # row, column
 TEACHER, FIRST_STAGE, STUDENT = range(3)  # the order of training within a round
 
@@ -128,12 +127,12 @@ def _train(jobs: Sequence[Job], deadline: Deadline, *, budget: float | None, ret
     # of all runs, finished or not: a command typed again decides about a teacher's table as it did at first
     teacher_epochs = teacher_epochs_of([job.plan for job in group] for group in groups(jobs))
     reserve = 0.0 if budget is None else min(LATEST_START, LATEST_SHARE * budget)
-    warnings: set[str | None] = {None}
+    warnings: set[str] = set()
     try:
         with stop_when(deadline):
             while deadline.left > reserve and (cohort := next_cohort(_waiting(jobs, ended))):
                 plans = [job.plan for job in cohort]
-                if (warning := memory_warning(plans)) not in warnings:
+                if (warning := memory_warning(plans)) and warning not in warnings:
                     warnings.add(warning)
                     say(warning)
                 deadline.new_cohort()

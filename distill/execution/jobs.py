@@ -21,8 +21,8 @@ from distill.config.presets import Presets, from_hydra
 from distill.config.sweep import JobKey, Sweep, job_of, prepare
 from distill.config.tuning import Chosen, HoldoutTuning, best_of_each_method
 from distill.execution.execute import Console, Result, execute
-from distill.execution.progress import TrainingProgress, discard_output, duration
-from distill.execution.stopping import Interrupted, RunFailed
+from distill.execution.progress import TrainingProgress, discard_output, duration, say
+from distill.execution.stopping import Interrupted, RunFailed, end_with
 from distill.models.meta import meta_images
 from distill.runs.files import StorageError, explain, keep_trace, read_lines
 from distill.runs.layout import METRICS, RESULT
@@ -32,7 +32,6 @@ from distill.training import ProcessLost, Watch, this_world
 
 Status = Literal["finished", "failed", "busy"]  # busy: another process is training it
 ONE_PROCESS = {"basic", "cohort"}  # launchers whose jobs run in this process
-say = partial(print, flush=True)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,14 @@ def _run(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry: bool
     if sweep.cohort_size is not None:
         return list(summarise(run_cohorts(sweep.jobs, size=sweep.cohort_size, retry=retry)))
     teacher_epochs = teacher_epochs_of([job] for job in sweep.jobs)
-    run = partial(run_job, planned=sweep.planned, config_dir=config_dir, retry=retry, teacher_epochs=teacher_epochs)
+    run = partial(
+        run_job,
+        planned=sweep.planned,
+        config_dir=config_dir,
+        retry=retry,
+        command=os.getpid(),
+        teacher_epochs=teacher_epochs,
+    )
     try:
         returned = presets.hydra.multirun("train", run, sweep.overrides, with_log_configuration=False)
     except BrokenPipeError:
@@ -134,6 +140,7 @@ def run_job(
     planned: Mapping[JobKey, RunPlan],
     config_dir: Path | None,
     retry: bool,
+    command: int,
     teacher_epochs: Mapping[str, int] | None = None,
 ) -> Outcome:
     """One job of a sweep, in the process in which its launcher starts it; a failure is in the outcome, not raised.
@@ -143,8 +150,10 @@ def run_job(
         planned: the checked plans of the sweep.
         config_dir: the user's own presets.
         retry: take up runs that failed before.
+        command: the id of the process of the command, with which this one ends.
         teacher_epochs: for each teacher the epochs that the whole command needs of it.
     """
+    end_with(command)
     hydra = HydraConfig.get()
     plan = plan_job(config, hydra, planned, config_dir)
     if isinstance(plan, Outcome):
@@ -241,7 +250,7 @@ def _once() -> Callable[[str], None]:
     def note(sentence: str) -> None:
         if sentence not in printed:
             printed.add(sentence)
-            print(sentence, flush=True)
+            say(sentence)
 
     return note
 
@@ -372,7 +381,7 @@ def _outcome(plan: RunPlan, ending: Result | Exception, finished_before: bool) -
         f"{last['accuracy']:.2f} % after epoch {last['epoch']} (best {best['accuracy']:.2f} %, epoch {best['epoch']}), "
         f"{duration(ending['seconds'])}; {path}"
     )
-    print(text, flush=True)
+    say(text)
     return Outcome(name, path, "finished", text, last["accuracy"])
 
 
@@ -390,5 +399,5 @@ def summarise(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
     left = [outcome for outcome in outcomes if outcome.status != "finished"]
     print(f"{len(outcomes) - len(left)} of {len(outcomes)} runs finished")
     for outcome in left:
-        print(f"{outcome.status}: {outcome.text}")
+        say(f"{outcome.status}: {outcome.text}")
     return outcomes

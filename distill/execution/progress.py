@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
+from distill.runs.escapes import escaped
+
 if TYPE_CHECKING:
     from distill.training import Evaluation, Member
 
@@ -65,13 +67,13 @@ class TrainingProgress:
         """Print at once that a member has failed; the summary repeats it."""
         self._rewrite("")
         self._opened = None
-        print(f"{member.name}  stopped: {error}", file=self._stream, flush=True)
+        print(escaped(f"{member.name}  stopped: {error}"), file=self._stream, flush=True)
 
     def _line(self, member: "Member", place: str, means: dict[str, float], accuracy: str, pace: str) -> str:
         """At most `WIDTH` columns: the terms of the loss are left out first, then the training accuracy."""
         terms = [f"{name} {value:.4f}" for name, value in means.items() if name != "accuracy"]
         speed, _, left = pace.partition("  ")
-        title = self._titles.get(member.name, member.name)
+        title = escaped(self._titles.get(member.name, member.name))
         train = f"train {means['accuracy']:.2f} %"
         parts = [title, place, *terms, train, accuracy, speed, left, self._left_for_all()]
         whole = [term for term in terms if term.startswith("loss ")]
@@ -106,6 +108,11 @@ class TrainingProgress:
         if self._live:
             self._stream.write(f"\r\x1b[2K{line}")
             self._stream.flush()
+
+
+def say(sentence: str) -> None:
+    """Print a sentence at once; names in it may be those of folders and presets that others have made."""
+    print(escaped(sentence), flush=True)
 
 
 def discard_output() -> None:

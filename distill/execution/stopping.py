@@ -1,6 +1,7 @@
 """How training stops before its end: a failure, a signal, or a deadline."""
 
 import math
+import os
 import signal
 import threading
 import time
@@ -10,17 +11,23 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
 
+from distill.runs.escapes import escaped
 from distill.training import Evaluation, Member, Watch
 
 CHECKPOINT_BYTES = 3 * 4  # of one parameter: its value and two moments of an optimizer
 BYTES_PER_SECOND = 50e6  # written by a slow disk
 CHECKPOINT_SECONDS = 0.2  # of every checkpoint, besides its bytes
 RECENT_STEPS = 5  # the slowest of these predicts the next
+GRACE = 30.0  # seconds to save after the command has died
+WATCH = "end with the command"  # the name of a thread
 EXIT_SECONDS = 1.0  # to print the last lines and to leave
 
 
 class RunFailed(RuntimeError):
     """The run has failed, now or in an earlier command; the text is one sentence."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(escaped(sentence))
 
 
 class EndedEarly(Exception):
@@ -75,6 +82,26 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with(parent: int) -> None:
+    """Ends this process, like a SIGTERM, once the process that started it is gone; for workers that a command starts.
+
+    The state of a run in training is saved first, which has `GRACE` seconds. Does nothing where `parent` is not the
+    process that started this one: a scheduler started it then, and ends it.
+    """
+    if os.getppid() != parent:
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(1)
+
+    if not any(thread.name == WATCH for thread in threading.enumerate()):  # a worker does several jobs
+        threading.Thread(target=watch, name=WATCH, daemon=True).start()
 
 
 class Deadline:

@@ -19,6 +19,7 @@ from distill.report.runs import Images, Outputs, Report, ReportedRun, make_repor
 from distill.report.sections import sections
 from distill.report.sections.embedding import shown_images
 from distill.report.term_gradients import term_gradients
+from distill.runs.escapes import escaped
 from distill.runs.layout import STUDENT
 from distill.runs.records import read_metrics
 from distill.runs.store import RunRecord
@@ -111,13 +112,14 @@ def _images(dataset: Dataset) -> Images:
     labels = dataset.evaluation_labels
     embedded = shown_images(labels, classes=dataset.num_classes)
     content = dataset.evaluation_content
-    return Images(dataset.evaluation_images, labels, dataset.class_names, dataset.split, embedded, content)
+    names = tuple(map(escaped, dataset.class_names))
+    return Images(dataset.evaluation_images, labels, names, dataset.split, embedded, content)
 
 
 def _measured(run: Rebuilt, teacher: Rebuilt | None, images: Images | None, device: torch.device) -> ReportedRun:
     """The run with the outputs of its network for `images`, and the gradients of its terms if it recorded none."""
     record, missing = run.record, list(run.missing)
-    history = tuple(read_metrics(record.path))
+    history = tuple(read_metrics(record.path, record.result))
     outputs, gradients = None, None
     if run.network is not None and run.dataset is not None and images is not None:
         if run.dataset.evaluation_content != images.content:

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from distill.runs.escapes import escaped, escaped_json
 from distill.runs.files import StorageError, finite, read_json, storage_errors, write_text
 
 PAGE, RECORD = "index.html", "report.json"
@@ -114,8 +115,13 @@ def render(title: str, about: str, sections: Sequence[Section]) -> str:
         "table": lambda block: isinstance(block, PageTable),
     }
     environment.filters["unbroken"] = _unbroken
+    environment.finalize = _shown
     page = environment.get_template("page.html").render(title=title, about=about, sections=sections)
     return page.lstrip() + "\n"
+
+
+def _shown(value: object) -> object:
+    return escaped(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def report_files(title: str, about: str, sections: Sequence[Section]) -> dict[str, str]:
@@ -123,7 +129,7 @@ def report_files(title: str, about: str, sections: Sequence[Section]) -> dict[st
     files = {}
     for figure in (block for section in sections for block in section.blocks if isinstance(block, Figure)):
         files[f"figures/{figure.name}.svg"] = figure.file_svg
-        text = json.dumps(finite(figure.numbers), ensure_ascii=False, allow_nan=False)
+        text = escaped_json(json.dumps(finite(figure.numbers), ensure_ascii=False, allow_nan=False))
         files[f"figures/{figure.name}.json"] = f"{text}\n"
     return {**files, PAGE: render(title, about, sections)}
 

@@ -10,6 +10,7 @@ import yaml
 
 from distill.runs.files import DEEPEST, StorageError, check_plain, parse_json, read_record, storage_errors, write_bytes
 from distill.runs.layout import CONFIG
+from distill.runs.records import changed
 
 # libyaml where PyYAML was built with it (seven times faster); both read plain data only, never Python objects
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -18,13 +19,17 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 COPY = ".config.json"
 
 
-def write_config(directory: Path, config: Mapping[str, object]) -> None:
-    """Writes `config` (plain data, else ValueError) atomically, in its key order. Raises StorageError."""
+def write_config(directory: Path, config: Mapping[str, object]) -> bytes:
+    """Writes `config` (plain data, else ValueError) atomically, in its key order; returns the bytes of the file.
+
+    Raises StorageError.
+    """
     content = plain(config)
     data = as_yaml(content)
     write_bytes(directory / CONFIG, data)
     copy = json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "content": content})
     write_bytes(directory / COPY, copy.encode("utf-8"))
+    return data
 
 
 def as_yaml(content: Mapping[str, object]) -> bytes:
@@ -32,12 +37,15 @@ def as_yaml(content: Mapping[str, object]) -> bytes:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1_000_000).encode("utf-8")
 
 
-def read_config(directory: Path) -> dict[str, Any]:
-    """The mapping in `config.yaml`. Raises StorageError: missing, damaged, or more than plain data."""
+def read_config(directory: Path, *, expected_sha256: str | None = None) -> dict[str, Any]:
+    """The mapping in `config.yaml`. Raises StorageError: missing, damaged, more than plain data, or another file."""
     path = directory / CONFIG
     with storage_errors(path, action="read"):
         data = read_record(path)
-    config = _read_copy(directory, hashlib.sha256(data).hexdigest())
+    digest = hashlib.sha256(data).hexdigest()
+    if expected_sha256 not in (None, digest):
+        raise StorageError(changed(path))
+    config = _read_copy(directory, digest)
     if config is None:
         config = _parse(path, data)
     for key in ("names", "config", "identity"):

@@ -25,6 +25,7 @@ from distill.runs.layout import (
     STUDENT_EMA,
     TIMING,
 )
+from distill.runs.records import SEAL, changed, digest_of_metrics, digests, sealed
 
 
 class RunDirectory:
@@ -37,6 +38,8 @@ class RunDirectory:
         self.path = path
         self._board = Board(path)
         self._config: Mapping[str, Any] = {}
+        self._known: dict[str, bytes] = {}  # the content of records that others may remove or change meanwhile
+        self._seal: Mapping[str, str] = {}  # of the checkpoint that was loaded
 
     @property
     def is_finished(self) -> bool:
@@ -64,20 +67,30 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         files.remove_leftovers(self.path)
         if not (self.path / CONFIG).exists():
-            write_config(self.path, config)
+            self._known[CONFIG] = write_config(self.path, config)
         elif (found := read_config(self.path)["run_id"]) != config["run_id"]:
             raise ValueError(f"{self.path} belongs to run {found}, not {config['run_id']}: choose another runs_dir")
         self._config = config
+        with files.storage_errors(self.path / CONFIG, action="read"):
+            self._known[CONFIG] = files.read_record(self.path / CONFIG)
         self._record_session(provenance)
 
     def load(self) -> Loaded | None:
-        """The newest usable checkpoint (tensors on the CPU, state, note), None where there is none."""
-        return load_checkpoint(self.path)
+        """The newest usable checkpoint (tensors on the CPU, state, note), None where there is none.
+
+        Raises StorageError where the configuration is not the one that was sealed with it.
+        """
+        loaded = load_checkpoint(self.path)
+        if loaded is not None:
+            self._seal = loaded.state.pop(SEAL, {})
+            if (self.path / CONFIG).exists():
+                read_config(self.path, expected_sha256=self._seal.get(CONFIG))
+        return loaded
 
     def rewind(self, epochs: int) -> None:
         """Removes what was logged after `epochs` finished epochs (0: all of it); call it before logging.
 
-        Raises StorageError when the log lacks an epoch that the checkpoint has.
+        Raises StorageError when the log lacks an epoch that the checkpoint has, or is not the one sealed with it.
         """
         kept = files.keep_epochs(self.path / METRICS, epochs)
         files.keep_epochs(self.path / TIMING, epochs)
@@ -86,11 +99,15 @@ class RunDirectory:
                 f"{self.path / METRICS} does not hold epochs 1 to {epochs} of its checkpoint: "
                 f"delete the folder {self.path} to start the run again"
             )
+        if METRICS in self._seal and digest_of_metrics(self.path, epochs) != self._seal[METRICS]:
+            raise files.StorageError(changed(self.path / METRICS))
+        self._known[METRICS] = self._lines()
         self._board = Board(self.path, resume_step=epochs + 1)
 
     def log_epoch(self, metrics: Mapping[str, Any]) -> None:
         """One line of `metrics.jsonl`, before `save`: `epoch` (from 1), nothing that depends on the clock."""
-        files.append_line(self.path / METRICS, metrics)
+        self._mend()
+        self._known[METRICS] = self._lines() + files.append_line(self.path / METRICS, metrics)
         self._board.scalars(_without_epoch(metrics), step=metrics["epoch"])
 
     def log_timing(self, timing: Mapping[str, Any]) -> None:
@@ -104,8 +121,9 @@ class RunDirectory:
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
         """A checkpoint; the lines logged before it are on the disk first, so `rewind` always finds them."""
+        self._mend()
         files.sync(self.path / METRICS)
-        save_checkpoint(self.path, tensors, state)
+        save_checkpoint(self.path, tensors, {**state, SEAL: digests(self._records())})
 
     def finish(
         self, result: Mapping[str, Any], *, weights: Mapping[str, Tensor], averaged: Mapping[str, Tensor] | None = None
@@ -120,8 +138,9 @@ class RunDirectory:
         if averaged is not None:
             sha256["ema_sha256"] = save_weights(self.path / STUDENT_EMA, averaged)
         self.log_hparams()
+        self._mend()
         identified = {"run_id": self._config["run_id"], "finished": _now()}
-        final = {**identified, **result, **sha256}
+        final = sealed({**identified, **result, **sha256}, self._records())
         files.write_json(self.path / RESULT, final)
         self.tidy()
         return final
@@ -146,6 +165,25 @@ class RunDirectory:
         if self.is_finished:
             remove_checkpoints(self.path)
             files.remove_leftovers(self.path)
+
+    def _lines(self) -> bytes:
+        known = self._known.get(METRICS)
+        return b"".join(line for line, _ in files.whole_lines(self.path / METRICS)) if known is None else known
+
+    def _records(self) -> dict[str, bytes]:
+        return {**self._known, METRICS: self._lines()}
+
+    def _mend(self) -> None:
+        """Writes records again that were removed or changed while the run was at work."""
+        for name, data in self._known.items():
+            try:
+                found = files.read_record(self.path / name)
+            except (OSError, files.StorageError):
+                found = None
+            if (found or b"") != data:
+                what = "removed" if found is None else "changed"
+                _log.warning("%s was %s while the run was at work: it is written again", self.path / name, what)
+                files.write_bytes(self.path / name, data)
 
     def _refuse_closed(self) -> None:
         if self.is_finished:

@@ -5,7 +5,6 @@ import errno
 import json
 import math
 import os
-import re
 import stat
 import sys
 import tempfile
@@ -14,6 +13,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from distill.runs.escapes import escaped
 
 
 def keep_trace(folder: Path) -> Path:
@@ -31,6 +32,9 @@ def keep_trace(folder: Path) -> Path:
 
 class StorageError(RuntimeError):
     """A file of a run cannot be written or read; the message is one sentence with the remedy."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(escaped(sentence))  # names of files may hold anything
 
 
 _AGAIN = "type the command again: the run resumes from its last checkpoint"
@@ -145,8 +149,6 @@ def read_record(path: Path, *, largest: int | None = LARGEST_RECORD) -> bytes:
 
 
 DEEPEST = 100  # levels of nesting
-# JSON without any of these (a long number, half of a surrogate pair) and with few brackets needs no walk through it
-_SUSPECT = re.compile(rb"\d{19}|\\u[dD][89a-fA-F]")
 
 
 def parse_json(data: bytes) -> Any:
@@ -155,18 +157,25 @@ def parse_json(data: bytes) -> Any:
         value = _JSON.decode(data.decode("utf-8"))
     except RecursionError as error:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep") from error
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError("it is not valid JSON") from error
-    if data.count(b"[") + data.count(b"{") > DEEPEST or _SUSPECT.search(data):
+    # JSON without these needs no walk through it
+    if data.count(b"[") + data.count(b"{") > DEEPEST or b"\\ud" in data or b"\\uD" in data:
         check_plain(value)
     return value
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 18:
+        check_plain(int(digits[:40]))
+    return int(digits)
 
 
 def _no_number(word: str) -> float:
     raise ValueError(f"{word} is no number of JSON")
 
 
-_JSON = json.JSONDecoder(parse_constant=_no_number)
+_JSON = json.JSONDecoder(parse_constant=_no_number, parse_int=_integer)
 
 
 def check_plain(value: object, depth: int = 0) -> None:
@@ -245,8 +254,8 @@ def finite(value: object) -> object:
     return value
 
 
-def append_line(path: Path, record: Mapping[str, object]) -> None:
-    """Appends `record` as one line; a torn last line (of a killed writer, a full disk) is dropped first.
+def append_line(path: Path, record: Mapping[str, object]) -> bytes:
+    """Appends `record` as one line and returns it; a torn last line (of a killed writer, a full disk) is dropped first.
 
     Numbers that are not finite become null. When the write fails the file is as before. Raises StorageError.
     """
@@ -263,11 +272,12 @@ def append_line(path: Path, record: Mapping[str, object]) -> None:
                 raise
         finally:
             os.close(descriptor)
+    return line
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of `path` in order; torn or damaged lines are left out, a missing file is empty."""
-    return [record for _, record in _whole_lines(path)]
+    return [record for _, record in whole_lines(path)]
 
 
 def keep_epochs(path: Path, last_epoch: int) -> list[int]:
@@ -275,7 +285,7 @@ def keep_epochs(path: Path, last_epoch: int) -> list[int]:
 
     Torn and damaged lines go too. Returns the epochs of the lines kept. Raises StorageError.
     """
-    kept = [(line, record["epoch"]) for line, record in _whole_lines(path) if _epoch(record) <= last_epoch]
+    kept = [(line, record["epoch"]) for line, record in whole_lines(path) if epoch_of(record) <= last_epoch]
     data = b"".join(line for line, _ in kept)
     with storage_errors(path, action="read"):
         changed = path.exists() and path.stat().st_size != len(data)
@@ -297,7 +307,8 @@ def sync(path: Path) -> None:
             os.close(descriptor)
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The bytes and the record of every line that is neither torn nor damaged. Raises StorageError."""
     with storage_errors(path, action="read"):
         try:
             data = read_record(path)
@@ -312,7 +323,8 @@ def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
             yield line, record
 
 
-def _epoch(record: Mapping[str, Any]) -> float:
+def epoch_of(record: Mapping[str, Any]) -> float:
+    """The epoch of a line, infinite where it has none."""
     epoch = record.get("epoch")
     return epoch if type(epoch) is int else float("inf")
 

@@ -28,6 +28,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from distill.runs.escapes import escaped
 from distill.runs.files import explain
 
 SAFETENSORS, ZIP, PICKLE = "safetensors", "torch zip", "torch non-zip"
@@ -140,7 +141,7 @@ def is_safetensors(path: Path) -> bool:
 
 def printable(text: str, *, limit: int = 80) -> str:
     """A name out of a file, safe to print on a terminal."""
-    shown = text if text.isprintable() else ascii(text)[1:-1]
+    shown = escaped(text)
     return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."
 
 

@@ -14,12 +14,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from distill.runs.escapes import escaped
 from distill.runs.files import StorageError, parse_json, read_record, refuse_links, storage_errors
 from distill.runs.layout import LOCK, up_to_store
 
 
 class Busy(RuntimeError):
     """Another process holds the lock of the run; the message names it."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(escaped(sentence))
 
 
 class RunLock:

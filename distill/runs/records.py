@@ -1,12 +1,23 @@
-"""What the records of a run may hold, so that whatever reads them needs no checks of its own."""
+"""What the records of a run may hold, so that whatever reads them needs no checks of its own; and their seal.
 
+The seal is the digests of a run's records, kept in `result.json`, or in the checkpoint until the run is finished. It
+finds accidents and careless edits. Whoever means to deceive can compute the digests anew: this is no cryptography.
+Records of earlier versions have no seal, and are read as they are.
+"""
+
+import hashlib
+import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Union
 
-from distill.runs.files import StorageError, read_lines
-from distill.runs.layout import CONFIG, METRICS, RESULT
+from distill.runs.files import StorageError, epoch_of, finite, read_lines, whole_lines
+from distill.runs.layout import CONFIG, LAST, METRICS, RESULT
+
+SEAL = "seal"  # its key
+LONGEST_HEADER = 64 * 2**20  # of a checkpoint, in bytes
 
 Shape = Mapping[str, Union[Callable[[object], bool], "Shape"]]  # a missing key and null are no matter of shape
 
@@ -52,6 +63,7 @@ _NODE: Shape = {"_target_": _text}
 _TEACHER: Shape = {"run_id": _text, "weights_sha256": _text, "source": _text, "accuracy": _percent}
 _OF_RESULT: Shape = {
     "run_id": _text,
+    SEAL: _texts,
     "weights_sha256": _text,
     "ema_sha256": _text,
     "split": _text,
@@ -110,12 +122,76 @@ def check_records(path: Path, config: Mapping[str, Any], result: Mapping[str, An
     _check(path / RESULT, result or {}, _OF_RESULT)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics. Raises StorageError where a value in them is of a wrong type or range."""
+def sealed(result: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The content of a `result.json` with the digests of itself and of the run's other records (name: bytes)."""
+    seal = digests(files)
+    return {**result, SEAL: {**seal, RESULT: _digest_of_result(result, seal)}}
+
+
+def digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    """The sha256 of each file."""
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def seal_of(path: Path, result: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """The digests of a run's records: those with its result, else those in its checkpoint; empty without a seal.
+
+    Raises StorageError where the result is not the one that was sealed.
+    """
+    if result is None:
+        seal = _state_of_checkpoint(path).get(SEAL)
+        return dict(seal) if isinstance(seal, dict) and _texts(seal) else {}
+    if result.get(SEAL) is None:
+        return {}
+    _check(path / RESULT, result, {SEAL: _texts})
+    seal = dict(result[SEAL])
+    if seal.pop(RESULT, "") != _digest_of_result(result, seal):
+        raise StorageError(changed(path / RESULT))
+    return seal
+
+
+def changed(path: Path) -> str:
+    """The sentence about a record that is not the one that was sealed."""
+    return f"{path} has been changed since it was recorded: restore it, or delete its folder to train the run again"
+
+
+def _digest_of_result(result: Mapping[str, Any], seal: Mapping[str, str]) -> str:
+    text = json.dumps(finite({**result, SEAL: seal}), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _state_of_checkpoint(path: Path) -> Mapping[str, Any]:
+    """The plain values of the newest checkpoint, read without its tensors; empty where there is none that is whole."""
+    try:
+        descriptor = os.open(path / LAST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            header = file.read(min(int.from_bytes(file.read(8), "little"), LONGEST_HEADER))
+        state = json.loads(json.loads(header)["__metadata__"]["state"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # training reads and reports it
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def read_metrics(path: Path, result: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The lines of a run's metrics; `result` is its `result.json`.
+
+    Raises StorageError where they are not those that were sealed, or a value is of a wrong type or range.
+    """
     lines = read_lines(path / METRICS)
+    seal = seal_of(path, result)
+    if METRICS in seal and lines:
+        last = math.inf if result is not None else _state_of_checkpoint(path).get("epoch", 1) - 1
+        if digest_of_metrics(path, last) != seal[METRICS]:
+            raise StorageError(changed(path / METRICS))
     for line in lines:
         _check(path / METRICS, line, _OF_METRICS)
     return lines
+
+
+def digest_of_metrics(path: Path, last_epoch: float) -> str:
+    """The sha256 of the lines of a run's metrics up to an epoch."""
+    lines = (line for line, record in whole_lines(path / METRICS) if epoch_of(record) <= last_epoch)
+    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 def lacking(path: Path, config: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.runs.config_file import read_config
+from distill.runs.escapes import escaped
 from distill.runs.files import StorageError, read_json, refuse_links, storage_errors
+from distill.runs.identity import run_id as digest_of
 from distill.runs.layout import CONFIG, EXPORT, FAILED, PUBLISHED, RESULT, STUDENT, STUDENT_EMA, TABLES, up_to_store
 from distill.runs.lock import RunLock, is_held
-from distill.runs.records import check_records, lacking
+from distill.runs.records import SEAL, check_records, lacking, seal_of
 from distill.runs.target_names import with_current_names
 
+WEIGHTS = "weights"  # key of the identity of imported weights; the id of such a run is not the digest of its identity
 Status = Literal["finished", "failed", "running", "unfinished", "damaged"]
 
 
@@ -87,35 +90,29 @@ def read_run(path: Path) -> RunRecord | None:
     message = ""
     try:
         with storage_errors(path, action="read"):
-            if not any(map(_is_there, (path / CONFIG, path / RESULT, path / FAILED))):
+            if not path.is_dir():
                 return None
-            refuse_links(path)
-        found, result = read_config(path), read_json(path / RESULT)
-        failure = read_json(path / FAILED)
+            if path.is_symlink() and any(os.path.lexists(path / name) for name in (CONFIG, RESULT, FAILED)):
+                refuse_links(path)
+        result, failure = read_json(path / RESULT), read_json(path / FAILED)
+        if result is None and failure is None and not os.path.lexists(path / CONFIG):
+            return None
+        found = read_config(path, expected_sha256=seal_of(path, result).get(CONFIG))
         check_records(path, found, result)
         content, status = found, _status(path, result, failure)
     except StorageError as error:
         status, message, result = "damaged", str(error), None
     return RunRecord(
         path=path,
-        run_id=content.get("run_id") or path.name.rpartition("-")[2],
+        run_id=content.get("run_id") or escaped(path.name.rpartition("-")[2]),
         status=status,
-        names=content.get("names", {}),
+        names={key: escaped(name) for key, name in content.get("names", {}).items() if name is not None},
         config=with_current_names(content.get("config", {})),
         identity=content.get("identity", {}),
         result=result,
         failure=failure,
         message=message,
     )
-
-
-def _is_there(path: Path) -> bool:
-    """Whether there is anything of that name, also what is no regular file. Raises OSError."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def finished_run(runs_dir: Path, run: str, *, weights: bool = True) -> RunRecord:
@@ -135,9 +132,28 @@ def finished_run(runs_dir: Path, run: str, *, weights: bool = True) -> RunRecord
     if record.status != "finished":
         remedy = "add --retry to its command" if record.status == "failed" else "type its command again"
         raise ValueError(f"{record.path} is {record.status}, not finished: {remedy} to finish it")
+    if SEAL in (record.result or {}) and (sentence := changed_identity(record)):
+        raise StorageError(sentence)
     if weights and (sentence := weightless(record.path)):
         raise ValueError(sentence)
     return record
+
+
+def changed_identity(record: RunRecord) -> str | None:
+    """A sentence if the identity in a finished run's config is not the one that its id digests."""
+    path, result = record.path / CONFIG, record.result or {}
+    if WEIGHTS in record.identity:
+        restored = result.get("restored")
+        recorded = restored.get("recorded") if isinstance(restored, Mapping) else None
+        known = [facts.get("weights_sha256") for facts in (result, recorded) if isinstance(facts, Mapping)]
+        if record.identity[WEIGHTS] in known:
+            return None
+        return f"{path} has been changed: it names other weights than the result"
+    try:
+        same = digest_of(record.identity) == record.run_id
+    except ValueError:  # values that an identity cannot hold
+        same = False
+    return None if same else f"{path} has been changed: its identity is not that of run {record.run_id}"
 
 
 def damage(record: RunRecord) -> str | None:

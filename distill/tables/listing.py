@@ -138,7 +138,7 @@ def _progress(record: RunRecord) -> tuple[int | None, str | None, Mapping[str, A
     if record.result is not None:
         last = record.result.get("last") or {}
         return last.get("epoch"), record.result.get("split"), last
-    lines = read_metrics(record.path)
+    lines = read_metrics(record.path, record.result)
     last = lines[-1] if lines else {}
     split = next((split for split in SPLITS if last.get(split)), None)
     return last.get("epoch", 0), split, last[split] if split else {}

@@ -11,7 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, Generic, TextIO, TypeVar
 
-from distill.runs.files import write_text
+from distill.runs.escapes import escaped, escaped_json
+from distill.runs.files import finite, write_text
 
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
 GAP = "  "
@@ -33,6 +34,13 @@ class TextTable:
     notes: tuple[str, ...]
     divisible: bool = True
     naming: int | None = None
+
+    def __post_init__(self) -> None:
+        """Names, which others may have chosen, become printable."""
+        object.__setattr__(self, "title", escaped(self.title))
+        for name in ("headers", "notes"):
+            object.__setattr__(self, name, tuple(map(escaped, getattr(self, name))))
+        object.__setattr__(self, "rows", tuple(tuple(map(escaped, row)) for row in self.rows))
 
     @property
     def name_columns(self) -> int:
@@ -200,24 +208,29 @@ def _latex_row(cells: Sequence[str]) -> str:
 def comma_separated(records: Sequence[Mapping[str, Any]]) -> str:
     """CSV with full precision; items of a list are separated by spaces, missing values are empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(records[0]) if records else [], lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=[*map(escaped, records[0] if records else ())], lineterminator="\n")
     writer.writeheader()
     for record in records:
-        writer.writerow({key: _flat(value) for key, value in record.items()})
+        writer.writerow({escaped(key): _flat(value) for key, value in record.items()})
     return text.getvalue()
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def _flat(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"  # a spreadsheet would read a formula
-    return " ".join(str(item) for item in value) if isinstance(value, list) else value
+    text = " ".join(map(str, value)) if isinstance(value, list) else value
+    if not isinstance(text, str):
+        return text
+    # a spreadsheet would read a formula
+    return f"'{escaped(text)}" if isinstance(value, str) and value.startswith(_FORMULA) else escaped(text)
 
 
 def as_json(document: Mapping[str, Any]) -> str:
     """JSON with full precision."""
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return escaped_json(json.dumps(finite(document), indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 STYLE = """\

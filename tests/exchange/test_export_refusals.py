@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from earlier import unseal
 
 from distill.cli import main as command
 from distill.cli.arguments import FINISHED, REFUSED
@@ -110,7 +111,7 @@ def test_packages_that_are_missing_are_named(
 
 
 def test_a_hostile_folder_executes_nothing(run: Path, capsys: Capture) -> None:
-    text = (run / "config.yaml").read_text()
+    text = (unseal(run) / "config.yaml").read_text()
     (run / "config.yaml").write_text(
         text.replace("_target_: distill.models.resnet8", "_target_: os.mkdir\n    path: made")
     )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import yaml
+from earlier import unseal
 
 from distill.cli import main
 from distill.cli.arguments import BUSY, FAILED, FINISHED, REFUSED
@@ -154,7 +155,7 @@ def edited(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
     """A damage: a file of a run read, changed and written."""
 
     def damage(run: Path) -> None:
-        path = run / name
+        path = unseal(run) / name
         if name.endswith(".yaml"):
             path.write_text(yaml.safe_dump(change(yaml.safe_load(path.read_text())), sort_keys=False))
         else:
@@ -194,7 +195,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         "damaged",
     ),
     "json": (lambda run: (run / "result.json").write_text("{"), "result.json is damaged: it is not valid JSON"),
-    "nan": (edited("result.json", part("last", "accuracy", to=float("nan"))), "'last.accuracy' is missing"),
+    "nan": (
+        edited("result.json", part("last", "accuracy", to=float("nan"))),
+        "result.json is damaged: it is not valid JSON",
+    ),
     "half": (edited("result.json", lambda result: {"last": result["last"]}), "is missing or of a wrong type"),
     "other": (edited("result.json", part("run_id", to="0123456789ab")), "belongs to run 0123456789ab"),
     "accuracy": (edited("result.json", part("last", "accuracy", to=99.0)), "are not 99.0 %"),
@@ -205,7 +209,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 @pytest.mark.parametrize("case", DAMAGES)
 def test_a_damaged_run_is_named_and_does_not_hide_the_others(source: Path, case: str, capsys: Capture) -> None:
     damage, sentence = DAMAGES[case]
-    damage(student(source))
+    damage(unseal(student(source)))
     assert bring(source) == FAILED
     told = capsys.readouterr()
     assert sentence in told.err

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from earlier import unseal
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -25,6 +26,7 @@ Capture = pytest.CaptureFixture[str]
 
 def change_config(run: Path, part: str, **nodes: Any) -> None:
     """Change nodes of config.yaml, below `config` or `identity`."""
+    unseal(run)
     content = yaml.safe_load((run / "config.yaml").read_text())
     content[part].update(nodes)
     (run / "config.yaml").write_text(yaml.safe_dump(content))

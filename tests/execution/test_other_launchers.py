@@ -2,8 +2,11 @@
 
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +20,7 @@ from distill.cli import main
 from distill.config.plan import RunPlan
 from distill.config.sweep import job_of
 from distill.config.teachers import PlannedTeacher
-from distill.execution import jobs
+from distill.execution import jobs, stopping
 from distill.execution.jobs import on_own_device, outcomes_on_disk, run_job
 
 LAUNCHERS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher"}
@@ -95,8 +98,44 @@ def test_a_launcher_runs_the_checked_plan_on_its_own_device(monkeypatch: pytest.
     choices = {"runtime": {"choices": {"hydra/launcher": "joblib"}}, "job": {"num": 3}, "overrides": overrides}
     monkeypatch.setattr(jobs.HydraConfig, "get", lambda: OmegaConf.create(choices))
     plans = {job_of(["loss=kd", "++seed=1", "hydra/launcher=joblib"]): planned()}
-    run_job(OmegaConf.create({}), planned=plans, config_dir=None, retry=False)
+    run_job(OmegaConf.create({}), planned=plans, config_dir=None, retry=False, command=0)
     assert [str(plan.device) for plan in run] == ["cuda:1"]
+
+
+WORKER = """
+import os, sys, time
+from distill.execution.stopping import end_with, stop_signals
+command = os.fork()
+if command == 0:
+    command = os.getpid()
+    if os.fork() == 0:
+        with stop_signals() as stop_requested:
+            end_with(command)
+            print("at work", flush=True)
+            while not stop_requested():
+                time.sleep(0.05)
+        print("saved", flush=True)
+        os._exit(0)
+    time.sleep(60)
+print(command, flush=True)
+os.waitpid(command, 0)
+"""
+
+
+def test_a_worker_saves_and_ends_when_the_command_is_killed() -> None:
+    process = subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    first = {process.stdout.readline().strip() for _ in range(2)}
+    (command,) = first - {"at work"}
+    os.kill(int(command), signal.SIGKILL)
+    rest, _ = process.communicate(timeout=60)  # the worker holds the pipe as long as it lives
+    assert rest == "saved\n"
+
+
+def test_a_process_that_another_one_started_is_not_watched() -> None:
+    before = threading.active_count()
+    stopping.end_with(os.getpid())
+    assert threading.active_count() == before
 
 
 def test_after_a_launcher_gave_up_the_folders_say_what_finished(tmp_path: Path) -> None:

@@ -220,5 +220,5 @@ def timeless(result: bytes) -> dict[str, Any]:
     return {
         key: value
         for key, value in facts.items()
-        if key not in ("finished", "seconds", "peak_memory_bytes", "side_by_side")
+        if key not in ("finished", "seconds", "peak_memory_bytes", "side_by_side", "seal")
     }

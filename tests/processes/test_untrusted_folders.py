@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from earlier import unseal
 from process_lab import DATA, Ended, Lab, Server
 from safetensors.torch import load_file, save_file
 
@@ -37,7 +38,7 @@ def distil(lab: Lab, tamper: Callable[[Path], None]) -> Ended:
     runs = lab.cwd / f"tampered{len(list(lab.cwd.iterdir()))}"
     shutil.copytree(lab.runs, runs)
     (run,) = runs.iterdir()
-    tamper(run)
+    tamper(unseal(run))
     words = ("train", *DATA, "student=resnet8", "teacher=none", "loss=kd", "recipe.epochs=1", "seed=1")
     ended = lab.run(*words, f"runs_dir={runs.name}", f"teacher.run={run.name}")
     assert not list(lab.cwd.rglob(MARKER))

@@ -218,7 +218,7 @@ ODD = {
     "an accuracy above 100": (edited("result.json", put("best", "accuracy", value=101)), "'best.accuracy'"),
     "400 digits": (edited("result.json", put("epochs", value=10**400)), "64 bits"),
     "400 digits in a place of no importance": (edited("result.json", put("x", value=10**400)), "64 bits"),
-    "5000 digits": (replaced("result.json", lambda path: path.write_text(f'{{"epochs": {"1" * 5000}}}')), "JSON"),
+    "5000 digits": (replaced("result.json", lambda path: path.write_text(f'{{"epochs": {"1" * 5000}}}')), "64 bits"),
     "NaN": (edited("result.json", put("last", "loss", value=float("nan"))), "JSON"),
     "infinite by its exponent": (
         replaced("result.json", lambda path: path.write_text('{"seconds": 1e999}')),
@@ -314,3 +314,28 @@ def test_names_sort_by_their_numbers_however_long() -> None:
     long, longer = f"x{'9' * 5000}", f"x1{'0' * 5000}"
     assert sorted([longer, "x10", "²", long, "x9"], key=natural_key) == ["x9", "x10", long, longer, "²"]
     assert sorted(["r20", "r8", "r100"], key=natural_key) == ["r8", "r20", "r100"]
+
+
+def test_names_that_a_terminal_would_obey_are_shown_as_escapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, name = tmp_path / "runs", "a\x1b[31m\nb"
+    run = copied(runs, f"{name}-{RUN[-12:]}")
+    edited("config.yaml", put("names", "loss", value=f"kd {name}"))(run)
+    edited("config.yaml", put("names", "dataset", value=f"arrays npz={name}.npz"))(run)
+    edited("config.yaml", put("config", "loss", name, value=name))(run)
+    edited("config.yaml", put("config", "loss", value=[name]))(copied(runs, f"{name}-0123456789ab"))
+    copied(runs, TEACHER.name)
+    for words in (
+        ["ls"],
+        ["table"],
+        ["table", "loss=none"],
+        ["evaluate", f"run={name}"],
+        ["export", f"run={name}-0123456789ab"],
+    ):
+        for form in ("text", "csv", "json", "markdown", "html", "latex") if words in (["ls"], ["table"]) else ("text",):
+            main([*words, f"runs_dir={runs}", *(["--format", form] if form != "text" else [])])
+            shown = "".join(capsys.readouterr())
+            assert shown.replace("\n", "").replace("\t", "").isprintable(), (words, form)
+            if words == ["ls"] and form != "latex":
+                assert r"\x1b[31m" in shown or r"\u001b[31m" in shown, form

@@ -12,7 +12,7 @@ import pytest
 
 from distill.runs.store import scan
 from distill.tables import rendering
-from distill.tables.rendering import TextTable, render
+from distill.tables.rendering import Content, TextTable, render
 from distill.tables.table import Table, build
 
 FILES = runpy.run_path(str(Path(__file__).with_name("store_files.py")))
@@ -236,3 +236,17 @@ def test_tex_sets_the_table_with_wrapped_notes(table: Table, tmp_path: Path, col
     done = subprocess.run([engine, *options, "t.tex"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "Overfull" not in done.stdout + (tmp_path / "t.log").read_text(errors="replace")
+
+
+def test_what_a_terminal_would_obey_is_an_escape_in_every_format() -> None:
+    name, safe = "a\x1b[31m\nb\u202ec\x9b", r"a\x1b[31m\nb\u202ec\x9b"
+    table = TextTable(name, (name,), (False,), ((name,),), (name,))
+    records = [{name: name, "list": [name]}]
+    content = Content(lambda _: table, lambda: records, lambda: {name: records}, lambda: [name])
+    for form in ("plain", "terminal", "markdown", "html", "latex", "csv", "json"):
+        shown = render(content, form=form)
+        assert shown.replace("\n", "").replace("\t", "").isprintable(), form
+        if form == "json":
+            assert json.loads(shown) == {name: records}
+        elif form != "latex":
+            assert safe in shown.replace("\\\\", "\\"), form

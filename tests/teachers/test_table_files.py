@@ -195,6 +195,26 @@ def test_a_stop_keeps_the_finished_chunks(made: Made) -> None:
     assert steps[-1].seconds_left == 0
 
 
+def test_what_a_killed_build_left_is_removed_by_the_next_one(made: Made) -> None:
+    file = made()
+    (file.folder / f".{HEADER}.0123.tmp").write_text("half a header")
+    (file.folder / ROWS).unlink()
+    assert made().open()[1] == []
+    assert sorted(path.name for path in file.folder.iterdir()) == [HEADER, ROWS]
+
+
+def test_rows_behind_a_link_are_neither_read_nor_written(made: Made, tmp_path: Path) -> None:
+    file = made()
+    (file.folder / ROWS).rename(tmp_path / "elsewhere")
+    before = (tmp_path / "elsewhere").read_bytes()
+    (file.folder / ROWS).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="it is a link"):
+        file.open()
+    with pytest.raises(StorageError, match="it is a link"):
+        made()
+    assert (tmp_path / "elsewhere").read_bytes() == before
+
+
 def test_a_full_disk_is_a_sentence_and_keeps_what_is_there(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     write = table_build._write
 
