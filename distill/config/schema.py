@@ -18,7 +18,7 @@ class EngineNode:
     threads: int | None
     workers: int | None
     checkpoint_seconds: float
-    compile: bool
+    compile: bool | Literal["auto"]
     capture: bool | Literal["auto"]
     deterministic: bool
 

@@ -119,7 +119,8 @@ class DeviceImages:
 
     def pixels(self, index: Tensor, view: Tensor) -> Tensor:
         """The views `view` (B,) of the images `index` (B,) as (B, H, H, 3) uint8."""
-        rows = self._rows.index_select(0, view) + (index * self._stride).unsqueeze(1)  # (B, H)
+        starts = self._rows.index_select(0, view)
+        rows = torch.add(starts, index.unsqueeze(1), alpha=self._stride)  # (B, H)
         return self._windows.index_select(0, rows.view(-1)).view(-1, self.size, self.size, 3)
 
     def images(self, index: Tensor, view: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from distill.runs.provenance import byte_conditions, collect, why_bytes_differ
 from distill.runs.store import RunRecord
 from distill.training import (
     WARM_UP,
+    WORTH_COMPILING,
     Captured,
     CudaLane,
     Eager,
@@ -34,10 +35,12 @@ from distill.training import (
     Watch,
     World,
     compiled,
+    compiled_surroundings,
     determinism,
     fit,
     is_fused,
     this_world,
+    why_not_compiled,
 )
 
 Result = Mapping[str, Any]
@@ -324,14 +327,15 @@ def _train(cohort: Cohort, engine: Mapping[str, Any], device: torch.device) -> N
             cohort.endings[run_id] = results[run_id]
 
 
-def numeric_settings(
-    engine: Mapping[str, Any], device: torch.device, member: Member | None = None
-) -> dict[str, object]:
+def numeric_settings(engine: Mapping[str, Any], device: torch.device, member: Member) -> dict[str, object]:
     """The engine's settings that may change rounding: for a checkpoint's conditions and for the provenance."""
-    optimizer = {} if member is None else {"optimizer": "fused" if is_fused(member.optimizer) else "unfused"}
     return {
-        **optimizer,
-        "compile": engine["compile"],
+        "optimizer": "fused" if is_fused(member.optimizer) else "unfused",
+        "compile": True
+        if engine["compile"] is True
+        else "surroundings"
+        if _compiles_surroundings(engine, member)
+        else False,
         "capture": _captures(engine, device),
         "deterministic": engine["deterministic"],
     }
@@ -347,17 +351,26 @@ def step_engine(
         EngineError: a step cannot be captured, compiled or made deterministic although the settings demand it.
     """
     with ExitStack() as stack, _explained(engine):
-        if engine["compile"] and this_world().size > 1:
+        if engine["compile"] is True and this_world().size > 1:
             raise EngineError("engine.compile=true cannot be used by several processes yet: set engine.compile=false")
-        if engine["compile"]:
+        if engine["compile"] is True:
             stack.enter_context(compiled(members))
             note("networks are compiled at the first steps, which takes a while")
+        if any(_compiles_surroundings(engine, member) for member in members):
+            stack.enter_context(compiled_surroundings(members))
+            note("loss and teacher are compiled at the first steps (engine.compile=false: not)")
         if _captures(engine, device):
             note(f"CUDA graphs: steps are captured after {WARM_UP} of a kind, and replayed (engine.capture=false: not)")
             declined = _refuse if engine["capture"] is True else note
             yield Captured(partial(CudaLane, device), declined=declined)
         else:
             yield Eager()
+
+
+def _compiles_surroundings(engine: Mapping[str, Any], member: Member) -> bool:
+    steps = member.recipe.epochs * member.stream.steps
+    wanted = engine["compile"] is True or (engine["compile"] == "auto" and steps >= WORTH_COMPILING)
+    return wanted and member.device.type == "cuda" and member.world.size == 1 and not why_not_compiled(member.device)
 
 
 def _captures(engine: Mapping[str, Any], device: torch.device) -> bool:
@@ -380,7 +393,7 @@ def _explained(engine: Mapping[str, Any]) -> Iterator[None]:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         if engine["deterministic"] and NONDETERMINISTIC in str(error):
             raise EngineError(f"{first.partition('. ')[0]}: set engine.deterministic=false") from error
-        if engine["compile"] and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        if engine["compile"] is not False and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise EngineError(f"torch.compile failed ({first}): set engine.compile=false") from error
         raise
 

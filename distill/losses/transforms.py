@@ -58,6 +58,5 @@ def standardize(logits: Tensor, *, unbiased: bool = True, eps: float = 1e-7) -> 
 def _mean_and_deviation(logits: Tensor, *, unbiased: bool) -> tuple[Tensor, Tensor]:
     # One running pass for both: its mean of a constant row is exact, where sum/K may miss by more than eps.
     variance, mean = torch.var_mean(logits, dim=-1, correction=int(unbiased), keepdim=True)  # (..., 1) each
-    constant = variance == 0
-    # Two `where` on purpose: the outer one alone would multiply its zero by the infinite slope of sqrt (NaN).
-    return mean, torch.where(constant, 0.0, torch.where(constant, 1.0, variance).sqrt())
+    # The smallest normal number gives the root of 0 a slope; beside any larger variance, and beside `eps`, it vanishes.
+    return mean, (variance + torch.finfo(variance.dtype).tiny).sqrt()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+import torch
 from torch import Tensor, nn
 
 
@@ -27,6 +28,12 @@ class Output:
     final_map: Tensor | None = None
     embedding: Tensor | None = None
     strong: "Output | None" = None
+
+    def with_full_logits(self) -> "Output":
+        """The same with logits of at least float32, in which losses are computed: raised once for all of them."""
+        kind = torch.promote_types(self.logits.dtype, torch.float32)
+        strong = None if self.strong is None else self.strong.with_full_logits()
+        return self if kind == self.logits.dtype else replace(self, logits=self.logits.to(kind), strong=strong)
 
 
 class Network(nn.Module):

@@ -9,6 +9,7 @@ from torch import nn
 
 from distill.data import Batch
 from distill.models import Output, on_both_views
+from distill.models.autocast_weights import with_cast_weights
 
 
 class Teacher(Protocol):
@@ -53,13 +54,16 @@ class LiveTeacher:
         form = "as it is" if self._run is self.network else "folded"
         if batch_statistics:
             self._run, form = with_batch_statistics(self.network), "batch statistics"
+        if precision == "bf16":
+            self._run = with_cast_weights(self._run)
         self.key: Hashable = ("live", weights, precision, taps, form)
         self._bf16, self._taps = precision == "bf16", taps
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Output:
         with torch.autocast(batch.images.device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            return on_both_views(self._run, batch.images, batch.strong, taps=self._taps)
+            output = on_both_views(self._run, batch.images, batch.strong, taps=self._taps)
+        return output.with_full_logits()
 
     def compile(self) -> None:
         """Compile the network that is run; its weights stay as they are."""

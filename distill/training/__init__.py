@@ -2,7 +2,14 @@
 
 from distill.training.captured import Captured
 from distill.training.device import PRECISIONS, autocast, determinism, probe, resolve_precision
-from distill.training.engine import Eager, Engine, compiled, why_not_compiled
+from distill.training.engine import (
+    WORTH_COMPILING,
+    Eager,
+    Engine,
+    compiled,
+    compiled_surroundings,
+    why_not_compiled,
+)
 from distill.training.evaluation import Evaluation, evaluate
 from distill.training.fit import Silent, Watch, fit
 from distill.training.graphs import WARM_UP, CudaLane, Lane, NotCaptured
@@ -18,6 +25,7 @@ __all__ = [
     "ALONE",
     "PRECISIONS",
     "WARM_UP",
+    "WORTH_COMPILING",
     "Captured",
     "Cosine",
     "CudaLane",
@@ -37,6 +45,7 @@ __all__ = [
     "World",
     "autocast",
     "compiled",
+    "compiled_surroundings",
     "derive_seed",
     "determinism",
     "evaluate",

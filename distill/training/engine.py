@@ -13,7 +13,7 @@ import torch
 from distill.data import Batch, Stream
 from distill.models import Output
 from distill.training.evaluation import Evaluation, evaluate
-from distill.training.member import Member
+from distill.training.member import Member, weigh
 
 Batches = Mapping[object, Batch]  # of each stream of the cohort by its key
 
@@ -61,7 +61,7 @@ class Eager:
 
 
 def train_step(member: Member, batch: Batch, teacher: Output | None, *, count: int) -> None:
-    """Forward, named terms, sum, backward, step, meters: nothing in it waits for the device or reads the host.
+    """Forward, loss, backward, step, meters: nothing in it waits for the device or reads the host.
 
     To be called inside `member.randomness`. Everything it reads from one step to the next lies in tensors that are
     written in place (`member.progress`, learning rates, meters), and its shapes depend on the batch's alone. `count`
@@ -69,46 +69,81 @@ def train_step(member: Member, batch: Batch, teacher: Output | None, *, count: i
     """
     with member.world.whole_batch(count, rows=len(batch.labels)):
         output = member.predict(batch)
-    terms = member.world.terms(member.objective, output, teacher, batch, member.progress, count)
+    terms, shares, hits = member.weigh(member.world, member.objective, output, teacher, batch, member.progress, count)
     member.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(torch.stack([*terms.values()]).sum())
-    member.gradients.finish()
+    member.backward(shares)
     member.optimizer.step()
-    member.meters.update(terms, output.logits, batch.labels, count=count)
+    member.meters.add(terms, shares.detach(), hits, count=count)
 
 
-# Networks compiled by torch.compile: the students' forward and backward in training, and what teachers run.
+# What torch.compile compiles in training: the students' networks (`engine.compile=true`), and on CUDA what surrounds
+# them in a long run, the loss and the teacher.
 #
-# Objectives stay as they are. Next to a network their few operations on logits cost nothing, and outside of what is
-# compiled no weight, temperature, learning rate or schedule can be a reason to compile again; a method's buffers are
-# updated in place as in eager mode. Members with equal networks share what was compiled for the first of them. There
-# are two shapes, the full batch and the remainder. Evaluation is not compiled, as in `distill evaluate`.
+# A network's compiled form holds no weight, temperature, learning rate or schedule, so none of them is a reason to
+# compile it again, and members with equal networks share it. The loss is compiled for each objective with other
+# numbers. There are two shapes, the full batch and the remainder. Evaluation is not compiled, as in `distill evaluate`.
 
 COMPILERS = ("g++", "clang++", "c++", "cl")
 VARIANTS = 256  # compiled forms of networks that one process may hold: two shapes each, and architectures
 
 
-@contextmanager
-def compiled(members: Sequence[Member]) -> Iterator[None]:
-    """Compile for the members of a cohort inside the block; compiling itself happens at their first steps.
+WORTH_COMPILING = 100_000  # steps that save the time which compiling takes, by the model in docs/speed.md
 
-    torch 2.11 then warns once of fp32 matrix products on CUDA that TensorFloat32 would be faster. They are exact on
-    purpose, so there is no warning.
+
+@contextmanager
+def compiled_surroundings(members: Sequence[Member]) -> Iterator[None]:
+    """Inside the block, compile live teachers, and the loss with its gradient as one function.
+
+    The loss of objectives that read nothing but logits: dozens of operations on (B, K) become a few kernels.
     """
+    compile_teachers(members)
+    chosen = [member for member in members if member.objective.logits_only]
+    for member in chosen:
+        member.weigh = torch.compile(weigh, dynamic=False)
+    with _compiling():
+        try:
+            yield
+        finally:
+            for member in chosen:
+                member.weigh = weigh
+
+
+def compile_teachers(members: Sequence[Member]) -> None:
+    """Compile each teacher that runs a network; a table has nothing to compile."""
     for member in members:
-        member.forward = torch.compile(member.student, dynamic=False)
-        # a teacher that runs a network can compile it; a table has nothing to compile
         compile_teacher = getattr(member.teacher, "compile", None)
         if compile_teacher is not None:
             compile_teacher()
-    limits = torch._dynamo.config.patch(recompile_limit=VARIANTS, accumulated_recompile_limit=VARIANTS)
-    with limits, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
+
+
+@contextmanager
+def compiled(members: Sequence[Member]) -> Iterator[None]:
+    """Inside the block, compile the networks of the members; compiling itself happens at their first steps."""
+    compile_teachers(members)
+    for member in members:
+        member.forward = torch.compile(member.student, dynamic=False)
+    with _compiling():
         try:
             yield
         finally:
             for member in members:
                 member.forward = member.student
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Room for all compiled forms, without torch's warnings of what is meant or is its own doing.
+
+    That fp32 matrix products would be faster as TensorFloat32: they are exact on purpose. That the `.grad` of logits is
+    read: the compiler reads it of every tensor.
+    """
+    with (
+        torch._dynamo.config.patch(recompile_limit=VARIANTS, accumulated_recompile_limit=VARIANTS),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
+        warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
+        yield
 
 
 def why_not_compiled(device: torch.device) -> str | None:

@@ -57,6 +57,7 @@ def _measured(member: "Member") -> dict[str, float]:
             target = None if member.teacher is None else member.teacher(batch)
         with world.whole_batch(count, rows=len(batch.labels)), autocast(member.precision, member.device):
             output = on_both_views(student, batch.images, batch.strong, taps=member.taps)
+        output = output.with_full_logits()
         terms = world.terms(objective, output, target, batch, member.progress.clone(), count)
         parameters = [each for each in student.parameters() if each.requires_grad]
         norms = torch.stack([_norm(term, parameters, world) for term in terms.values()])

@@ -1,7 +1,7 @@
 """A member of a cohort: one student, and everything that trains and records it."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +14,7 @@ from distill.teachers import Teacher
 from distill.training.device import autocast, forget_peak, peak_memory
 from distill.training.evaluation import Evaluation
 from distill.training.gradients import gradient_norms
+from distill.training.lean_forward import LeanForward
 from distill.training.meters import Meters, NonFinite, first_non_finite
 from distill.training.optimizer import WeightAverage, build_optimizer, flattened, set_rates
 from distill.training.optimizer import restore as restore_optimizer
@@ -43,6 +44,24 @@ class Checkpoints(Protocol):
 
     def due(self) -> bool: ...
     def saving(self) -> AbstractContextManager[None]: ...
+
+
+def weigh(
+    world: World,
+    objective: Objective,
+    output: Output,
+    teacher: Output | None,
+    batch: Batch,
+    progress: torch.Tensor,
+    count: int,
+) -> tuple[tuple[str, ...], torch.Tensor, torch.Tensor]:
+    """The names of the loss terms on a batch of `count` images, this process's shares of them (terms,), whose sum is
+    to be minimised, and the right answers of the rows here.
+    """
+    terms = world.terms(objective, output, teacher, batch, progress, count)
+    own = len(world.part.rows(count))  # without a row that stands in
+    hits = (output.logits.detach()[:own].argmax(dim=1) == batch.labels[:own]).sum()
+    return tuple(terms), torch.stack([*terms.values()]), hits
 
 
 def state_of(member: "Member") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -94,8 +113,9 @@ class Member:
     """One student in training, with its position, its metrics and its checkpoints. `fit` drives it.
 
     `epoch` counts from 1 and names the epoch in progress, `step` the batches done in it; `progress`, a 0-d tensor on
-    the device, is the position in reference epochs and is written in place. `forward` is what a training step calls:
-    the student, or the student compiled. `captured_steps` counts the steps that were replayed from a captured one.
+    the device, is the position in reference epochs and is written in place. `forward` and `weigh` are what a training
+    step calls: the student and the function of that name, or both compiled. `captured_steps` counts the steps that
+    were replayed from a captured one.
     `facts` go into the result as they are, `conditions` (threads, versions) into every checkpoint. `first_stage` are
     the weights from which a method of two stages starts. `average` is the average of the weights, where the recipe has
     one. Every process of `world` moves the member alike; rank 0 alone records.
@@ -132,6 +152,9 @@ class Member:
         if self.device.type == "cuda":  # as the batches lie: else every convolution rearranges its weights
             self.student.to(memory_format=torch.channels_last)
         self.forward: Callable[..., Output] = self.student
+        self.weigh = weigh
+        self._ones: torch.Tensor | None = None
+        self._lean = LeanForward(self.student, cast=precision == "bf16" and world.size == 1)
         self.objective = objective.to(self.device)
         self.name, self.teacher, self.recipe = name, teacher, recipe
         self.stream, self.evaluation, self.split = stream, evaluation, split
@@ -163,8 +186,18 @@ class Member:
 
     def predict(self, batch: Batch) -> Output:
         """The student's output on a batch, and on its strong view where there is one."""
-        with autocast(self.precision, batch.images.device):
-            return on_both_views(self.forward, batch.images, batch.strong, taps=self.taps)
+        lean = self._lean if self.forward is self.student else nullcontext()  # a compiler does the same, and more
+        with autocast(self.precision, batch.images.device), lean:
+            output = on_both_views(self.forward, batch.images, batch.strong, taps=self.taps)
+        return output.with_full_logits()
+
+    def backward(self, shares: torch.Tensor) -> None:
+        """Fill in the gradients of the sum of `shares` (terms,)."""
+        if self._ones is None or self._ones.shape != shares.shape:
+            self._ones = torch.ones_like(shares)
+        torch.autograd.backward(shares, self._ones)
+        self._lean.collect_gradients()
+        self.gradients.finish()
 
     def begin_epoch(self, lap: Callable[[], float]) -> None:
         """Set the epoch's learning rate; meters go on where a checkpoint inside the epoch left them.

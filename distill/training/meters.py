@@ -30,14 +30,11 @@ def first_non_finite(tensors: Mapping[str, torch.Tensor], device: torch.device) 
     return None if bool(finite.all()) else list(floating)[int(finite.long().argmin())]
 
 
-NEVER = -1
-
-
 class Meters:
     """Loss terms, accuracy, and the first non-finite term of the epoch in progress.
 
-    `update` is part of the step: it waits for nothing and writes only in place, so that it can be captured with it.
-    The number of images is counted on the host by `counted`. `read` and `first_fault` wait for the device.
+    `add` is part of the step: it waits for nothing and writes only in place, so that it can be captured with it.
+    The number of images and of steps is counted on the host by `counted`. `read` and `first_fault` wait for the device.
     Every process of `world` has the sums of all.
     """
 
@@ -45,60 +42,60 @@ class Meters:
         self._world = world
         self.terms: tuple[str, ...] = ()
         self.count = 0
+        self._steps = 0
         self._device = device
-        self._sums = torch.zeros(0, dtype=torch.float64, device=device)
-        self._correct = torch.zeros((), dtype=torch.int64, device=device)
-        self._step = torch.zeros((), dtype=torch.int64, device=device)
-        self._fault = torch.full((2,), NEVER, dtype=torch.int64, device=device)  # step, index of the term
+        self._begin(())
 
-    def update(
-        self, terms: Mapping[str, torch.Tensor], logits: torch.Tensor, labels: torch.Tensor, *, count: int
-    ) -> None:
-        """Add a batch of `count` images: shares of its terms (0-d), logits (B, K) and labels (B,) of the rows here."""
+    def _begin(self, terms: tuple[str, ...]) -> None:
+        self.terms = terms
+        # of each term over the images, then right answers: whole numbers, exact in float64
+        self._sums = torch.zeros(len(terms) + 1, dtype=torch.float64, device=self._device)
+        # of each sum the steps after which it was finite: a sum that once is not stays so
+        self._finite_steps = torch.zeros(len(terms) + 1, dtype=torch.int64, device=self._device)
+
+    def add(self, terms: tuple[str, ...], shares: torch.Tensor, hits: torch.Tensor, *, count: int) -> None:
+        """Add a batch of `count` images: `shares` (terms,) of the means, in the order of `terms`, and right answers."""
         if not self.count and set(self.terms) != set(terms):
-            self.terms = tuple(terms)
-            self._sums = torch.zeros(len(terms), dtype=torch.float64, device=self._device)
-        own = len(self._world.part.rows(count))  # without a row that stands in
-        hits = (logits.detach()[:own].argmax(dim=1) == labels[:own]).sum()
-        shares = [terms[name].detach().double() for name in self.terms]
-        *_, hit = sums = self._world.sum(torch.stack([*shares, hits.double()]))
-        values = sums[:-1]
-        self._sums.add_(values * count)
-        self._correct.add_(hit.long())
-        finite = torch.isfinite(values)
-        fault = torch.stack([self._step, finite.long().argmin()])
-        self._fault.copy_(torch.where((self._fault[0] == NEVER) & ~finite.all(), fault, self._fault))
-        self._step.add_(1)
+            self._begin(terms)
+        if terms != self.terms:
+            shares = shares[[terms.index(name) for name in self.terms]]
+        shares, hits = self._world.sums(shares, hits)
+        self._sums[:-1].add_(shares, alpha=count)
+        self._sums[-1].add_(hits)
+        self._finite_steps.add_((self._sums - self._sums) == 0)  # infinity less itself is no number
 
     def counted(self, images: int) -> None:
         """Note that a batch of so many images was added."""
         self.count += images
+        self._steps += 1
 
     def reset(self) -> None:
         """Begin another epoch, at the same addresses."""
-        self.count = 0
-        for tensor in (self._sums, self._correct, self._step):
-            tensor.zero_()
-        self._fault.fill_(NEVER)
+        self.count = self._steps = 0
+        self._sums.zero_()
+        self._finite_steps.zero_()
 
     def first_fault(self) -> tuple[int, str] | None:
         """Step (counted from 0) and term that first were not finite, if any."""
-        step, term = self._fault.tolist()
-        return None if step == NEVER else (step, self.terms[term])
+        steps = self._finite_steps[:-1].tolist()
+        first = min(steps, default=self._steps)
+        return None if first >= self._steps else (first, self.terms[steps.index(first)])
 
     def read(self) -> dict[str, float]:
         """Means over the epoch so far: `accuracy` in percent, `loss`, and every term by its name."""
-        means = (self._sums / max(self.count, 1)).tolist()
-        accuracy = 100.0 * int(self._correct) / max(self.count, 1)
-        return {"accuracy": accuracy, "loss": sum(means), **dict(zip(self.terms, means, strict=True))}
+        images = max(self.count, 1)
+        *sums, correct = self._sums.tolist()
+        means = [each / images for each in sums]
+        return {"accuracy": 100.0 * correct / images, "loss": sum(means), **dict(zip(self.terms, means, strict=True))}
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What a checkpoint inside an epoch must hold, besides `terms`, `count` and the step."""
-        return {"sums": self._sums, "correct": self._correct}
+        return {"sums": self._sums[:-1], "correct": self._sums[-1]}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], terms: Sequence[str], *, count: int, step: int) -> None:
         """Continue an epoch where `tensors`, `terms`, `count` and `step` (batches done) left it."""
-        self.terms, self.count = tuple(terms), count
-        self._sums = tensors["sums"].to(self._device)
-        self._correct = tensors["correct"].to(self._device)
-        self._step.fill_(step)
+        self._begin(tuple(terms))
+        self.count, self._steps = count, step
+        self._sums[:-1] = tensors["sums"]
+        self._sums[-1] = tensors["correct"]
+        self._finite_steps.fill_(step)

@@ -64,6 +64,14 @@ class World:
                 distributed.all_reduce(tensor)
         return tensor
 
+    def sums(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The sums of several tensors over all processes, in float64 and at once; alone the tensors themselves."""
+        if self.size == 1:
+            return tensors
+        flat = self.sum(torch.cat([tensor.double().flatten() for tensor in tensors]))
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        return tuple(part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True))
+
     def from_first(self, tensor: Tensor) -> None:
         """Give every process rank 0's values, in place."""
         with _reported():

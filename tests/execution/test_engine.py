@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def on_tapes(monkeypatch: pytest.MonkeyPatch) -> list:
     [
         (("engine.capture=true",), "engine.capture=true needs a CUDA device, this run computes on cpu: set engine."),
         (("engine.capture=maybe",), "engine.capture must be true or false or one of auto, got 'maybe'"),
-        (("engine.compile=auto",), "engine.compile must be true or false, got 'auto'"),
+        (("engine.compile=maybe",), "engine.compile must be true or false or one of auto, got 'maybe'"),
         (("engine.deterministic=1",), "engine.deterministic must be true or false, got 1"),
         (("engine.captured=true",), "engine.captured is not a key: did you mean 'capture'?"),
         (("engine.compile=true",), "engine.compile=true cannot be used here, there is no C++ compiler (g++"),
@@ -89,6 +90,28 @@ def test_auto_precision_says_what_it_became_and_why(tmp_path, capsys) -> None:
     assert reason.startswith("the processor has ")
     assert train(tmp_path, *words, "precision=fp32") == FINISHED
     assert "precision=auto" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "epochs", "size", "compiles"),
+    [
+        ("auto", "cuda", 240, 1, True),
+        ("auto", "cuda", 10, 1, False),  # compiling would take longer than it saves
+        ("auto", "cpu", 240, 1, False),
+        ("auto", "cuda", 240, 2, False),
+        (False, "cuda", 240, 1, False),
+        (True, "cuda", 10, 1, True),
+    ],
+)
+def test_what_is_compiled_around_the_students(monkeypatch, setting, device, epochs, size, compiles) -> None:
+    monkeypatch.setattr(distill.execution.execute, "why_not_compiled", lambda device: None)
+    member = SimpleNamespace(
+        recipe=SimpleNamespace(epochs=epochs),
+        stream=SimpleNamespace(steps=782),
+        device=torch.device(device),
+        world=SimpleNamespace(size=size),
+    )
+    assert distill.execution.execute._compiles_surroundings({"compile": setting}, member) is compiles
 
 
 def test_captured_runs_end_as_eager_ones_and_say_so(tmp_path, capsys, on_tapes) -> None:

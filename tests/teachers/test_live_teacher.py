@@ -53,10 +53,11 @@ def test_maps_are_kept_only_where_asked_for(network: nn.Module, batch: Batch, ta
     assert (output.embedding is not None) is taps
 
 
-def test_bf16_is_the_format_of_its_answer_not_of_its_weights(network: nn.Module, batch: Batch) -> None:
+def test_bf16_is_how_it_computes_and_its_network_is_left_as_it_is(network: nn.Module, batch: Batch) -> None:
     half, single = live(network, precision="bf16")(batch), live(network)(batch)
-    assert (half.logits.dtype, single.logits.dtype) == (torch.bfloat16, torch.float32)
-    torch.testing.assert_close(half.logits.float(), single.logits, rtol=0.1, atol=0.1)
+    assert (half.logits.dtype, single.logits.dtype) == (torch.float32, torch.float32)
+    assert torch.equal(half.logits, half.logits.bfloat16().float())
+    torch.testing.assert_close(half.logits, single.logits, rtol=0.1, atol=0.1)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
@@ -84,3 +85,9 @@ def test_batch_statistics_are_those_of_training_and_write_nothing(network: nn.Mo
         training = resnet8(num_classes=5).train()
     with torch.no_grad():
         torch.testing.assert_close(output.logits, training(batch.images).logits)
+
+
+def test_weights_that_are_cast_once_give_the_answer_of_autocast(network: nn.Module, batch: Batch) -> None:
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = network.eval()(batch.images).logits
+    assert torch.equal(live(network, precision="bf16")(batch).logits, expected.float())

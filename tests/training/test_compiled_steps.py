@@ -10,7 +10,7 @@ from torch._dynamo.utils import counters
 from distill.losses import zscore_kd
 from distill.models import resnet8
 from distill.teachers import LiveTeacher
-from distill.training import Silent, compiled, evaluate, fit, seeded, why_not_compiled
+from distill.training import Silent, compiled, compiled_surroundings, evaluate, fit, seeded, why_not_compiled
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
@@ -20,12 +20,12 @@ class Losses(Silent):
     """The loss of each step."""
 
     def __init__(self) -> None:
-        self.values, self.total = [], 0.0
+        self.values, self.totals = [], {}
 
     def step(self, member) -> None:
         total = member.meters.read()["loss"] * member.meters.count
-        self.values.append(total - self.total)
-        self.total = 0.0 if member.step == member.stream.steps else total
+        self.values.append(total - self.totals.get(member, 0.0))
+        self.totals[member] = 0.0 if member.step == member.stream.steps else total
 
 
 def network(seed: int):
@@ -67,6 +67,25 @@ def test_ten_steps_as_eager_and_one_compilation_for_all(lab) -> None:
         fit(others, watch=Silent())
     assert all(other.error is None for other in others)
     assert counters["stats"]["unique_graphs"] == first
+
+
+@pytest.mark.slow
+def test_a_compiled_loss_and_teacher_train_as_eager_ones(lab) -> None:
+    def make(temperature: float = 4.0):
+        teacher = LiveTeacher(network(9), weights="teacher", precision="fp32", taps=False)
+        return lab.member(lab.soft_targets(temperature, zscore_kd), student=network(1), teacher=teacher)
+
+    eager, watch = make(), Losses()
+    fit([eager], watch=watch)
+    torch._dynamo.reset()
+    counters.clear()
+    ours, seen, other = make(), Losses(), make(2.0)
+    with compiled_surroundings([ours, other]):
+        fit([ours, other], watch=seen)
+    assert counters["stats"]["unique_graphs"] == 6  # one teacher and two losses, the full batch and the remainder
+    assert not counters["graph_break"]
+    assert seen.values[::2] == pytest.approx(watch.values, rel=TOLERANCE)
+    assert ours.weigh is other.weigh is eager.weigh
 
 
 @pytest.mark.slow

@@ -73,6 +73,6 @@ def test_losses_see_the_logits_outside_of_autocast(lab) -> None:
 
     member = lab.member(Look(), precision="bf16", recipe=lab.recipe(1))
     (done,) = lab.run(member)
-    assert set(seen) == {(torch.bfloat16, False)}
+    assert set(seen) == {(torch.float32, False)}
     assert {p.dtype for p in member.student.parameters()} == {torch.float32}
     assert done.result["precision"] == "bf16"
