@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distill.config.presets import UNCHOSEN, Composed, Presets
+from distill.config.composer import Composed
+from distill.config.presets import UNCHOSEN, Presets
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
 

@@ -1,119 +1,26 @@
 """The presets and how Hydra composes them: options of groups, jobs of a sweep, the configuration of one job."""
 
-import copy
 import difflib
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-from hydra._internal.hydra import Hydra
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, RangeSweep
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigResult
-from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from distill.config import configs_dir
-from distill.config.check import MISSING, UNRESOLVED, reduce_alpha
+from distill.config.check import reduce_alpha
+from distill.config.composer import REFUSALS, Composed, Composer, first_line, plain
 from distill.config.faults import Fault, Refused, correction, nearest
 
-
-@dataclass(frozen=True)
-class Composed:
-    """One job as Hydra composed it.
-
-    config     the whole configuration as plain values, without Hydra's own node
-    choices    the chosen option of each group
-    overrides  what it was composed from
-    faults     what Hydra or an interpolation refused
-    uncertain  nodes that are not those of the command, because an option does not exist: they are not checked
-    launching  the nodes of Hydra's launcher and sweeper
-    """
-
-    config: dict[str, Any]
-    choices: dict[str, str]
-    overrides: tuple[str, ...]
-    faults: list[Fault] = field(default_factory=list)
-    uncertain: frozenset[str] = frozenset()
-    launching: Mapping[str, Any] = field(default_factory=dict)
-
-
-def from_hydra(config: DictConfig, hydra: DictConfig, overrides: Sequence[str]) -> Composed:
-    """A composition as plain values; interpolations are resolved, and those that cannot be become faults."""
-    faults: list[Fault] = []
-    choices = {str(k): str(v) for k, v in hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
-    plain = {str(key): _plain(config, key, str(key), faults) for key in config if key != "hydra"}
-    launching = {key: OmegaConf.to_container(hydra[key], resolve=False) for key in ("launcher", "sweeper")}
-    return Composed(plain, choices, tuple(overrides), faults, launching=launching)
-
-
-def _plain(node: Any, key: Any, path: str, faults: list[Fault]) -> Any:
-    if OmegaConf.is_missing(node, key):
-        return MISSING
-    try:
-        value = node[key]
-    except InterpolationToMissingValueError:
-        unresolved: Any = OmegaConf.to_container(node, resolve=False)
-        remedy = f"add experiment=NAME, or set {path}"
-        text = f"{path} takes its value from {unresolved[key]}, which an experiment fills: {remedy}"
-        faults.append(Fault(path, "missing", text))
-        return UNRESOLVED
-    except OmegaConfBaseException as error:
-        faults.append(Fault(path, "value", f"{path}: {first_line(error)}"))
-        return UNRESOLVED
-    if isinstance(value, DictConfig):
-        return {str(k): _plain(value, k, f"{path}.{k!s}", faults) for k in value}
-    if isinstance(value, ListConfig):
-        return [_plain(value, i, f"{path}[{i}]", faults) for i in range(len(value))]
-    return value
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-class ReadOnce(ConfigRepository):
-    """Hydra's repository of presets with every file parsed once; each job gets a copy, since composing changes it.
-
-    It is a private part of Hydra: without it every job parses every file again, and composing an experiment
-    of CIFAR-100 takes 2.2 times as long.
-    """
-
-    _read: dict[str, ConfigResult | None]
-
-    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        """Read from another search path."""
-        super().initialize_sources(config_search_path)
-        self._read = {}
-
-    def load_config(self, config_path: str) -> ConfigResult | None:
-        """A copy of the preset at that path, None where there is none."""
-        if config_path not in self._read:
-            self._read[config_path] = super().load_config(config_path)
-        return copy.deepcopy(self._read[config_path])
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "ReadOnce":
-        # Hydra takes a copy for every job, to change its sources where hydra.searchpath names others
-        return copy.copy(self)
-
-
-ROOT = "train"
 MOST_JOBS = 10_000  # of a sweep
 PATHS = (
     "dataset.npz",
@@ -131,27 +38,17 @@ FILLED = frozenset({"dataset", "student", "teacher", "loss", "recipe", "pair"})
 
 Nodes = dict[str, dict[str, Any]]
 _NODES: dict[Path | None, dict[tuple[str, ...], Nodes]] = {}  # nodes of presets, by the user's own folder
-_REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, RecursionError)
 
 
 class Presets:
     """Shipped presets, and a user's own from `config_dir`, behind Hydra's grammar."""
 
     def __init__(self, config_dir: Path | None = None) -> None:
-        GlobalHydra.instance().clear()
-        Plugins.instance()  # registers Hydra's readers of pkg:// and file://, and the launchers
-        path = ConfigSearchPathImpl()
-        path.append("hydra", "pkg://hydra.conf")
-        path.append("distill", f"file://{configs_dir()}")
-        if config_dir is not None:
-            path.append("command-line", f"file://{config_dir.resolve()}")
-        path.append("schema", "structured://")  # Hydra's own node lives in its config store
-        self.hydra = Hydra.create_main_hydra2(task_name="distill", config_search_path=path)
-        self._loader = self.hydra.config_loader
-        assert isinstance(self._loader, ConfigLoaderImpl)
-        self._loader.repository = self._repository = ReadOnce(path)
+        self.composer = Composer(config_dir)
+        self._loader = self.composer.loader
         self._parser = OverridesParser.create(config_loader=self._loader)
         self._config_dir = config_dir
+        self._options: dict[str, list[str]] = {}
         self._parsed: dict[str, tuple[Override | None, list[Fault]]] = {}
         self._nodes = _NODES.setdefault(config_dir and config_dir.resolve(), {})
         self._group_names = frozenset(self._loader.list_groups("")) - {"hydra", PUBLISHED}
@@ -159,7 +56,13 @@ class Presets:
     @cached_property
     def groups(self) -> dict[str, list[str]]:
         """The options of every group, those of nested groups as `ablation/mean_only`."""
-        return {group: self._options(group) for group in sorted(self._group_names)}
+        return {group: self.options(group) for group in sorted(self._group_names)}
+
+    def options(self, group: str) -> list[str]:
+        """The options of a group."""
+        if group not in self._options:
+            self._options[group] = sorted(set(self._found(group)))
+        return self._options[group]
 
     def parse(self, overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
         """Overrides by Hydra's grammar, and every fault that needs no composition.
@@ -230,13 +133,9 @@ class Presets:
     def compose(self, overrides: Sequence[str]) -> Composed:
         """Compose one job; whatever Hydra or an interpolation refuses is a fault."""
         try:
-            composed = self._load(overrides)
-        except _REFUSALS as error:
+            return self.composer.job(overrides)[1]
+        except REFUSALS as error:
             return Composed({}, {}, tuple(overrides), [self._explained(error, overrides)])
-        return from_hydra(composed, composed.hydra, overrides)
-
-    def _load(self, overrides: Sequence[str]) -> DictConfig:
-        return self._loader.load_configuration(ROOT, list(overrides), run_mode=RunMode.MULTIRUN)
 
     def declared(self, commands: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
         """The configurations of `distill train OVERRIDES`, with `alpha` reduced to weights and values not checked.
@@ -260,9 +159,14 @@ class Presets:
         distinct = dict.fromkeys(loss for loss, _ in parsed if _moved(loss, "loss"))
         losses = {loss: f"loss_{i}" for i, loss in enumerate(distinct)}
         try:
-            together = self._load(["loss=ce", *(text for loss, at in losses.items() for text in _moved(loss, at))])
-        except _REFUSALS:
-            losses, together = {}, self._load(["loss=ce"])  # a preset is broken: the command that uses it raises
+            together = self.composer.config(
+                ["loss=ce", *(text for loss, at in losses.items() for text in _moved(loss, at))]
+            )
+        except REFUSALS:
+            losses, together = (
+                {},
+                self.composer.config(["loss=ce"]),
+            )  # a preset is broken: the command that uses it raises
         shared: dict[tuple[str, ...], tuple[DictConfig, Composed]] = {}
         return [self._declared(loss, rest, together, losses, shared) for loss, rest in parsed]
 
@@ -275,18 +179,16 @@ class Presets:
         shared: dict[tuple[str, ...], tuple[DictConfig, Composed]],
     ) -> dict[str, Any]:
         if rest not in shared:
-            root = self._composed([*rest, "loss=ce"])
-            OmegaConf.set_struct(root, False)
-            shared[rest] = root, from_hydra(root, root.hydra, rest)
+            shared[rest] = self._composed([*rest, "loss=ce"])
+            OmegaConf.set_struct(shared[rest][0], False)
         root, composed = shared[rest]
         config, faults = dict(composed.config), list(composed.faults)
         if loss in losses and config["loss"] == OmegaConf.to_container(together["loss"]):
             root["loss"] = OmegaConf.to_container(together[losses[loss]], resolve=False)
-            config["loss"] = _plain(root, "loss", "loss", faults)
+            config["loss"] = plain(root, "loss", "loss", faults)
             root["loss"] = together["loss"]
         else:
-            whole = self._composed([*rest, *loss])
-            composed = from_hydra(whole, whole.hydra, rest)
+            composed = self._composed([*rest, *loss])[1]
             config, faults = composed.config, composed.faults
         if not isinstance(config["loss"], Mapping):
             faults.append(
@@ -299,11 +201,11 @@ class Presets:
             raise Refused(faults)
         return config
 
-    def _composed(self, overrides: Sequence[str]) -> DictConfig:
-        """A composition as Hydra made it. Raises Refused."""
+    def _composed(self, overrides: Sequence[str]) -> tuple[DictConfig, Composed]:
+        """A composition as Hydra made it, and as plain values. Raises Refused."""
         try:
-            return self._load(overrides)
-        except _REFUSALS as error:
+            return self.composer.job(overrides)
+        except REFUSALS as error:
             raise Refused([self._explained(error, overrides)]) from error
 
     def salvaged(self, refused: Composed) -> Composed:
@@ -341,11 +243,11 @@ class Presets:
             return override.get_key_element()
         return f"++{override.key_or_group}"
 
-    def _options(self, group: str) -> list[str]:
-        options = list(self._loader.get_group_options(group, ObjectType.CONFIG))
-        for inner in self._loader.get_group_options(group, ObjectType.GROUP):
-            options += [f"{inner}/{option}" for option in self._options(f"{group}/{inner}")]
-        return sorted(set(options))
+    def _found(self, group: str) -> Iterator[str]:
+        repository = self.composer.repository
+        yield from repository.get_group_options(group, ObjectType.CONFIG)
+        for inner in repository.get_group_options(group, ObjectType.GROUP):
+            yield from (f"{inner}/{option}" for option in self._found(f"{group}/{inner}"))
 
     def _explained(self, error: Exception, overrides: Sequence[str]) -> Fault:
         """Hydra's refusal, with the nearest right name where a preset names an option or group that does not exist.
@@ -368,7 +270,7 @@ class Presets:
         key = re.match(r"Could not override '(hydra\..*)\.(.*)'", text)
         if key:
             path = f"{key[1]}.{key[2]}"
-            node = OmegaConf.select(self._load([o for o in overrides if not o.startswith(path)]), key[1])
+            node = OmegaConf.select(self.composer.whole([o for o in overrides if not o.startswith(path)]), key[1])
             return Fault(path, "key", f"{path} is not a key{nearest(key[2], list(node or ()))}")
         if isinstance(error, RecursionError):
             return Fault("", "option", "a preset includes itself: build on another by `defaults: [/GROUP/NAME@_here_]`")
@@ -399,7 +301,7 @@ class Presets:
             return [Fault(group, "value", f"{override.input_line} names no values: list them, as in {group}=1,2,4")]
         if group not in self._group_names or override.type == OverrideType.DEL:
             return []
-        known = self.groups[group]
+        known = self.options(group)
         if override.is_sweep_override():
             values = list(override.sweep_string_iterator())
             if not values:
@@ -415,14 +317,14 @@ class Presets:
 
     def _own_preset(self, group: str, option: str) -> str:
         """The end of the sentence about an option that does not exist: perhaps --config-dir is missing."""
-        near = nearest(option, self.groups[group])
+        near = nearest(option, self.options(group))
         if self._config_dir is not None:
             return near
         path = f"{group}/{option}.yaml"
         folders = [folder for folder in (Path(), *Path().glob("*/")) if (folder / path).is_file()]
         if folders:
             return f" among the presets of distill, but {folders[0] / path} does: add --config-dir {folders[0]}"
-        is_typo = difflib.get_close_matches(option.casefold(), self.groups[group], n=1, cutoff=0.8)
+        is_typo = difflib.get_close_matches(option.casefold(), self.options(group), n=1, cutoff=0.8)
         hint = " If it is a preset of your own, add --config-dir DIR"
         return near if is_typo else f"{near}{'' if near.endswith('?') else '.'}{hint}"
 

@@ -13,7 +13,7 @@ from typing import Any
 from distill.config import configs_dir
 from distill.runs.files import StorageError, write_text
 
-_CODE = ("presets.py", "check.py")  # what composes them
+_CODE = ("composer.py", "presets.py", "check.py")  # what composes them
 
 
 def declared(commands: Sequence[Sequence[str]], config_dir: Path | None) -> list[dict[str, Any]]:

@@ -8,10 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from distill.config.composer import Composed
 from distill.config.faults import Fault, Refused
 from distill.config.plan import RunPlan
 from distill.config.preflight import preflight
-from distill.config.presets import FILLED, MOST_JOBS, Composed, Presets
+from distill.config.presets import FILLED, MOST_JOBS, Presets
 from distill.config.tuning import HoldoutTuning, Search, cells_of, checked_seeds, corners, held_out, read_space
 
 HOLDOUT = "dataset.holdout"

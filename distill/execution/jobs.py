@@ -14,10 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
+from distill.config.composer import LAUNCH, from_hydra
 from distill.config.faults import Refused
 from distill.config.plan import RunPlan, teacher_epochs_of
 from distill.config.preflight import preflight
-from distill.config.presets import Presets, from_hydra
+from distill.config.presets import Presets
 from distill.config.sweep import JobKey, Sweep, job_of, prepare
 from distill.config.tuning import Chosen, HoldoutTuning, best_of_each_method
 from distill.execution.execute import Console, Result, execute
@@ -90,7 +91,7 @@ def _run(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry: bool
         teacher_epochs=teacher_epochs,
     )
     try:
-        returned = presets.hydra.multirun("train", run, sweep.overrides, with_log_configuration=False)
+        returned = presets.composer.hydra.multirun(LAUNCH, run, sweep.overrides, with_log_configuration=False)
     except BrokenPipeError:
         raise
     except OSError as error:  # Hydra's own notes, in runs_dir/.hydra

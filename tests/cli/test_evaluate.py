@@ -207,7 +207,6 @@ def test_a_network_of_ones_own_is_named_on_the_command_line(
 ) -> None:
     Path("own_networks.py").write_text("from distill.models import resnet8 as mine\n")
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "own_networks", raising=False)
     change_config(run, "config", student={"_target_": "own_networks.mine"})
     assert evaluate(run) == REFUSED
     assert "student._target_=" in capsys.readouterr().err

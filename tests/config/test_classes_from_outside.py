@@ -1,6 +1,5 @@
 """Networks and losses from outside the package, by `_target_`."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -72,9 +71,6 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "theirs.py").write_text(MODULE)
     (tmp_path / "falls_over.py").write_text("raise OSError('no such thing')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield
-    for name in ("theirs", "falls_over"):
-        sys.modules.pop(name, None)
 
 
 def test_a_plain_network_is_given_the_contract(command) -> None:

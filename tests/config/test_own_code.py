@@ -16,7 +16,6 @@ NET = "class Net:\n    def forward(self, x):\n        return 2.0 * x\n"
 def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """`digest({file: text, ...}, target)`: of a project with these files and no others, none of them imported."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    imported = set(sys.modules)
 
     def of(files: dict[str, str], target: str = "mine.Net") -> str:
         for old in sorted(tmp_path.rglob("*.py")):
@@ -29,9 +28,7 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
         assert code.modules.isdisjoint(sys.modules), "it was imported to be read"
         return code.digest
 
-    yield of
-    for name in set(sys.modules) - imported:
-        del sys.modules[name]
+    return of
 
 
 SAME = {

@@ -1,6 +1,5 @@
 """A run's folder is not trusted: what it asks for is built only where it is ours, from weights it recorded."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,15 +74,14 @@ def net(num_classes):
 
 
 @pytest.fixture
-def own_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def own_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`own_net.py` in the current folder, which leaves a mark when it is imported; returns that mark."""
     here = tmp_path / "project"
     here.mkdir()
     (here / "own_net.py").write_text(OWN)
     monkeypatch.chdir(here)
     monkeypatch.syspath_prepend(str(here))
-    yield here / "imported"
-    sys.modules.pop("own_net", None)
+    return here / "imported"
 
 
 def with_code(record, digest: str | None, target: str = "own_net.net") -> RunRecord:

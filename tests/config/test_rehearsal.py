@@ -1,7 +1,6 @@
 """Methods and data sets that break their contract, or teach nothing, are refused before any work."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -88,12 +87,10 @@ alpha: null
 
 
 @pytest.fixture(autouse=True)
-def own_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def own_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module of the user's own on the path."""
     (tmp_path / "own_losses.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield
-    sys.modules.pop("own_losses", None)
 
 
 BROKEN = {

@@ -1,16 +1,17 @@
-"""Presets are read once for all jobs of a command, and composing one job changes no other."""
+"""Presets are read once for all jobs of a command, which Hydra composes without its own node where it can."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from distill.config.presets import Presets, ReadOnce
+from distill.config.composer import ReadOnce, from_hydra
+from distill.config.presets import Presets
 
 JOB = ("dataset=synthetic", "student=resnet8", "loss=kd")
 
 
-def test_every_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[str] = []
     load = ReadOnce.__bases__[0].load_config
 
@@ -19,11 +20,18 @@ def test_every_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return load(self, config_path)
 
     monkeypatch.setattr(ReadOnce.__bases__[0], "load_config", counted)
-    presets = Presets()
+    presets = Presets(tmp_path)
     first = presets.compose(JOB)
     before = len(parsed)
+    assert before
     assert presets.compose(JOB).config == first.config
     assert len(parsed) == before == len(set(parsed))
+
+
+def test_shipped_presets_are_parsed_once_for_all_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Presets().compose(JOB)
+    monkeypatch.setattr(ReadOnce.__bases__[0], "load_config", lambda *_: pytest.fail("parsed again"))
+    assert Presets().compose(JOB) == first
 
 
 def test_no_job_is_changed_by_the_one_before(tmp_path: Path) -> None:
@@ -46,3 +54,36 @@ def test_another_search_path_is_read_for_its_job_alone(tmp_path: Path) -> None:
     found = presets.compose([*words, f"hydra.searchpath=[file://{tmp_path}]"])
     assert found.config["loss"]["temperature"] == 7.0
     assert presets.compose(words).config == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "with_node"),
+    [
+        ((), 0),
+        (
+            (
+                "experiment=cifar100/resnet56_resnet20",
+                "loss=zscore_kd_paper",
+                "++seed=3",
+                "recipe@teacher.recipe=cifar",
+            ),
+            0,
+        ),
+        (("~teacher.recipe.schedule", "+loss@other=ce", "hydra/launcher=cohort", "hydra.launcher.size=3"), 1),
+        (("experiment=sized",), 1),  # a preset sets a value of the node
+        (("sweep=demo",), 1),  # a preset chooses a launcher
+        (("loss=zscore_kd_paper",), 1),  # without an experiment it has no temperature
+    ],
+)
+def test_a_job_is_what_it_is_with_hydras_own_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], with_node: int
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "sized.yaml").write_text("# @package _global_\nhydra: {sweeper: {max_batch_size: 2}}\n")
+    composer, composed = Presets(tmp_path).composer, []
+    compose_whole = composer.whole
+    monkeypatch.setattr(composer, "whole", lambda words: composed.append(words) or compose_whole(words))
+    found = [composer.job(words)[1] for _ in range(2)]
+    whole = compose_whole(words)
+    assert found == [from_hydra(whole, whole.hydra, words)] * 2
+    assert len(composed) == (with_node if "hydra/launcher=cohort" in words else 2 * with_node)

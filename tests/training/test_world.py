@@ -24,27 +24,21 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def environment(rank: int, *, size: int, port: int) -> dict[str, str]:
-    """What torchrun sets."""
-    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
-    return {**os.environ, **{name: str(value) for name, value in names.items()}, "MASTER_ADDR": "127.0.0.1"}
-
-
 @pytest.fixture(scope="module")
 def pair() -> dict[str, Any]:
     """What two processes find out about every question."""
-    port, command = free_port(), [sys.executable, str(HERE / "world_pair.py"), *QUESTIONS]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    processes = [
-        subprocess.Popen(command, env=environment(rank, size=2, port=port), cwd=HERE, **pipes) for rank in (0, 1)
-    ]
-    try:
-        said = [process.communicate(timeout=500)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
-    answers: dict[str, Any] = json.loads(said[0].splitlines()[-1])
+    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    done = subprocess.run(
+        [sys.executable, str(HERE / "world_pair.py"), *QUESTIONS],
+        env={**os.environ, **world},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answers
 
 
