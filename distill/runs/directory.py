@@ -66,10 +66,10 @@ class RunDirectory:
         with files.storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         files.remove_leftovers(self.path)
-        if not (self.path / CONFIG).exists():
-            self._known[CONFIG] = write_config(self.path, config)
-        elif (found := read_config(self.path)["run_id"]) != config["run_id"]:
+        if (found := self._run_here()) not in (None, config["run_id"]):
             raise ValueError(f"{self.path} belongs to run {found}, not {config['run_id']}: choose another runs_dir")
+        if not (self.path / CONFIG).exists() or not self._has_checkpoint:
+            write_config(self.path, config)
         self._config = config
         with files.storage_errors(self.path / CONFIG, action="read"):
             self._known[CONFIG] = files.read_record(self.path / CONFIG)
@@ -157,8 +157,23 @@ class RunDirectory:
     @property
     def is_tidy(self) -> bool:
         """Whether `tidy` would find nothing to remove."""
-        checkpoints = any((self.path / name).exists() for name in (LAST, PREVIOUS))
-        return not self.is_finished or not (checkpoints or any(files.leftovers(self.path)))
+        return not self.is_finished or not (self._has_checkpoint or any(files.leftovers(self.path)))
+
+    @property
+    def _has_checkpoint(self) -> bool:
+        return any((self.path / name).exists() for name in (LAST, PREVIOUS))
+
+    def _run_here(self) -> str | None:
+        """The id in `config.yaml`; None where there is none, or only a damaged one with nothing that belongs to it."""
+        if not (self.path / CONFIG).exists():
+            return None
+        try:
+            return str(read_config(self.path)["run_id"])
+        except files.StorageError as error:
+            if not self._has_checkpoint:
+                return None
+            remedy = "restore it, or delete the folder to start the run again"
+            raise files.StorageError(f"{error}; {remedy}") from error
 
     def tidy(self) -> None:
         """Removes files that a finished run no longer needs, also after a kill just behind the result."""

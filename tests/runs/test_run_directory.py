@@ -181,8 +181,8 @@ def test_provenance_is_kept_and_every_later_session_joins_it(path: Path) -> None
     assert [session["commit"] for session in provenance["sessions"]] == ["c4"]
 
 
-def test_the_config_of_the_first_session_stays(path: Path) -> None:
-    begin(path)
+def test_the_config_of_the_first_session_with_a_checkpoint_stays(path: Path) -> None:
+    train(begin(path), 1, 1)
     before = (path / "config.yaml").read_bytes()
     RunDirectory(path).start(config=CONFIG | {"config": {"engine": "other"}}, provenance={})
     assert (path / "config.yaml").read_bytes() == before

@@ -189,6 +189,23 @@ def test_an_unfinished_run_is_checked_by_its_checkpoint(
         resume()
 
 
+def test_a_configuration_without_a_checkpoint_is_written_anew(runs_dir: Path) -> None:
+    run = begin(runs_dir)  # killed before its first checkpoint
+    for edit in (
+        in_text("config.yaml", "temperature: 4.0", "temperature: 2.0"),
+        in_text("config.yaml", "loss:", "\x12"),
+    ):
+        edit(run.path)
+        begin(runs_dir)
+        assert yaml.safe_load((run.path / "config.yaml").read_bytes()) == CONTENT
+
+
+def test_a_damaged_configuration_with_a_checkpoint_comes_with_a_remedy(runs_dir: Path) -> None:
+    in_text("config.yaml", "loss:", "\x12")(trained(runs_dir, finish=False))
+    with pytest.raises(StorageError, match=r"is damaged: .*; restore it, or delete the folder"):
+        begin(runs_dir)
+
+
 def test_a_resumed_run_goes_on_with_its_records(runs_dir: Path) -> None:
     run = trained(runs_dir, finish=False)
     append_line(run / "metrics.jsonl", {"epoch": 3})
