@@ -5,6 +5,7 @@ modules that do are imported inside `run` after the arguments were checked, so h
 """
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from distill.cli.arguments import BUSY, FAILED, FINISHED, REFUSED, help_text, parse
 from distill.config.faults import Refused
 from distill.execution.progress import discard_output
+from distill.runs.escapes import escaped
 from distill.runs.files import StorageError, keep_trace
 from distill.runs.lock import Busy
 
@@ -60,8 +62,12 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `| head` for example, has read enough
         discard_output()
         return 0
-    except Exception as error:  # unforeseen: the trace is what a bug report needs
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            print(f"{escaped(str(error.filename))[:60]}... is too long for a path: name a file", file=sys.stderr)
+            return REFUSED
+        # unforeseen: the trace is what a bug report needs
+        reason = escaped(" ".join(f"{type(error).__name__}: {error}".split()))
         print(f"internal error: {reason}; the trace is in {keep_trace(Path())}", file=sys.stderr)
         return FAILED
     return code

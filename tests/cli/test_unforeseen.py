@@ -65,3 +65,12 @@ def test_a_deleted_folder(tmp_path: Path, capsys: Capture) -> None:
 def test_the_first_line_of_a_run(capsys: Capture) -> None:
     assert main(["train", *TINY, "recipe.epochs=1", "recipe.batch_size=10"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "recipe demo epochs=1 batch_size=10: 1 epoch, batch size 10"
+
+
+@pytest.mark.parametrize(
+    "words", [["import", "9" * 400], ["table", "--config-dir", "9" * 400], ["ls", f"runs_dir={'9' * 400}"]]
+)
+def test_a_path_that_is_too_long_is_refused(words: list[str], capsys: Capture) -> None:
+    assert main(words) == REFUSED
+    assert "is too long for a path" in capsys.readouterr().err
+    assert not list(Path().iterdir())
