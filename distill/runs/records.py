@@ -17,6 +17,7 @@ from distill.runs.files import StorageError, epoch_of, finite, read_lines, whole
 from distill.runs.layout import CONFIG, LAST, METRICS, RESULT
 
 SEAL = "seal"  # its key
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 LONGEST_HEADER = 64 * 2**20  # of a checkpoint, in bytes
 
 Shape = Mapping[str, Union[Callable[[object], bool], "Shape"]]  # a missing key and null are no matter of shape
@@ -124,8 +125,8 @@ def check_records(path: Path, config: Mapping[str, Any], result: Mapping[str, An
 
 def sealed(result: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
     """The content of a `result.json` with the digests of itself and of the run's other records (name: bytes)."""
-    seal = digests(files)
-    return {**result, SEAL: {**seal, RESULT: _digest_of_result(result, seal)}}
+    content, seal = {key: finite(value) for key, value in result.items()}, digests(files)  # as JSON will hold it
+    return {**content, SEAL: {**seal, RESULT: _digest_of_result(content, seal)}}
 
 
 def digests(files: Mapping[str, bytes]) -> dict[str, str]:
@@ -156,8 +157,7 @@ def changed(path: Path) -> str:
 
 
 def _digest_of_result(result: Mapping[str, Any], seal: Mapping[str, str]) -> str:
-    text = json.dumps(finite({**result, SEAL: seal}), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return hashlib.sha256(_ENCODER.encode({**result, SEAL: seal}).encode("ascii")).hexdigest()
 
 
 def _state_of_checkpoint(path: Path) -> Mapping[str, Any]:
