@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from distill.config.composer import Composed
 from distill.config.faults import Fault, Refused
 from distill.config.plan import RunPlan, store_conflict, teacher_epochs_of
 from distill.config.preflight import preflight
-from distill.config.presets import Presets
+from distill.config.presets import FILLED, Presets
 from distill.execution.jobs import Outcome, cohorts, follow_plans, memory_warning
 from distill.execution.progress import TrainingProgress, duration, say
 from distill.execution.stopping import Deadline, Interrupted, stop_when
@@ -29,11 +29,13 @@ from distill.runs.identity import run_id
 from distill.runs.layout import FAILED, LAST, METRICS, PREVIOUS, PROVENANCE, RESULT
 from distill.runs.provenance import device_name
 from distill.runs.store import RunRecord, damage, read_run, scan
+from distill.tables.cells import PLACES, Facts
 from distill.tables.published import Cell, PublishedTable
 
 COHORT_SIZE = 8  # runs side by side at most
 LATEST_START, LATEST_SHARE = 30.0, 0.1  # nothing starts in the last seconds, or the last share, of a budget
 MANY = 20  # cells; fewer are checked at once
+DATA_PLACES = {f"dataset.{place}" for place in PLACES}
 PREPARATION = "teachers and first stages"
 UNKNOWN_TIME = "time unknown: no run of this pair has finished on this device"
 
@@ -182,6 +184,8 @@ def plan_cells(request: Request, presets: Presets) -> Filling:
     left_out |= {key: found[0].text for key, found in faults.items()}
     if not plans:
         raise Refused(f"table={request.table.name} cannot be trained here: {reason}" for reason in left_out.values())
+    if elsewhere := _outside_of_cells(request, [request.table.cells[key] for key in plans], presets):
+        raise Refused(elsewhere)
     ids = {key: tuple(plan.run_id for plan in runs.values()) for key, runs in plans.items()}
     return Filling(tuple(_in_order(plans)), ids, left_out)
 
@@ -193,6 +197,28 @@ def _refuse(faults: Mapping[Key, Sequence[Fault]], request: Request, *, everythi
     of_user = [fault for fault in found if any(map(fault.touches, keys))]
     if of_user or (everything and found):
         raise Refused(found if everything else of_user)
+
+
+def _outside_of_cells(request: Request, cells: Sequence[Cell], presets: Presets) -> list[Fault]:
+    """A fault for each override with which a run would not fill its cell."""
+    keys = {override: override.partition("=")[0].lstrip("+") for override in request.overrides}
+    given = [override for override, key in keys.items() if key.partition(".")[0] in FILLED and key not in DATA_PLACES]
+
+    def facts(overrides: Sequence[str]) -> list[dict[str, Any]]:
+        commands = [(*cell.overrides, *overrides) for cell in cells]
+        return [asdict(Facts.of(config)) for config in presets.declared(commands)]
+
+    required = facts([]) if given else []
+    return [
+        Fault(
+            keys[override],
+            "conflict",
+            f"{override} differs from what the cells of table={request.table.name} require, so its runs would fill "
+            "none of them: leave it out, or write a table of your own",
+        )
+        for override in given
+        if facts([override]) != required
+    ]
 
 
 class _Cells:

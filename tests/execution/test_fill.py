@@ -317,6 +317,11 @@ REFUSALS = {
     "seed=1 loss=kd": ["loss= is set by the cells of the table", "seed= is for one run"],
     "precision=fp32,bf16": ["precision=fp32,bf16 names several values: choose one"],
     "bugdet=9m --reply": ["unknown key 'bugdet' in 'bugdet=9m': did you mean 'budget'?", "did you mean '--retry'?"],
+    "rows=kd recipe.epochs=3 loss.temperature=3 recipe.batch_size=10 teacher.source=live engine.threads=1": [
+        "recipe.epochs=3 differs from what the cells of table=tiny require, so its runs would fill none",
+        "loss.temperature=3 differs from what the cells of table=tiny require",
+    ],
+    "rows=kd teacher.recipe.epochs=2": ["teacher.recipe.epochs=2 differs from what the cells of table=tiny require"],
     "engine.thread=1 recipe.epochs=many": [
         "engine.thread is not a key: did you mean 'threads'?",
         "recipe.epochs must be",
