@@ -226,8 +226,11 @@ def check_typed(node: Mapping[str, Any], schema: type, path: str, faults: list[F
     return checked
 
 
-def check_target(node: Mapping[str, Any], path: str, faults: list[Fault]) -> dict[str, Any]:
-    """Check a `_target_` node against the signature of what it names; returns it with its values cast."""
+def check_target(node: Mapping[str, Any], path: str, faults: list[Fault], *, called: bool = False) -> dict[str, Any]:
+    """Check a `_target_` node against the signature of what it names; returns it with its values cast.
+
+    `called` says that the node stands for a function, which training calls.
+    """
     if node.get("_target_", MISSING) == MISSING:
         text = f"{path} has no _target_, so it names no class: choose an option of its group, or set {path}._target_"
         faults.append(Fault(path, "missing", text))
@@ -252,7 +255,8 @@ def check_target(node: Mapping[str, Any], path: str, faults: list[Fault]) -> dic
                 for twice in value
                 if twice in takes.annotations
             ]
-            checked[key] = check_target(value, where, faults)
+            is_function = typing.get_origin(takes.annotations.get(key)) is collections.abc.Callable
+            checked[key] = check_target(value, where, faults, called=is_function)
         elif isinstance(value, Mapping) and any(_is_node(part) for part in value.values()):
             checked[key] = {name: _check_part(part, _join(where, name), faults) for name, part in value.items()}
         elif key in RESERVED:
@@ -261,8 +265,10 @@ def check_target(node: Mapping[str, Any], path: str, faults: list[Fault]) -> dic
             checked[key] = check_value(value, takes.annotations.get(key, inspect.Parameter.empty), where, faults)
     if not node.get("_partial_"):
         missing = sorted(takes.required - set(node))
+        remedy = f"; or set {path}._partial_=true, if training passes it" if called else ""
         faults += [
-            Fault(at := _join(path, key), "missing", f"{at} is missing: {node['_target_']} needs it") for key in missing
+            Fault(at := _join(path, key), "missing", f"{at} is missing: {node['_target_']} needs it{remedy}")
+            for key in missing
         ]
     return checked
 

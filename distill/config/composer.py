@@ -1,7 +1,7 @@
 """Hydra behind one call: overrides in, the configuration of one job out."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +23,12 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 from yaml import YAMLError
 
 from distill.config import configs_dir
-from distill.config.check import MISSING, UNRESOLVED
-from distill.config.faults import Fault
+from distill.config.check import MISSING, RESERVED, UNRESOLVED, resolve, signature
+from distill.config.faults import Fault, Refused, paths_in
 
 ROOT = "train"  # all presets of a run
 LAUNCH = "launch"  # the same with Hydra's own settings
+OWN = "command-line"  # where Hydra says a preset of the user's own comes from
 REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, RecursionError)
 _PLUGINS = "hydra._internal.core_plugins"
 BASIC = {  # the launcher and the sweeper of Hydra's that a command has which chooses none
@@ -56,21 +57,6 @@ class Composed:
     launching: Mapping[str, Any] = field(default_factory=dict)
 
 
-def from_hydra(config: DictConfig, hydra: DictConfig, overrides: Sequence[str]) -> Composed:
-    """A composition as plain values; interpolations are resolved, and those that cannot be become faults."""
-    launching = {key: OmegaConf.to_container(hydra[key], resolve=False) for key in BASIC}
-    return _composed(config, hydra.runtime.choices, overrides, launching)
-
-
-def _composed(
-    config: DictConfig, choices: Mapping[Any, Any], overrides: Sequence[str], launching: Mapping[str, Any]
-) -> Composed:
-    faults: list[Fault] = []
-    chosen = {str(k): str(v) for k, v in choices.items() if not str(k).startswith("hydra/")}
-    values = {str(key): plain(config, key, str(key), faults) for key in config if key != "hydra"}
-    return Composed(values, chosen, tuple(overrides), faults, launching=launching)
-
-
 def plain(node: Any, key: Any, path: str, faults: list[Fault]) -> Any:
     """`node[key]` as plain values; an interpolation that cannot be resolved is added to `faults`."""
     if OmegaConf.is_missing(node, key):
@@ -91,6 +77,32 @@ def plain(node: Any, key: Any, path: str, faults: list[Fault]) -> Any:
     if isinstance(value, ListConfig):
         return [plain(value, i, f"{path}[{i}]", faults) for i in range(len(value))]
     return value
+
+
+def forget_replaced(config: dict[str, Any], given: Collection[str]) -> None:
+    """Where the user has replaced a `_target_`, drop the arguments that it had and that the new one does not take.
+
+    What the user sets stays, so that a wrong key is a fault. `given` are the keys that the user sets.
+    """
+    for path in sorted(key.removesuffix("._target_") for key in given if key.endswith("._target_")):
+        node: Any = config
+        for key in path.split("."):
+            node = node.get(key) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            continue
+        try:
+            takes = signature(resolve(str(node["_target_"])))
+        except Refused:  # reported when the node is checked
+            continue
+        kept = {key.removeprefix(f"{path}.").partition(".")[0] for key in given if key.startswith(f"{path}.")}
+        kept |= {*takes.annotations, *RESERVED}
+        for key in () if takes.open_ended else [key for key in node if key not in kept]:
+            del node[key]
+
+
+def key_of(override: str) -> str:
+    """`loss.temperature` for `++loss.temperature=4`."""
+    return override.lstrip("+").partition("=")[0]
 
 
 def first_line(error: Exception) -> str:
@@ -136,7 +148,7 @@ class Composer:
         path.append("hydra", "pkg://hydra.conf")
         path.append("distill", f"file://{configs_dir()}")
         if config_dir is not None:
-            path.append("command-line", f"file://{config_dir.resolve()}")
+            path.append(OWN, f"file://{config_dir.resolve()}")
         path.append("schema", "structured://")  # Hydra's own node lives in its config store
         self.hydra = Hydra.create_main_hydra2(task_name="distill", config_search_path=path)
         self.loader = self.hydra.config_loader
@@ -144,6 +156,7 @@ class Composer:
         self.loader.repository = self.repository = ReadOnce(path)
         if config_dir is None:
             self.repository.read = _SHIPPED.setdefault(configs_dir(), self.repository.read)
+        self._has_own = config_dir is not None
         self._launching: dict[tuple[str, ...], Mapping[str, Any]] = {(): BASIC}
 
     def job(self, overrides: Sequence[str]) -> tuple[DictConfig, Composed]:
@@ -151,11 +164,38 @@ class Composer:
         of_hydra = tuple(text for text in overrides if text.startswith("hydra"))
         with suppress(*REFUSALS):  # Hydra refuses the whole below
             config, choices = self._without_hydra([text for text in overrides if text not in of_hydra])
-            composed = _composed(config, choices, overrides, self._launcher(of_hydra))
+            composed = self._composed(config, choices, overrides, self._launcher(of_hydra))
             if "hydra" not in config and not composed.faults:
                 return config, composed
         whole = self.whole(overrides)
-        return whole, from_hydra(whole, whole.hydra, overrides)
+        return whole, self.from_hydra(whole, whole.hydra, overrides)
+
+    def from_hydra(self, config: DictConfig, hydra: DictConfig, overrides: Sequence[str]) -> Composed:
+        """A composition as plain values; interpolations are resolved, and those that cannot be become faults."""
+        launching = {key: OmegaConf.to_container(hydra[key], resolve=False) for key in BASIC}
+        return self._composed(config, hydra.runtime.choices, overrides, launching)
+
+    def _composed(
+        self, config: DictConfig, choices: Mapping[Any, Any], overrides: Sequence[str], launching: Mapping[str, Any]
+    ) -> Composed:
+        faults: list[Fault] = []
+        chosen = {str(k): str(v) for k, v in choices.items() if not str(k).startswith("hydra/")}
+        values = {str(key): plain(config, key, str(key), faults) for key in config if key != "hydra"}
+        forget_replaced(values, {*map(key_of, overrides), *self.own_keys(chosen)})
+        return Composed(values, chosen, tuple(overrides), faults, launching=launching)
+
+    def own_keys(self, choices: Mapping[str, str]) -> set[str]:
+        """The keys that the chosen presets of the user's own folder set themselves, without those they inherit."""
+        found: set[str] = set()
+        for choice, option in choices.items() if self._has_own else ():
+            group, _, package = choice.partition("@")
+            preset = self.repository.load_config(f"{group}/{option}")
+            if preset is not None and preset.provider == OWN:
+                values: Any = OmegaConf.to_container(preset.config, resolve=False)
+                place = preset.header.get("package") or package or group
+                if isinstance(values, dict):
+                    found |= set(paths_in(values, "" if place == "_global_" else f"{place}."))
+        return found
 
     def config(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration of a job that has no overrides of Hydra's node. Raises one of REFUSALS."""
@@ -169,7 +209,7 @@ class Composer:
         """Hydra's launcher and sweeper as these overrides of its node choose them."""
         if overrides not in self._launching:
             hydra = self.whole(overrides).hydra
-            self._launching[overrides] = from_hydra(OmegaConf.create(), hydra, overrides).launching
+            self._launching[overrides] = self.from_hydra(OmegaConf.create(), hydra, overrides).launching
         return self._launching[overrides]
 
     def _without_hydra(self, overrides: Sequence[str]) -> tuple[DictConfig, Mapping[str, Any]]:

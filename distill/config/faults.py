@@ -116,7 +116,7 @@ def correction(typed: str, value: object = "VALUE") -> str | None:
 def misplaced(key: str, value: object, config: Mapping[str, Any]) -> str | None:
     """The sentence for a key that stands elsewhere in the configuration: `lr` is recipe.optimizer.lr."""
     places = [
-        path for path in _paths(config) if path.endswith(f".{key}") and not path.startswith(("teacher.", "pair."))
+        path for path in paths_in(config) if path.endswith(f".{key}") and not path.startswith(("teacher.", "pair."))
     ]
     if not places:
         return None
@@ -124,8 +124,9 @@ def misplaced(key: str, value: object, config: Mapping[str, Any]) -> str | None:
     return f"{key} is not a key: write {place}" + (".KEY=VALUE" if isinstance(value, Mapping) else f"={value}")
 
 
-def _paths(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def paths_in(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted path of every key of a node, and of the nodes in it."""
     for key, value in node.items():
         yield f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from _paths(value, f"{prefix}{key}.")
+            yield from paths_in(value, f"{prefix}{key}.")

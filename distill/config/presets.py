@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from distill.config.check import reduce_alpha
-from distill.config.composer import REFUSALS, Composed, Composer, first_line, plain
+from distill.config.composer import REFUSALS, Composed, Composer, first_line, forget_replaced, key_of, plain
 from distill.config.faults import Fault, Refused, correction, nearest
 
 MOST_JOBS = 10_000  # of a sweep
@@ -162,11 +162,8 @@ class Presets:
             together = self.composer.config(
                 ["loss=ce", *(text for loss, at in losses.items() for text in _moved(loss, at))]
             )
-        except REFUSALS:
-            losses, together = (
-                {},
-                self.composer.config(["loss=ce"]),
-            )  # a preset is broken: the command that uses it raises
+        except REFUSALS:  # a preset is broken: the command that uses it raises
+            losses, together = {}, self.composer.config(["loss=ce"])
         shared: dict[tuple[str, ...], tuple[DictConfig, Composed]] = {}
         return [self._declared(loss, rest, together, losses, shared) for loss, rest in parsed]
 
@@ -186,6 +183,8 @@ class Presets:
         if loss in losses and config["loss"] == OmegaConf.to_container(together["loss"]):
             root["loss"] = OmegaConf.to_container(together[losses[loss]], resolve=False)
             config["loss"] = plain(root, "loss", "loss", faults)
+            option = next(text.partition("=")[2] for text in loss if text.startswith("loss="))
+            forget_replaced(config, {*map(key_of, loss), *self.composer.own_keys({"loss": option})})
             root["loss"] = together["loss"]
         else:
             composed = self._composed([*rest, *loss])[1]

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from distill.config.composer import LAUNCH, from_hydra
+from distill.config.composer import LAUNCH
 from distill.config.faults import Refused
 from distill.config.plan import RunPlan, teacher_epochs_of
 from distill.config.preflight import preflight
@@ -168,7 +168,10 @@ def plan_job(
     """The plan of a job. One that is not in `planned`, from a sweeper that proposes values, is checked only now."""
     overrides = list(hydra.overrides.task)
     try:
-        return planned.get(job_of(overrides)) or preflight(from_hydra(config, hydra, overrides), Presets(config_dir))
+        if job_of(overrides) in planned:
+            return planned[job_of(overrides)]
+        presets = Presets(config_dir)
+        return preflight(presets.composer.from_hydra(config, hydra, overrides), presets)
     except Refused as refused:
         print(refused, file=sys.stderr, flush=True)
         name = " ".join(overrides)

@@ -21,6 +21,46 @@ def test_they_stand_beside_the_shipped_ones(command, presets_of) -> None:
     assert command.plan(*command.tiny, "loss=zscore_kd", config_dir=own).names["loss"] == "zscore_kd"
 
 
+COSINE = "distill.training.Cosine"
+
+
+def test_a_replaced_target_drops_the_arguments_that_it_does_not_take(command, presets_of) -> None:
+    own = presets_of(
+        {
+            "recipe/waves.yaml": f"defaults: [demo]\nschedule:\n  _target_: {COSINE}\n  final: 0.1\n",
+            "recipe/typo.yaml": f"defaults: [demo]\nschedule:\n  _target_: {COSINE}\n  finale: 0.1\n",
+            "loss/labels.yaml": "defaults: [kd]\n_target_: distill.losses.CrossEntropy\nce_weight: 1.0\n",
+        }
+    )
+    typed = [f"recipe.schedule._target_={COSINE}", "recipe.schedule.final=0.1"]
+    alone = [*command.tiny, "loss=ce"]
+    complete = command.plan(*alone, *typed, "~recipe.schedule.milestones", "~recipe.schedule.gamma")
+    assert complete.recipe.schedule(6, 6) < 0.2
+    assert command.plan(*alone, *typed).run_id == complete.run_id
+    assert command.plan(*alone, "recipe=waves", config_dir=own).run_id == complete.run_id
+    assert command.plan(*command.tiny, "loss=labels", config_dir=own).run_id == command.plan(*alone).run_id
+    wrong = f"recipe.schedule.gamma is not a key of {COSINE}: there are final, warmup, warmup_start"
+    assert command.refused(*alone, *typed, "recipe.schedule.gamma=0.1") == [wrong]
+    assert f"recipe.schedule.finale is not a key of {COSINE}: did you mean 'final'?" in command.refused(
+        *alone, "recipe=typo", config_dir=own
+    )
+    adam = command.plan(*alone, "recipe.optimizer._target_=torch.optim.AdamW").config["recipe"]["optimizer"]
+    assert (adam["lr"], adam["weight_decay"], adam.get("momentum")) == (0.05, 0.0005, None)
+
+
+def test_a_schedule_may_be_a_function(command, folder, monkeypatch) -> None:
+    (folder / "ramps.py").write_text(
+        "def down(epoch, epochs, *, floor=0.5):\n    return max(floor, 1 - epoch / epochs)\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    words = [*command.tiny, "loss=ce", "recipe.schedule._target_=ramps.down", "recipe.schedule.floor=0.2"]
+    assert command.plan(*words, "recipe.schedule._partial_=true").recipe.schedule(6, 6) == 0.2
+    assert command.refused(*words)[0] == (
+        "recipe.schedule.epoch is missing: ramps.down needs it; or set recipe.schedule._partial_=true, "
+        "if training passes it"
+    )
+
+
 WRONG = {
     "misspelt keys": (
         HEAD + "seed: many\nloss:\n  temprature: 3\nrecipe:\n  epoch: 4\n  optimizer:\n    lr: fast\n",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.config.composer import ReadOnce, from_hydra
+from distill.config.composer import ReadOnce
 from distill.config.presets import Presets
 
 JOB = ("dataset=synthetic", "student=resnet8", "loss=kd")
@@ -85,5 +85,5 @@ def test_a_job_is_what_it_is_with_hydras_own_node(
     monkeypatch.setattr(composer, "whole", lambda words: composed.append(words) or compose_whole(words))
     found = [composer.job(words)[1] for _ in range(2)]
     whole = compose_whole(words)
-    assert found == [from_hydra(whole, whole.hydra, words)] * 2
+    assert found == [composer.from_hydra(whole, whole.hydra, words)] * 2
     assert len(composed) == (with_node if "hydra/launcher=cohort" in words else 2 * with_node)
