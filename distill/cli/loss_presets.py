@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from distill.config import configs_dir
 from distill.config.build import build_objective, sentences
@@ -18,6 +20,7 @@ from distill.config.presets import Presets
 from distill.config.rehearsal import rehearse
 from distill.config.schema import FirstStage
 from distill.models import resnet8
+from distill.models.meta import shapes_of
 from distill.runs.layout import FIRST_STAGE
 from distill.tables.rendering import Content, TextTable
 from distill.tables.values import flatten, to_text
@@ -237,7 +240,13 @@ def observe(node: Mapping[str, Any]) -> Observed:
     objective = build_objective(node, seed=0)
     undeclared = ("logits",) if objective.logits_only else ("not declared",)
     needs = undeclared if objective.reads is None else objective.reads
-    teacher = resnet8(num_classes=CLASSES) if objective.needs_teacher else None
+    teacher = _network() if objective.needs_teacher else None
     labels = torch.arange(2 * CLASSES) % CLASSES
-    terms = rehearse(objective, resnet8(num_classes=CLASSES), teacher, image_size=32, labels=labels)
+    terms = rehearse(objective, _network(), teacher, image_size=32, labels=labels)
     return Observed(tuple(terms), needs, teacher is not None)
+
+
+@cache
+def _network() -> nn.Module:
+    """Student and teacher of every preset: shapes alone."""
+    return shapes_of(resnet8(num_classes=CLASSES))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from photographs import write_folder
 from process_lab import BASELINE, DISTILLED, STEPS, Lab, Server, assert_equal_runs, contents
 
 KILLS = 24
@@ -86,6 +87,20 @@ def test_a_kill_inside_an_epoch_loses_no_step_that_was_saved(lab: Lab, reference
     assert f"{reference.name} resumes at epoch 2, step 2\n" in again.out
     assert "epoch 1/3" not in again.out
     assert_equal_runs(lab.runs / reference.name, reference)
+
+
+def test_a_kill_inside_an_epoch_of_photographs(lab: Lab, tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "photographs", classes=6, train=6, val=3)
+    words = ("train", "dataset=image_folder", f"dataset.root={root}", "dataset.size=24", "dataset.resize=28")
+    words += ("student._target_=tiny_student.Tiny", "loss=ce", "recipe=demo", "recipe.epochs=2", "recipe.batch_size=8")
+    assert lab.run(*words, "runs_dir=whole").code == 0
+    running = lab.start(*words, checkpoints="every step", gate=7)  # of ten steps
+    running.reaches_step()
+    running.kill()
+    again = lab.run(*words)
+    assert " resumes at epoch 2, step 2\n" in again.out
+    run = lab.run_of("Tiny-ce-s1")
+    assert_equal_runs(run, lab.cwd / "whole" / run.name)
 
 
 @pytest.fixture(scope="module")
