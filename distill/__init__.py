@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import os
@@ -13,7 +13,11 @@ __version__ = "0.1.0"
 
 
 def load(
-    run: str | os.PathLike[str], *, runs_dir: str | os.PathLike[str] | None = None, own: str | None = None
+    run: str | os.PathLike[str],
+    *,
+    weights: Literal["last", "ema"] = "last",
+    runs_dir: str | os.PathLike[str] | None = None,
+    own: str | None = None,
 ) -> LoadedNetwork:
     """The trained network of a finished run, on the CPU and in eval mode.
 
@@ -33,13 +37,14 @@ def load(
 
     Args:
         run: the head of its id, its folder's name in `runs_dir`, or the path of the folder.
+        weights: those after the last epoch, or `ema`, their average, of a run with `recipe.ema`.
         runs_dir: where runs lie; by default `DISTILL_RUNS`, or `runs` in the current folder.
         own: `package.Class` of a network of your own, which is built only when you name it.
 
     Raises:
-        ValueError: no run or several match, or it is not finished.
+        ValueError: no run or several match, it is not finished, or it has no averaged weights.
         distill.runs.files.StorageError: its files are damaged, or it is of a class that you did not name.
     """
     from distill.exchange.load import load_run  # imports torch, which takes seconds
 
-    return load_run(run, runs_dir=runs_dir, own=own)
+    return load_run(run, weights=weights, runs_dir=runs_dir, own=own)

@@ -135,7 +135,7 @@ def _guide(record: RunRecord, *, own: str | None) -> nn.Module | None:
     run = teacher.get("run")
     if run:
         return rebuild_network(find(record.path.parent, str(run)), own=own)
-    return _built(_trusted(teacher.get("network"), "teacher", record, own=own), record)
+    return _built(network_of_teacher(record, own=own), record)
 
 
 def load_into(network: nn.Module, record: RunRecord) -> None:
@@ -178,6 +178,11 @@ def located(node: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, Any
 def check_trusted(record: RunRecord, *, own: str | None = None) -> None:
     """Raises Untrusted where `rebuild_network` would, before any work."""
     _trusted(record.config.get("student"), "student", record, own=own)
+
+
+def network_of_teacher(record: RunRecord, *, own: str | None = None) -> Mapping[str, Any]:
+    """The node of the network of a run's teacher, if it may be built. Raises Untrusted, StorageError."""
+    return _trusted((record.config.get("teacher") or {}).get("network"), "teacher", record, own=own)
 
 
 def _trusted(node: Any, key: str, record: RunRecord, *, own: str | None = None) -> Mapping[str, Any]:

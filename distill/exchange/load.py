@@ -18,10 +18,11 @@ from distill.data.small_images import evaluation_part, has_training_part
 from distill.models import Network
 from distill.models.inputs import Channels
 from distill.runs.identity import canonical
-from distill.runs.store import RunRecord, finished_run
+from distill.runs.store import RunRecord, averaged, finished_run
 from distill.training import Evaluation, evaluate
 
 BATCH = 256  # images at once when an accuracy is measured
+WEIGHTS = ("last", "ema")  # of a run, by name
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,17 @@ class LoadedNetwork(Network):
     normalise: Normalisation
 
 
-def load_run(run: str | os.PathLike[str], *, runs_dir: str | os.PathLike[str] | None, own: str | None) -> LoadedNetwork:
+def load_run(
+    run: str | os.PathLike[str], *, weights: str, runs_dir: str | os.PathLike[str] | None, own: str | None
+) -> LoadedNetwork:
     """See `distill.load`."""
+    if weights not in WEIGHTS:
+        raise ValueError(
+            f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}: leave it out for the last ones"
+        )
     store = Path(runs_dir or os.environ.get("DISTILL_RUNS") or "runs")
-    return load_record(finished_run(store, os.fspath(run)), own=own)
+    record = finished_run(store, os.fspath(run))
+    return load_record(averaged(record) if weights == "ema" else record, own=own)
 
 
 def load_record(record: RunRecord, *, own: str | None) -> LoadedNetwork:

@@ -10,8 +10,8 @@ from torch import nn
 
 from distill.config.build import usable_device
 from distill.config.faults import Refused
-from distill.config.rebuild import rebuild_network
-from distill.config.teachers import view_of
+from distill.config.rebuild import Untrusted, network_of_teacher, rebuild_network
+from distill.config.teachers import published_teacher, view_of
 from distill.data import Dataset
 from distill.exchange.load import run_dataset
 from distill.report.page import report_files, write_report
@@ -29,12 +29,16 @@ BATCH = 256
 
 @dataclass(frozen=True, eq=False)
 class Rebuilt:
-    """A run with its network (on the device, in eval mode) and its data; None for what is not here, and why."""
+    """A run with its network (on the device, in eval mode) and its data; None for what is not here, and why.
+
+    `published`: of a teacher whose weights belong to no run, what ids hold of it. It is behind its students' view.
+    """
 
     record: RunRecord
     network: nn.Module | None
     dataset: Dataset | None
     missing: tuple[str, ...]
+    published: Any = None
 
 
 def report_on(
@@ -71,14 +75,14 @@ def report_on(
         return _rebuilt(record, places[record.run_id], insist=insist, own=own, device=where)
 
     run, *baselines = map(rebuilt, records)
-    above = rebuilt(teacher) if teacher else None
+    above, gap = (rebuilt(teacher), "") if teacher else _published(run, own=own, device=where)
     images = _images(run.dataset) if run.dataset is not None else None
     report = make_report(
         _measured(run, above, images, where),
         [_measured(each, above, images, where) for each in baselines],
         _measured(above, None, images, where) if above else None,
         images=images,
-        missing=missing,
+        missing=[*missing, *([gap] if gap else [])],
         targets=targets,
     )
     write_report(folder, files_of(report), record=report.contents)
@@ -108,6 +112,35 @@ def _rebuilt(
     return Rebuilt(record, network, dataset, tuple(missing))
 
 
+def _published(run: Rebuilt, *, own: str | None, device: torch.device) -> tuple[Rebuilt | None, str]:
+    """The run's teacher, if its weights belong to no run; without it the reason, empty where there is none to show."""
+    record, dataset, facts = run.record, run.dataset, (run.record.result or {}).get("teacher")
+    if dataset is None or not isinstance(facts, Mapping) or facts.get("run_id") is not None:
+        return None, ""
+    node, name = dict(record.config["teacher"]), str(record.names.get("teacher"))
+    try:
+        node["network"] = network_of_teacher(record, own=own)
+        data, store = record.identity["data"], record.path.parent
+        teacher = published_teacher(node, dataset, data, name=name, runs_dir=store, precision="fp32", download=False)
+        if teacher.weights != facts["weights_sha256"]:
+            return None, f"the weights of the teacher {name} have changed since {record.run_id} was trained"
+        network = teacher.network().to(device).eval()
+    except (Untrusted, Refused) as error:
+        return None, f"the teacher {name} is not shown: {error}"
+    result = {"weights_sha256": teacher.weights, "split": dataset.split, "last": {"accuracy": facts["accuracy"]}}
+    shown = RunRecord(
+        path=teacher.facts().folder,
+        run_id=teacher.weights[:12],
+        status="finished",
+        names={**record.names, "student": name, "teacher": "none", "loss": "published weights"},
+        config={},
+        identity={},
+        result=result,
+        failure=None,
+    )
+    return Rebuilt(shown, network, dataset, (), record.identity.get("teacher")), ""
+
+
 def _images(dataset: Dataset) -> Images:
     labels = dataset.evaluation_labels
     embedded = shown_images(labels, classes=dataset.num_classes)
@@ -126,14 +159,15 @@ def _measured(run: Rebuilt, teacher: Rebuilt | None, images: Images | None, devi
             missing.append("its images are not those of the run, so its network was not evaluated")
         else:
             outputs = _outputs(run.network, run.dataset, images, device)
-            if not any(line.get("gradient_norms") for line in history):  # an older run, or a method without them
+            recorded = any(line.get("gradient_norms") for line in history)
+            if not recorded and run.published is None:  # an older run, or a method without them
                 try:
                     network = _network_of_teacher(record, teacher)
                     guide = None if network is None else network.to(device)
                     gradients = term_gradients(record, run.network, guide, run.dataset, device=device)
                 except ValueError as reason:
                     missing.append(f"no gradients of its loss terms: {reason}")
-    if not history:
+    if not history and run.published is None:
         missing.append("no curves: it has no record of its epochs")
     return ReportedRun(record, history, read_provenance(record), outputs, gradients, tuple(missing))
 
@@ -141,9 +175,11 @@ def _measured(run: Rebuilt, teacher: Rebuilt | None, images: Images | None, devi
 def _network_of_teacher(record: RunRecord, teacher: Rebuilt | None) -> nn.Module | None:
     """The network of `teacher` for this run's images, if it is the teacher of this run."""
     facts = (record.result or {}).get("teacher")
-    if teacher is None or not isinstance(facts, Mapping) or facts.get("run_id") != teacher.record.run_id:
+    if teacher is None or teacher.network is None or not isinstance(facts, Mapping):
         return None
-    if teacher.network is None:
+    if teacher.published is not None:
+        return teacher.network if record.identity.get("teacher") == teacher.published else None
+    if facts.get("run_id") != teacher.record.run_id:
         return None
     size, node = (record.result or {}).get("image_size", 0), record.config.get("teacher") or {}
     return view_of(teacher.record, record.identity["data"], node, image_size=size).wrapped(teacher.network)

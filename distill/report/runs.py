@@ -197,13 +197,12 @@ def _labels(runs: Sequence[ReportedRun]) -> list[str]:
 def teacher_of(record: RunRecord, runs_dir: Path) -> tuple[RunRecord | None, str]:
     """The finished run of a run's teacher, from the folder of `record` or from `runs_dir`.
 
-    Without it, the reason as a sentence; empty where the run has no teacher. Raises StorageError if it is damaged.
+    Without it, the reason as a sentence; empty where the run has no teacher, or one whose weights belong to no run.
+    Raises StorageError if it is damaged.
     """
     facts = (record.result or {}).get("teacher")
-    if not isinstance(facts, Mapping):
+    if not isinstance(facts, Mapping) or facts.get("run_id") is None:
         return None, ""
-    if facts.get("run_id") is None:
-        return None, "its teacher's weights belong to no run, so the teacher is not shown"
     teacher = str(facts.get("run_id"))
     folders = list(dict.fromkeys((record.path.parent, runs_dir)))
     for folder in folders:

@@ -68,15 +68,21 @@ def test_averaged_weights_are_exported_by_name_alone(run: Path, capsys: Capture,
     card = (folder / "README.md").read_text()
     assert f"**{last['ema']['accuracy']:.2f} %**" in card
     assert "exponential moving average" in card
-    network = distill.load(with_average)
-    network.load_state_dict(load_file(folder / SAFETENSORS))
+    network, averaged = distill.load(with_average, weights="ema"), load_file(folder / SAFETENSORS)
+    assert all(torch.equal(value, averaged[name]) for name, value in network.state_dict().items())
+    assert not torch.equal(distill.load(with_average).state_dict()["conv1.weight"], averaged["conv1.weight"])
     with torch.no_grad():
         predicted = network(images).logits.argmax(dim=1)
     hits = int((predicted == torch.from_numpy(np.load("data.npz")["y_test"])).sum())
     assert hits == last["ema"]["correct"]
     capsys.readouterr()
     assert main([f"run={run}", "--weights", "ema"]) == REFUSED
-    assert capsys.readouterr().err == f"{run} has no averaged weights: it was trained without recipe.ema\n"
+    none = f"{run} has no averaged weights: it was trained without recipe.ema"
+    assert capsys.readouterr().err == f"{none}\n"
+    with pytest.raises(ValueError, match=re.escape(none)):
+        distill.load(run, weights="ema")
+    with pytest.raises(ValueError, match="weights must be one of last, ema, got 'best'"):
+        distill.load(run, weights="best")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 50])

@@ -13,8 +13,11 @@ from distill.cli import main
 from distill.cli.arguments import FAILED, FINISHED, REFUSED
 from distill.config.sweep import prepare
 from distill.config.teachers import _known
+from distill.data import image_folder
 from distill.models import Network, Output
 from distill.models.published import Published
+from distill.report.measuring import Rebuilt, _published
+from distill.runs.store import finished_run
 
 FISH, DOG, CHURCH = "n01440764", "n02102040", "n03028079"
 OWN = ("n01443537", CHURCH, "n01484850", FISH, DOG)  # of the teacher, in the order of its logits
@@ -101,6 +104,29 @@ def test_it_teaches_the_data_sets_classes_as_it_was_trained_to_see_them(
     pixels = torch.from_numpy(plan.dataset.evaluation_images[range(6)]).permute(0, 3, 1, 2).float() / 255
     outside = 1 - network((pixels - 0.25) / 0.1).logits.softmax(dim=1)[:, [3, 4, 1]].sum(dim=1)
     assert facts["mass_outside"] == pytest.approx(100 * float(outside.mean()), abs=0.2 if words else 1e-3)
+
+
+def test_a_report_shows_it(
+    root: Path, tmp_path: Path, network: Colours, command: Callable[..., int], capsys: Capture
+) -> None:
+    assert command(*TINY, "teacher.input=native") == FINISHED
+    (run,) = (tmp_path / "runs").glob("resnet8-*")
+    capsys.readouterr()
+    network.sizes.clear()
+    assert main(["report", f"run={run}", "engine.device=cpu", "--out", str(tmp_path / "report")]) == FINISHED
+    assert "left out" not in capsys.readouterr().out
+    teacher, student = json.loads((tmp_path / "report/report.json").read_text())["runs"]
+    name = "timm name=test_resnet pretrained colours"
+    assert (teacher["role"], teacher["label"], student["role"]) == ("teacher", f"teacher {name}", "student")
+    assert (teacher["last"]["accuracy"], set(network.sizes)) == (100.0, {NATIVE})
+
+    with torch.no_grad():
+        network.classifier.bias += 1
+    dataset = image_folder(root=str(root), size=SIZE, resize=28)
+    found = Rebuilt(finished_run(run.parent, str(run)), None, dataset, ())
+    absent, gap = _published(found, own=None, device=torch.device("cpu"))
+    assert absent is None
+    assert gap.startswith(f"the weights of the teacher {name} have changed since ")
 
 
 def test_one_that_does_worse_than_stated_is_refused_with_both_figures(

@@ -95,7 +95,8 @@ def _provenance(run: ReportedRun) -> dict[str, str]:
     }
     if isinstance(teacher, Mapping):
         accuracy_of = number(teacher.get("accuracy"))
-        facts["teacher"] = f"{teacher.get('run_id')}, {accuracy_of} %, source {teacher.get('source')}"
+        of = teacher.get("run_id") or f"{run.record.names.get('teacher')} ({str(teacher.get('weights_sha256'))[:16]})"
+        facts["teacher"] = f"{of}, {accuracy_of} %, source {teacher.get('source')}"
     if isinstance(result.get("imported"), Mapping):
         facts["imported"] = "yes: trained elsewhere"
     return facts | {str(k): str(v) for k, v in (versions.items() if isinstance(versions, Mapping) else ()) if v}
