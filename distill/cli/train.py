@@ -105,7 +105,7 @@ def run(line: CommandLine) -> int:
 
     show_only = SHOW.name in line.options or "-c" in line.options
     try:
-        with this_world().first_alone():  # so that one process downloads the data
+        with this_world().first_alone():  # so that one process downloads the data, and reads photographs once
             presets, sweep = prepare(
                 line.overrides,
                 multirun=MULTIRUN.name in line.options or "-m" in line.options,

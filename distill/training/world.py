@@ -105,13 +105,17 @@ class World:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Rank 0 carries out the block before the others do: what it leaves on the disk they find."""
-        if self.rank > 0:
+        """Rank 0 carries out the block first, then one process of each other machine, then all others.
+
+        What was left on the disk, of all machines or of the own one, they find.
+        """
+        turn = 0 if self.rank == 0 else 1 if self.local_rank == 0 else 2
+        for _ in range(turn):
             self.any(False)
         try:
             yield
         finally:
-            if self.rank == 0:
+            for _ in range(turn, 2):
                 self.any(False)
 
     def whole_batch(self, count: int, *, rows: int) -> AbstractContextManager[object]:

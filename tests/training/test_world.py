@@ -5,6 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import torch
 
 from distill.data import EvaluationStream, ImageStream, Part, StrongView, synthetic
+from distill.training import World
 
 HERE = Path(__file__).parent
 QUESTIONS = ("presets", "empty_parts", "dropout", "refusals", "buckets", "local_norms")
@@ -104,3 +108,27 @@ def test_parts_of_an_evaluation_stream_are_its_images_without_padding(size: int)
         assert len(batches) == stream.steps
         seen += [index for batch in batches for index in batch.index.tolist()]
     assert seen == list(range(10))
+
+
+@pytest.mark.parametrize("fails", [None, 0, 2])
+def test_one_process_of_a_machine_goes_before_its_others(fails: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What rank 0 leaves on a disk that all share, and what the first of a machine leaves on its own, is found."""
+    barrier, begun, ended = threading.Barrier(4, timeout=20), [], []
+    monkeypatch.setattr(World, "any", lambda self, flag: barrier.wait())
+
+    def work(rank: int) -> None:
+        with suppress(OSError), World(rank, 4, local_rank=rank % 2, local_size=2).first_alone():
+            begun.append((rank, set(ended)))
+            time.sleep(0.02)
+            ended.append(rank)
+            if rank == fails:
+                raise OSError
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in (3, 2, 1, 0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = dict(begun)
+    assert (found[0], found[2]) == (set(), {0})
+    assert found[1] >= {0, 2} <= found[3]
