@@ -1,99 +1,183 @@
 #!/usr/bin/env bash
-# The first measured cells of a paper's table on a machine with a GPU, in steps that each keep their result in OUT:
+# The first measured cells of a paper's table on a machine with a GPU that is lent for half an hour, in calls of ten
+# minutes, and may be taken back at any time. What matters most comes first, and every step leaves its result in OUT:
 #
-#   DATA=cifar100.npz OUT=out scripts/first_cells.sh tests bench teacher cells checks keep
+#   OUT=out WHEELS=wheels DATA=cifar100.npz scripts/first_cells.sh imports tests step lanes teacher
+#   OUT=out WHEELS=wheels DATA=cifar100.npz IN=brought scripts/first_cells.sh teacher table cells checks keep profile
 #
-#   tests    the tests marked gpu
-#   bench    launches and time of a step: peer, eager, compiled, captured, cohorts; an epoch
-#   teacher  trains the teacher, keeps its weights as fp16 and takes them back from there: that is the teacher from now on
-#   cells    fills the table's column, the most informative cell first, until BUDGET
+#   imports  installs the wheels (scripts/wheels.sh) and imports what training needs, one line each
+#   tests    the tests marked gpu, those of captured steps first
+#   step     milliseconds and graph nodes of one captured step
+#   lanes    the same for eight students side by side
+#   teacher  trains the teacher; at the end of the call it stops, and OUT/checkpoint.* continue it in the next call. A
+#            trained one is kept as fp16 weights (OUT/teacher.tgz) and taken back from there: that is the teacher from now on
+#   table    the table of its logits, with one epoch of a student
+#   cells    fills the table's column, the most informative cell first, until BUDGET or the end of the call
 #   checks   one cell again with the live teacher, and one with the student in fp32 under the same teacher
-#   keep     the table with its verdicts, and the runs as small files, in OUT
+#   keep     the table with its verdicts, and the runs as small files
+#   profile  launches, seen by a profiler, which slows down what follows it: last, in a process of its own
 #
-# Every step may be typed again: what is finished is not done twice. DISTILL, PYTEST and BENCH name the commands. CPU rehearsal
-# with a tiny pair: CONFIGS=DIR holds table/NAME.yaml with a column of small networks, and
-#
-#   TABLE=NAME COLUMN=small TEACHER=resnet14 STUDENT=resnet8 DATASET=digits RECIPE=demo DATA= scripts/first_cells.sh ...
+# Every step may be typed again: what is finished is not done twice. IN is a folder with the OUT of an earlier call, for
+# a machine that is another one now; LEFT the seconds that are left then. OUT has at most 8 files, below 16 MiB each.
+# DISTILL, PYTEST and BENCH name the commands. Rehearsal on a CPU with a tiny pair: tests/scripts/test_first_cells.py.
 set -euo pipefail
 
-: "${OUT:=out}" "${RUNS:=runs/first_cells}" "${DATA=}" "${BUDGET:=9m}" "${SEEDS:=2}"
+: "${OUT:=out}" "${IN=}" "${RUNS:=runs/first_cells}" "${WHEELS=}" "${DATA=}" "${BUDGET:=9m}" "${SEEDS:=2}"
+: "${LEFT:=1800}" "${CALL:=570}" "${SAVING:=45}" "${PYTHON:=python3}"
 : "${TABLE:=cifar100_same}" "${COLUMN:=resnet32x4_resnet8x4}" "${TEACHER:=resnet32x4}" "${STUDENT:=resnet8x4}"
 : "${DATASET:=cifar100}" "${RECIPE:=cifar}" "${PRECISION:=auto}" "${CONFIGS=}" "${CHECKED:=zscore_kd}"
-: "${ROWS=ce,kd,zscore_kd,kd_w9_t2,kd_w09_t2,zscore_kd_w09}" "${ROWS_OF_BENCH=rows=kernels,step,teacher,student,compile,cohort,epoch}"
-: "${DISTILL:=distill}" "${PYTEST:=pytest}" "${BENCH:=python -m scripts.bench}"
+: "${ROWS=ce,kd,zscore_kd,kd_w9_t2,kd_w09_t2,zscore_kd_w09}" "${EXPERIMENT:=cifar100/$COLUMN}" "${SIZES=}"
+: "${DISTILL:=$PYTHON -m distill}" "${PYTEST:=$PYTHON -m pytest}" "${BENCH:=$PYTHON -m scripts.bench}"
+: "${TESTS=tests/training/test_captured_on_gpu.py tests/training/test_on_gpu.py tests/data tests/teachers tests/losses}"
+MODULES=(torch torchvision timm tensorboard numpy scipy sklearn PIL yaml safetensors jinja2
+    huggingface_hub hydra omegaconf antlr4 simplejpeg pytest)
+STEPS=(imports tests step lanes teacher table cells checks keep profile)
+# seconds on one H200, estimated
+declare -A EXPECTED=([imports]=30 [tests]=180 [step]=45 [lanes]=60 [teacher]=480 [table]=40 [cells]=540 [checks]=480
+    [keep]=15 [profile]=60)
 
-mkdir -p "$OUT"
+if (($# == 0)); then
+    sed -n '2,24p' "$0"
+    exit 2
+fi
+for step in "$@"; do
+    if [[ " ${STEPS[*]} " != *" $step "* ]]; then
+        echo "$step is no step: choose from ${STEPS[*]}" >&2
+        exit 2
+    fi
+done
+
+mkdir -p "$OUT" "$RUNS"
+called=$(date +%s)
+# on the same machine the seconds count from the first call
+[[ -f $RUNS/ends ]] || echo $((called + LEFT)) >"$RUNS/ends"
+site=$(realpath "$RUNS")/site store=$RUNS/store kept=$RUNS/teacher_kept
+export PYTHONPATH=$site:$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 data=() presets=()
-if [[ -n "$DATA" ]]; then data=("dataset.npz=$DATA"); fi
-if [[ -n "$CONFIGS" ]]; then presets=(--config-dir "$CONFIGS"); fi
-store=$RUNS/store  # of the students, with the teacher as it was kept
-pair=("dataset=$DATASET" "${data[@]}" "recipe=$RECIPE" "student=$STUDENT" "teacher=$TEACHER" seed=1 "${presets[@]}")
+if [[ -n $DATA ]]; then data=("dataset.npz=$DATA"); fi
+if [[ -n $CONFIGS ]]; then presets=(--config-dir "$CONFIGS"); fi
+common=("dataset=$DATASET" "${data[@]}" "recipe=$RECIPE" "${presets[@]}")
+student=("${common[@]}" "student=$STUDENT" "loss=$CHECKED" seed=1)
 
-tests() { $PYTEST -q -m gpu | tee "$OUT/tests.txt"; }
+left() { echo $(($(<"$RUNS/ends") - $(date +%s))); }
 
-bench() { $BENCH "experiment=cifar100/$COLUMN" $ROWS_OF_BENCH --json "$OUT/bench.json" | tee "$OUT/bench.txt"; }
+in_this_call() { # seconds until the end of the call or of the machine, less those for saving
+    local call=$((called + CALL - $(date +%s))) machine
+    machine=$(left)
+    local least=$((call < machine ? call : machine))
+    echo $((least > SAVING + 1 ? least - SAVING : 1))
+}
+
+imports() {
+    if [[ -n $WHEELS ]]; then
+        "$PYTHON" -m pip install -q --no-index --no-deps --upgrade --target "$site" "$WHEELS"/*.whl
+    fi
+    "$PYTHON" - "${MODULES[@]}" <<'P'
+import importlib, sys
+
+missing = 0
+for name in sys.argv[1:]:
+    try:
+        print(name, getattr(importlib.import_module(name), "__version__", "imported"))
+    except Exception as error:
+        missing += 1
+        print(f"{name} MISSING: {type(error).__name__}: {error}")
+import torch
+print(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")
+sys.exit(missing > 0)
+P
+}
+
+# libraries of that machine may warn of what other libraries have deprecated
+tests() { $PYTEST -q -p no:cacheprovider -m gpu -W ignore::DeprecationWarning $TESTS; }
+
+measured() {
+    $BENCH "experiment=$EXPERIMENT" "rows=$1" $SIZES "${presets[@]}" --json "$OUT/$1.json"
+}
+
+step() { measured captured; }
+lanes() { measured lanes; }
+profile() { measured kernels; }
+
+teacher_run() { compgen -G "$RUNS/teacher/$TEACHER-*/$1"; }
 
 teacher() {
-    $DISTILL train "student=$TEACHER" loss=ce seed=0 "dataset=$DATASET" "${data[@]}" "recipe=$RECIPE" \
-        "precision=$PRECISION" "runs_dir=$RUNS/teacher" "${presets[@]}" | tee "$OUT/teacher.txt"
-    local run
-    run=$(echo "$RUNS"/teacher/"$TEACHER"-*)
-    $DISTILL export "run=$run" "${data[@]}" --format safetensors --dtype fp16 --out "$OUT/$TEACHER"
-    $DISTILL import "$OUT/$TEACHER/model.safetensors" "${data[@]}" "runs_dir=$store" | tee "$OUT/taken_back.txt"
+    if [[ -n $IN && -f $IN/teacher.tgz && ! -d $kept ]]; then
+        tar -C "$RUNS" -xzf "$IN/teacher.tgz"
+    elif [[ -n $IN && ! -d $RUNS/teacher ]] && compgen -G "$IN/checkpoint.*" >/dev/null; then
+        mkdir -p "$RUNS/teacher"
+        cat "$IN"/checkpoint.* | tar -C "$RUNS/teacher" -xz
+    fi
+    if [[ ! -d $kept ]]; then
+        timeout --signal=TERM "$(in_this_call)" $DISTILL train "${common[@]}" "student=$TEACHER" loss=ce seed=0 \
+            "precision=$PRECISION" "runs_dir=$RUNS/teacher" || true
+        rm -f "$OUT"/checkpoint.*
+        if ! teacher_run result.json >/dev/null; then
+            teacher_run last.safetensors >/dev/null || { echo "the teacher has no checkpoint"; return 1; }
+            tar -C "$RUNS/teacher" --exclude=previous.safetensors --exclude=lock -cz . \
+                | split -b 15M - "$OUT/checkpoint."
+            echo "the teacher is unfinished: type 'teacher' again, on another machine with IN=FOLDER of checkpoint.*"
+            return "$UNFINISHED"
+        fi
+        $DISTILL export "run=$(dirname "$(teacher_run result.json)")" "${data[@]}" --format safetensors --dtype fp16 \
+            --out "$kept"
+    fi
+    tar -C "$RUNS" -czf "$OUT/teacher.tgz" teacher_kept
+    $DISTILL import "$kept/model.safetensors" "${data[@]}" "runs_dir=$store"
+}
+
+table() {
+    $DISTILL train "${student[@]}" "precision=$PRECISION" "teacher.run=$(echo "$store/$TEACHER"-*)" \
+        teacher.source=table recipe.epochs=1 "runs_dir=$RUNS/table"
 }
 
 cells() {
-    $DISTILL fill "table=$TABLE" "columns=$COLUMN" ${ROWS:+"rows=$ROWS"} "seeds=$SEEDS" "budget=$BUDGET" "${data[@]}" \
-        "precision=$PRECISION" "runs_dir=$store" "${presets[@]}" | tee -a "$OUT/cells.txt"
+    local seconds
+    seconds=$(in_this_call)
+    timeout --signal=TERM "$seconds" $DISTILL fill "table=$TABLE" "columns=$COLUMN" ${ROWS:+"rows=$ROWS"} \
+        "seeds=$SEEDS" "budget=$BUDGET" "${data[@]}" "precision=$PRECISION" "runs_dir=$store" "${presets[@]}" && return
+    (($(in_this_call) > 1)) && return 1
+    echo "the cells are unfinished: type 'cells' again"
 }
 
 checks() {
-    local form
+    local form taught
     for form in live fp32; do
         mkdir -p "$RUNS/$form"
         cp -rn "$store/$TEACHER"-* "$RUNS/$form/"
     done
-    local taught
     taught=$(sed -n 's/.*"precision": "\([a-z0-9]*\)".*/\1/p' "$store/$TEACHER"-*/result.json)
-    $DISTILL train "${pair[@]}" "loss=$CHECKED" "precision=$PRECISION" teacher.source=live "runs_dir=$RUNS/live" \
-        | tee "$OUT/live.txt"
-    $DISTILL train "${pair[@]}" "loss=$CHECKED" precision=fp32 "teacher.precision=$taught" "runs_dir=$RUNS/fp32" \
-        | tee "$OUT/fp32.txt"
+    $DISTILL train "${student[@]}" "teacher=$TEACHER" "precision=$PRECISION" teacher.source=live "runs_dir=$RUNS/live"
+    $DISTILL train "${student[@]}" "teacher=$TEACHER" precision=fp32 "teacher.precision=$taught" "runs_dir=$RUNS/fp32"
 }
 
 keep() {
-    $DISTILL table "table=$TABLE" "columns=$COLUMN" "runs_dir=$store" "${presets[@]}" | tee "$OUT/table.txt"
+    $DISTILL table "table=$TABLE" "columns=$COLUMN" "runs_dir=$store" "${presets[@]}"
     local form
     for form in store live fp32; do
-        if [[ -d "$RUNS/$form" ]]; then
+        if [[ -d $RUNS/$form ]]; then
             $DISTILL export --results "runs_dir=$RUNS/$form" --out "$RUNS/kept/$form"
         fi
     done
-    tar -C "$RUNS/kept" -czf "$OUT/runs.tar.gz" .
+    tar -C "$RUNS/kept" -czf "$OUT/runs.tgz" .
 }
 
-if (($# == 0)); then
-    sed -n '2,17p' "$0"
-    exit 2
-fi
-for step in "$@"; do
-    case $step in
-        tests | bench | teacher | cells | checks | keep) ;;
-        *) echo "$step is no step: choose from tests, bench, teacher, cells, checks, keep" >&2; exit 2 ;;
-    esac
-done
+UNFINISHED=75 # a step's exit status: it goes on in the next call
 failed=0
 for step in "$@"; do
-    echo "== $step"
-    set +e  # in a subshell of its own, since bash forgets -e inside of a condition
-    (set -e; "$step")
-    code=$?
+    begun=$(date +%s)
+    echo "== $step: about ${EXPECTED[$step]} s expected, $(left) s left" | tee -a "$OUT/log.txt"
+    set +e # in a subshell of its own, since bash forgets -e inside of a condition
+    (set -e; "$step") 2>&1 | tee -a "$OUT/log.txt"
+    code=${PIPESTATUS[0]}
     set -e
+    ending=$( ((code == 0)) && echo "took" || echo "failed ($code) after")
+    if ((code == UNFINISHED)); then ending="is unfinished after"; fi
+    echo "== $step $ending $(($(date +%s) - begun)) s, $(left) s left" | tee -a "$OUT/log.txt"
     if ((code != 0)); then
-        echo "== $step failed ($code)" >&2
-        failed=1
-        # what the tests and the bench find stops nobody; without a teacher there are no cells
-        [[ $step == tests || $step == bench ]] || exit 1
+        ((code == UNFINISHED)) || failed=1
+        # a test or a measurement that fails stops nobody; without imports or a teacher nothing else is possible
+        case $step in tests | step | lanes | checks | profile) ;; *) exit "$failed" ;; esac
     fi
 done
 exit "$failed"

@@ -148,8 +148,7 @@ class CudaLane:
         collect meanwhile. An error is raised anew, as text: the original would keep alive what the broken work had
         made, and with it autograd's nodes, which belong to this lane's stream.
         """
-        graph = torch.cuda.CUDAGraph()
-        reason = None
+        graph, reason = self.new_graph(), None
         with uncollected():
             try:
                 with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
@@ -161,6 +160,10 @@ class CudaLane:
             self._leave_behind()
             raise RuntimeError(reason)
         return graph.replay
+
+    def new_graph(self) -> torch.cuda.CUDAGraph:
+        """What work is captured in."""
+        return torch.cuda.CUDAGraph()
 
     def _leave_behind(self) -> None:
         """The pool and the state of the default generator, in which the broken capture may still be going on.

@@ -11,7 +11,7 @@ the same run. Images are generated: nothing is downloaded.
   experiment=NAME           the pair and its recipe (default: cifar100/resnet20_resnet8)
   precision=fp32|bf16|auto  ours (default: auto, bf16 where the hardware multiplies it); the peer's is fp32
   rows=data,step,...        of data teacher student step compile cohort evaluation epoch, and on a GPU kernels
-                            (default: all)
+                            (default: these); captured and lanes: steps without a peer, and their graph nodes
   engine.device=auto|cpu|cuda
   rounds=9 steps=4 images=2048   (a GPU's defaults: 20 rounds of 50 steps)
   --config-dir DIR          experiments of your own in DIR/experiment
@@ -31,16 +31,16 @@ from pathlib import Path
 import torch
 
 from distill.config.faults import Refused
-from distill.execution.teachers import EVALUATION_BATCH
+from distill.execution.teachers import evaluation_batch
 from distill.training.device import CUBLAS, WORKSPACE
-from scripts.bench.lab import ON_CPU, ON_GPU, Settings, plan_pair
+from scripts.bench.lab import ON_CPU, ON_GPU, SIZE, Settings, plan_pair
 from scripts.bench.report import bench, document, text
 from scripts.bench.rows import ROWS
 
 DEFAULTS = {
     "experiment": "cifar100/resnet20_resnet8",
     "precision": "auto",
-    "rows": ",".join(ROWS),
+    "rows": ",".join(name for name in ROWS if name not in ("captured", "lanes")),
     "engine.device": "auto",
 }
 COUNTS = {"rounds": 1, "steps": 1, "images": 100}  # at least
@@ -68,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
     if options.json is not None and (options.json.is_dir() or not options.json.parent.is_dir()):
         parser.error(f"--json must be a file in an existing folder, got {options.json}")
 
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # as for the command
     device = values["engine.device"]
     gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if "rows" not in {word.partition("=")[0] for word in options.pairs} and not gpu:
@@ -78,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
         device=device,
         config_dir=options.config_dir,
         sizes=replace(ON_GPU if gpu else ON_CPU, **{key: int(values[key]) for key in COUNTS if key in values}),
-        evaluation_batch=EVALUATION_BATCH,
+        evaluation_batch=evaluation_batch(torch.device("cuda" if gpu else "cpu"), SIZE),
     )
     try:
         plan = plan_pair(settings)

@@ -186,7 +186,7 @@ def _cells(figure: Figure) -> tuple[str, ...]:
 def _amount(value: float | None, figure: Figure) -> str:
     if value is None:
         return "-"
-    if figure.quantity == "launches":
+    if figure.quantity in ("launches", "nodes"):
         return f"{value:.4g}/{figure.unit}"
     scale, unit = next(((scale, unit) for scale, unit in SCALES if value >= scale), SCALES[-1])
     return f"{value / scale:.3g} {unit}/{figure.unit}"

@@ -4,13 +4,15 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 import torch
 
 from distill.data import ImageDataset
 from distill.teachers import Teacher
-from distill.training import Captured, CudaLane, Eager, Engine, Member, compiled, why_not_compiled
+from distill.training import WARM_UP, Captured, CudaLane, Eager, Engine, Member, compiled, why_not_compiled
+from distill.training.graphs import Work
 from scripts.bench.lab import Lab
 from scripts.bench.measure import Figure, PausedTraining, Variant, measure
 
@@ -186,6 +188,8 @@ def cohorts(lab: Lab, stack: ExitStack) -> Group:
 def evaluation(lab: Lab, stack: ExitStack) -> Group:
     """The student on the evaluation images."""
     images, engine, member = len(lab.data.evaluation_labels), lab.engine(), lab.member(lab.data, None)
+    for _ in range(uncounted(engine)):
+        engine.evaluate(member)
     peer = lab.peer(taught=False)
     ours = Variant("ours", images, lambda: engine.evaluate(member))
     return Group(
@@ -210,6 +214,60 @@ def epoch(lab: Lab, stack: ExitStack) -> Group:
         Ours("epoch.table", f"{what}, table", of_epochs("table", lab, lab.table(lab.data), lab.data, stack), gates),
     ]
     return Group("epoch", Variant("peer", 1, train_and_validate), ours)
+
+
+class CountedLane(CudaLane):
+    """A lane that counts the nodes of what is captured in it."""
+
+    def __init__(self, device: torch.device, counts: list[int]) -> None:
+        super().__init__(device)
+        self._counts = counts
+
+    def new_graph(self) -> torch.cuda.CUDAGraph:
+        self._graph = torch.cuda.CUDAGraph(keep_graph=True)  # else it cannot be looked into
+        return self._graph
+
+    def capture(self, work: Work) -> Work:
+        from cuda.bindings import runtime  # comes with torch for CUDA
+
+        replay = super().capture(work)
+        graph = runtime.cudaGraph_t(self._graph.raw_cuda_graph())
+        error, _, count = runtime.cudaGraphGetNodes(graph, 0)
+        if int(error):
+            raise RuntimeError(f"the nodes of a graph cannot be counted: {error}")
+        self._counts.append(int(count))
+        return replay
+
+
+def captured(lab: Lab, note: Note, *, size: int = 1) -> list[Figure]:
+    """A KD step as this device runs it, without a peer: its time for one student, and the nodes of its graphs."""
+    figures, steps = [], max(WARM_UP + 1, lab.sizes.steps // size)
+    data, students = lab.steps(steps), f"{size} student{'s' * (size > 1)}"
+    teachers: dict[str, Teacher] = {"live": lab.live(), "table": lab.table(data)}
+    for name, source in teachers.items():
+        counts: list[int] = []
+        engine = lab.engine()
+        if isinstance(engine, Captured):
+            engine = Captured(partial(CountedLane, lab.device, counts), declined=note)
+        with ExitStack() as stack:
+            members = lab.cohort(data, source, size)
+            variant = of_steps(name, members, steps * size, stack, lab=lab, engine=engine)
+            variant.prepare()
+            variant.run()
+            nodes = sum(counts) / size  # before an evaluation is captured
+            costs = measure([variant], rounds=lab.sizes.rounds, warm_up=lab.sizes.warm_up, clock=lab.clock)[name]
+        key, label = f"captured{size}.{name}", f"KD step a student, {students}, {name}"
+        figures.append(Figure(key, label, "step", CURVE, tuple(costs)))
+        if counts:
+            figures.append(Figure(f"{key}.nodes", f"nodes: {label}", "step", CURVE, (nodes,), quantity="nodes"))
+        else:
+            note(f"{label}: not captured, so there are no nodes")
+    return figures
+
+
+def lanes(lab: Lab, note: Note) -> list[Figure]:
+    """The same for eight students side by side."""
+    return captured(lab, note, size=8)
 
 
 def kernels(lab: Lab, note: Note) -> list[Figure]:
@@ -288,10 +346,18 @@ def of_steps(
 
 def of_epochs(name: str, lab: Lab, teacher: Teacher, data: ImageDataset, stack: ExitStack) -> Variant:
     """Windows of one whole epoch of `fit`."""
-    total = lab.sizes.rounds + lab.sizes.warm_up + 1
+    engine = lab.engine()
+    total = uncounted(engine) + lab.sizes.rounds + lab.sizes.warm_up + 1
     member = lab.member(data, teacher, epochs=max(total, lab.plan.recipe.epochs))
-    training = stack.enter_context(PausedTraining([member], engine=lab.engine()))
+    training = stack.enter_context(PausedTraining([member], engine=engine))
+    for _ in range(uncounted(engine)):
+        training.epoch()
     return Variant(name, 1, training.epoch)
+
+
+def uncounted(engine: Engine) -> int:
+    """Times that a piece of work is done before it is measured: after those everything is captured."""
+    return WARM_UP + 1 if isinstance(engine, Captured) else 0
 
 
 def peer_steps(lab: Lab) -> Variant:
@@ -316,5 +382,7 @@ ROWS: dict[str, Row] = {
     "cohort": timed(cohorts),
     "evaluation": timed(evaluation),
     "epoch": timed(epoch),
+    "captured": captured,
+    "lanes": lanes,
     "kernels": kernels,
 }

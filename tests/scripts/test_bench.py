@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tape_lane import TapeLane
 
-from distill.training import Member
+from distill.training import Captured, Member
 from scripts.bench import __main__ as command
 from scripts.bench import gates, peer, rows
 from scripts.bench.gates import GATES, Gate, check, curve, evaluation, within
@@ -156,6 +158,45 @@ def test_the_cost_of_a_cohort_is_that_of_one_student(lab: Lab, monkeypatch: pyte
     assert [figure.key for figure in cohorts] == ["cohort1.live", "cohort4.live", "cohort4.table"]
     one, four = (figure.cost for figure in cohorts[:2])
     assert four < 3 * one
+
+
+@pytest.mark.parametrize("row", ["epoch", "evaluation"])
+def test_nothing_is_captured_while_it_is_measured(lab: Lab, monkeypatch: pytest.MonkeyPatch, row: str) -> None:
+    log: list[tuple[str, TapeLane]] = []
+    monkeypatch.setattr(Lab, "engine", lambda self: Captured(lambda: TapeLane(log), declined=pytest.fail))
+    with ExitStack() as stack:
+        if row == "epoch":
+            windows = [rows.of_epochs("ours", lab, lab.live(), lab.steps(1), stack)]
+        else:
+            windows = [each.variant for each in rows.evaluation(lab, stack).ours]
+        before = sum(what == "capture" for what, _ in log)
+        assert before > 0
+        for window in windows:
+            window.run()
+        assert sum(what == "capture" for what, _ in log) == before
+
+
+@pytest.mark.parametrize(("row", "students"), [("captured", 1), ("lanes", 8)])
+def test_a_step_is_measured_without_a_peer(lab: Lab, monkeypatch: pytest.MonkeyPatch, row: str, students: int) -> None:
+    """Its nodes are those of gather, teacher and step, and not of an evaluation, which is captured later."""
+    log, lines = [], []
+
+    class Counted(TapeLane):
+        def __init__(self, device: torch.device, counts: list[int]) -> None:
+            super().__init__(log)
+            self.counts = counts
+
+        def capture(self, work):
+            self.counts.append(8)
+            return super().capture(work)
+
+    monkeypatch.setattr(Lab, "engine", lambda self: Captured(lambda: TapeLane(log), declined=pytest.fail))
+    monkeypatch.setattr(rows, "CountedLane", Counted)
+    found = {figure.key: figure for figure in rows.ROWS[row](lab, lines.append)}
+    assert found[f"captured{students}.live.nodes"].ours == (8 * (2 + students) / students,)
+    assert found[f"captured{students}.table"].cost > 0
+    # on a CPU a table checks its batches on the host
+    assert [line.partition(" is ")[0] for line in lines] == ["the teacher's forward of 16 images"]
 
 
 def test_without_a_gpu_no_launches_are_counted(lab: Lab) -> None:
