@@ -92,6 +92,8 @@ def _run(words: Sequence[str]) -> int:
         if os.environ["RANK"] == "0":
             print(f"distill {verb} runs in one process: start it without torchrun", file=sys.stderr)
         return REFUSED
+    # streams that a GPU may run side by side, read when CUDA starts: 8 by default, and a cohort of 8 has more
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     module = importlib.import_module(f"distill.cli.{verb}")
     line = parse(words[1:], module.VERB)
     if any(word in ("--help", "-h") for word in words):

@@ -54,6 +54,7 @@ STAGE = f"loss.{FIRST_STAGE}"
 VIEW_KEYS = ("input", "classes", "mean", "std", "expected")
 # the least values of numbers that no constructor checks
 AT_LEAST = {"seed": 0, "teacher.seed": 0, "engine.threads": 1, "engine.workers": 1, "engine.checkpoint_seconds": 0}
+AT_LEAST |= {"engine.gradient_norms_every": 1}
 
 
 def preflight(

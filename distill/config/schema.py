@@ -18,6 +18,7 @@ class EngineNode:
     threads: int | None
     workers: int | None
     checkpoint_seconds: float
+    gradient_norms_every: int | None
     compile: bool | Literal["auto"]
     capture: bool | Literal["auto"]
     deterministic: bool

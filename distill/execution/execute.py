@@ -14,7 +14,7 @@ from distill.config.plan import RunPlan, not_from_a_table, teacher_epochs_of, te
 from distill.config.rebuild import weights_of
 from distill.data import UnreadableImage, set_workers
 from distill.execution.stopping import EndedEarly, Interrupted, RunFailed, stop_signals
-from distill.execution.teachers import EVALUATION_BATCH, MeasuredTeacher, choose_source, measured_teacher
+from distill.execution.teachers import MeasuredTeacher, choose_source, evaluation_batch, measured_teacher
 from distill.runs.checkpoint import CheckpointSchedule, Loaded
 from distill.runs.directory import RunDirectory
 from distill.runs.files import StorageError
@@ -226,6 +226,7 @@ def _begin(
         )
     source = {} if facts is None else {SOURCE: facts["source"], FOLDED: facts.get("folded", False)}
     batch_size = plan.recipe.batch_size
+    evaluated = evaluation_batch(plan.device, plan.dataset.image_size)
     objective = plan.objective()
     stream = plan.dataset.stream(
         batch_size=batch_size,
@@ -241,7 +242,7 @@ def _begin(
         teacher=teacher.network if teacher is not None and objective.needs_teacher else None,
         recipe=plan.recipe,
         stream=stream,
-        evaluation=plan.dataset.evaluation_stream(batch_size=EVALUATION_BATCH, device=plan.device, part=world.part),
+        evaluation=plan.dataset.evaluation_stream(batch_size=evaluated, device=plan.device, part=world.part),
         split=plan.dataset.split,
         precision=plan.precision,
         seed=plan.seed,
@@ -258,6 +259,7 @@ def _begin(
             **({"side_by_side": cohort.size} if cohort.size > 1 else {}),
         },
         first_stage=None if first is None else weights_of(first),
+        norms_every=plan.config["engine"]["gradient_norms_every"],
         world=world,
     )
     engine = plan.config["engine"]

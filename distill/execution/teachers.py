@@ -29,7 +29,7 @@ from distill.training.evaluation import Tally, evaluating
 
 EVALUATIONS = "evaluations.json"  # measured accuracies by (weights, data, precision), in the teacher's run directory
 MEASURED = ("accuracy", "crop_accuracy", "mass_outside")  # in percent
-EVALUATION_BATCH = 256
+EVALUATION_BATCH, EVALUATION_PIXELS = 256, 1000 * 32**2  # of a batch; on a GPU one may have as many pixels
 FOREIGN_BATCH = 64  # of teachers that may read larger images than their students
 TABLE_PIXELS = {"cpu": 256 * 32**2, "cuda": 2048 * 32**2}  # of a batch while a table is built
 REPORTED_SHARE = 0.1  # of the table, between two lines of progress
@@ -85,6 +85,11 @@ def measured_teacher(
     return MeasuredTeacher(table, {**facts, "table": file.spec.key})
 
 
+def evaluation_batch(device: torch.device, image_size: int) -> int:
+    """Images of a batch of an evaluation: more on a GPU, where small ones take as long to launch as large ones."""
+    return max(EVALUATION_BATCH, EVALUATION_PIXELS // image_size**2) if device.type == "cuda" else EVALUATION_BATCH
+
+
 def _measured(
     plan: RunPlan, known: TeacherFacts, used: nn.Module, network: nn.Module, precision: str, note: Note
 ) -> dict[str, float]:
@@ -106,7 +111,7 @@ def _measured(
         kept = read_json(path) or {}
     with contextlib.suppress(KeyError, TypeError, ValueError):  # not measured yet
         return {name: float(value) for name, value in kept[key].items() if name in MEASURED}
-    batch_size = FOREIGN_BATCH if known.on_crops else EVALUATION_BATCH
+    batch_size = FOREIGN_BATCH if known.on_crops else evaluation_batch(plan.device, plan.dataset.image_size)
     stream = plan.dataset.evaluation_stream(batch_size=batch_size, device=plan.device)
     evaluation = evaluate(used, stream, precision=precision)
     name, classes = known.folder.name, plan.dataset.num_classes

@@ -99,11 +99,12 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes at the highest point since `forget_peak`: allocated on the device, else resident in the whole process
-    (images, libraries and other members of a cohort included). None where the system does not tell.
+    """Bytes at the highest point since `forget_peak`: on CUDA those that torch holds of the device's memory (a captured
+    step keeps what it has freed), else those resident in the whole process (images, libraries and other members of a
+    cohort included). None where the system does not tell.
     """
     if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+        return int(torch.cuda.max_memory_reserved(device))
     with suppress(OSError, ValueError):
         for line in STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -29,8 +29,8 @@ def gradient_norms(member: "Member") -> dict[str, float]:
     copied as it stands; the norms are over the student alone, which for SimKD is the network that is trained in its
     place.
 
-    It costs one batch an epoch: a forward of student and teacher, and a backward for each term; for that time, memory
-    for student and objective once more. Waits for the device once.
+    It costs one batch: a forward of student and teacher, and a backward for each term; for that time, memory for
+    student and objective once more. Waits for the device once.
 
     Returns:
         Empty where student or objective cannot be copied or run an extra time: that must not end a run.
@@ -40,7 +40,7 @@ def gradient_norms(member: "Member") -> dict[str, float]:
     except Exception as error:  # of a user's network or objective: the run goes on without the norms
         if member.world.size > 1 and isinstance(error, ProcessLost | torch.OutOfMemoryError):
             raise  # the others would wait for this process
-        if member.epoch == 1:
+        if member.epoch <= member.norms_every:  # the first time
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             _log.info("%s: the gradients of its terms are not recorded (%s)", member.name, reason)
         return {}

@@ -22,6 +22,8 @@ from distill.training.randomness import OwnRandomness, seeded
 from distill.training.recipe import Recipe
 from distill.training.world import ALONE, World
 
+MEASUREMENTS = 24  # of gradient norms in a run
+
 
 class Recorder(Protocol):
     """Receives a member's metrics and checkpoints: a run directory, or a list in a test."""
@@ -118,7 +120,8 @@ class Member:
     were replayed from a captured one.
     `facts` go into the result as they are, `conditions` (threads, versions) into every checkpoint. `first_stage` are
     the weights from which a method of two stages starts. `average` is the average of the weights, where the recipe has
-    one. Every process of `world` moves the member alike; rank 0 alone records.
+    one. Gradient norms are measured every `norms_every` epochs, by default so that a run has about 24, and after the
+    last. Every process of `world` moves the member alike; rank 0 alone records.
     """
 
     def __init__(
@@ -139,6 +142,7 @@ class Member:
         facts: Mapping[str, Any] | None = None,
         conditions: Mapping[str, Any] | None = None,
         first_stage: Mapping[str, torch.Tensor] | None = None,
+        norms_every: int | None = None,
         world: World = ALONE,
     ) -> None:
         self.device = stream.device
@@ -160,6 +164,7 @@ class Member:
         self.stream, self.evaluation, self.split = stream, evaluation, split
         self.precision, self.recorder, self.checkpoints = precision, recorder, checkpoints
         self.taps, self.world = not objective.logits_only, world
+        self.norms_every = norms_every or max(1, recipe.epochs // MEASUREMENTS)
         # each once, also where an objective holds a part of the deployed network
         learned = dict.fromkeys([*self.student.parameters(), *objective.parameters()])
         self.optimizer, self._base_rates = build_optimizer(recipe.optimizer, list(learned), self.device)
@@ -254,7 +259,8 @@ class Member:
         self.peak_memory = max(self.peak_memory, peak or 0)
         if self.captured_steps:
             timing["captured_steps"] = self.captured_steps  # of the run so far
-        norms = gradient_norms(self)
+        due = self.epoch % self.norms_every == 0 or self.epoch == self.recipe.epochs
+        norms = gradient_norms(self) if due else {}
         timing["evaluation_seconds"] = self.spend()  # of all that is measured in between
         self.last_train = self.meters.read()
         metrics = {

@@ -1,5 +1,6 @@
 """Sums of one epoch, kept on the device and read once at its end."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -20,14 +21,26 @@ class NonFinite(RuntimeError):
         )
 
 
+@torch.no_grad()
 def first_non_finite(tensors: Mapping[str, torch.Tensor], device: torch.device) -> str | None:
-    """The name of the first floating tensor that holds an infinity or nan. Waits for `device` once."""
-    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    """The name of the first floating tensor that holds an infinity or nan. Waits for `device` once.
+
+    The largest magnitude of every tensor says it, and one call computes it for all of a kind.
+    """
+    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()}
     if not floating:
         return None
-    # an optimizer may keep its step counts on the host
-    finite = torch.stack([torch.isfinite(tensor).all().to(device) for tensor in floating.values()])
-    return None if bool(finite.all()) else list(floating)[int(finite.long().argmin())]
+    kinds: dict[object, list[str]] = {}
+    for name, tensor in floating.items():  # an optimizer may keep its step counts on the host
+        kinds.setdefault((tensor.device, tensor.dtype), []).append(name)
+    order = [name for names in kinds.values() for name in names]
+    largest = [
+        torch.stack(torch._foreach_norm([floating[name] for name in names], math.inf)).to(device, torch.float64)
+        for names in kinds.values()
+    ]
+    finite = torch.isfinite(torch.cat(largest)).tolist()
+    poisoned = {name for name, sound in zip(order, finite, strict=True) if not sound}
+    return next((name for name in floating if name in poisoned), None)
 
 
 class Meters:

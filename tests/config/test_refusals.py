@@ -94,6 +94,7 @@ RANGES = {
     ("seed=-1", "teacher.seed=-2"): ["seed must be >= 0, got -1", "teacher.seed must be >= 0, got -2"],
     ("hydra/launcher=cohort", "hydra.launcher.size=0"): ["hydra.launcher.size must be >= 1, got 0"],
     ("engine.threads=0",): ["engine.threads must be >= 1, got 0"],
+    ("engine.gradient_norms_every=0",): ["engine.gradient_norms_every must be >= 1, got 0"],
     ("engine.checkpoint_seconds=-1",): ["engine.checkpoint_seconds must be >= 0"],
     ("engine.device=abacus",): ["engine.device=abacus cannot be used here .*: set engine.device=cpu or auto"],
     ("dataset.holdout=195",): [r"dataset.holdout=195 leaves class \d \(\d\) without training images"],

@@ -67,7 +67,10 @@ EQUAL = {
     "another way to write the list": (("recipe.schedule.milestones=[0.625,0.75,0.875]",), ()),
     "a preset and its values": (("loss=kd_w9_t2",), ("loss=kd", "loss.temperature=2", "loss.kd_weight=9")),
     "engine": (
-        ("engine.threads=1", "engine.checkpoint_seconds=5", "engine.device=cpu", "engine.deterministic=true"),
+        (
+            *("engine.threads=1", "engine.checkpoint_seconds=5", "engine.device=cpu", "engine.deterministic=true"),
+            "engine.gradient_norms_every=3",
+        ),
         (),
     ),
     "runs_dir": (("runs_dir=elsewhere",), ()),

@@ -1,6 +1,8 @@
 """The engine node: refusals, messages, records; the run id does not depend on it."""
 
+import importlib
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ from tape_lane import TapeLane
 
 import distill.execution.execute
 from distill.cli import main
+from distill.execution.teachers import evaluation_batch
 from distill.runs.provenance import why_bytes_differ
 
 TINY = (
@@ -27,6 +30,29 @@ TINY = (
     "teacher.source=live",
 )
 FINISHED, FAILED, REFUSED = 0, 1, 2
+
+
+@pytest.mark.parametrize(("own", "found"), [(None, "32"), ("4", "4")])
+def test_a_gpu_has_connections_for_all_streams_before_it_is_used(monkeypatch, tmp_path: Path, own, found: str) -> None:
+    """CUDA reads the variable when it starts, so it is set before the verb's module, which imports torch."""
+    if own is None:
+        monkeypatch.delenv("CUDA_DEVICE_MAX_CONNECTIONS", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", own)
+    seen, load = [], importlib.import_module
+
+    def loaded(name: str):
+        seen.append((name, os.environ.get("CUDA_DEVICE_MAX_CONNECTIONS")))
+        return load(name)
+
+    monkeypatch.setattr(importlib, "import_module", loaded)
+    main(["ls", f"runs_dir={tmp_path}"])
+    assert seen[0] == ("distill.cli.ls", found)
+
+
+@pytest.mark.parametrize(("device", "size", "batch"), [("cpu", 32, 256), ("cuda", 32, 1000), ("cuda", 224, 256)])
+def test_a_gpu_evaluates_small_images_in_large_batches(device: str, size: int, batch: int) -> None:
+    assert evaluation_batch(torch.device(device), size) == batch
 
 
 def train(folder: Path, *words: str) -> int:

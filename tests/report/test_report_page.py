@@ -318,6 +318,15 @@ def test_gradients_recorded_by_training_take_the_place_of_those_measured_now(
     assert set(figure.numbers["runs"]) == {"ce", "kd temperature=4", "zscore_kd"}
 
 
+def test_epochs_without_gradients_are_left_out(whole: Report, make_run: Callable[..., ReportedRun]) -> None:
+    run = make_run("eeee", loss="zscore_kd", terms=("ce", "kd"))
+    first, second, last = run.history
+    lines = (first, {**second, "gradient_norms": {"ce": 0.5}}, {**last, "gradient_norms": {"ce": 0.25}})
+    made = section("gradients", make_report(replace(run, history=lines), whole.baselines, None, images=None))
+    (by_epoch, *_) = [each for each in made.blocks if isinstance(each, Figure)]
+    assert by_epoch.numbers == {"runs": {"zscore_kd": {"epoch": [2, 3], "terms": {"ce": [0.5, 0.25]}}}}
+
+
 def test_a_narrow_column_of_figures_breaks_before_an_interval_alone() -> None:
     row = ("KD 4", "-2.50 [-4.72, -0.27]", "[-4.38, -0.61] r=+0.89", "45.84 ± 0.34", "3 student seeds")
     columns = {"a": False, "b": True, "c": True, "d": True, "e": False}

@@ -15,7 +15,7 @@ from distill.data import StrongView
 from distill.losses import CrossEntropy, Objective
 from distill.models import Output
 from distill.teachers import LiveTeacher
-from distill.training import Member, gradients, member
+from distill.training import Evaluation, Member, gradients, member
 from distill.training.gradients import gradient_norms
 from distill.training.randomness import OwnRandomness
 from distill.training.world import ALONE
@@ -115,6 +115,45 @@ def test_a_run_with_and_without_them_is_the_same(lab, teacher, monkeypatch: pyte
     for mine, other in zip(with_them.recorder.saved, without.recorder.saved, strict=True):
         assert mine[0].keys() == other[0].keys()
         assert all(torch.equal(tensor, other[0][name]) for name, tensor in mine[0].items())
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "measured"),
+    [
+        (7, 3, [3, 6, 7]),
+        (6, 3, [3, 6]),
+        (4, 9, [4]),
+        (4, 1, [1, 2, 3, 4]),
+        (47, None, list(range(1, 48))),
+        (49, None, [*range(2, 49, 2), 49]),
+    ],
+)
+def test_at_intervals_and_after_the_last_epoch(lab, monkeypatch, epochs: int, every: int | None, measured) -> None:
+    trained = lab.member(recipe=lab.recipe(epochs), norms_every=every)
+    monkeypatch.setattr(trained.stream, "epoch", lambda epoch, start=0: iter(()))
+    monkeypatch.setattr(member, "gradient_norms", lambda member: {"ce": float(member.epoch)})
+    trained.begin_epoch(lambda: 0.0)
+    for _ in range(epochs):
+        trained.end_epoch(lambda member: Evaluation(1, 2, 50.0, 1.0))
+    recorded = [json.loads(line) for line in trained.recorder.lines]
+    assert len(recorded) == epochs
+    assert [line["epoch"] for line in recorded if "gradient_norms" in line] == measured
+
+
+@pytest.mark.parametrize("steps", [2, 5, 8])
+def test_a_resumed_run_measures_after_the_same_epochs(lab, teacher, steps: int) -> None:
+    def make() -> Member:
+        return lab.member(lab.soft_targets(), teacher=teacher, recipe=lab.recipe(4), norms_every=3)
+
+    whole, stopped, resumed = make(), make(), make()
+    lab.run(whole)
+    lab.run(stopped, stop_requested=lab.stop_after(steps))
+    tensors, state, lines = stopped.recorder.saved[0]
+    resumed.restore(tensors, state)
+    lab.run(resumed)
+    assert [*stopped.recorder.lines[:lines], *resumed.recorder.lines] == whole.recorder.lines
+    assert ["gradient_norms" in line for line in whole.recorder.lines] == [False, False, True, True]
+    assert resumed.recorder.weights == whole.recorder.weights
 
 
 class TwoViews(CrossEntropy):

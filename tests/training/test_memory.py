@@ -34,3 +34,10 @@ def test_where_nothing_can_be_read_nothing_is_claimed(monkeypatch: pytest.Monkey
     monkeypatch.setattr("distill.training.device.CLEAR", tmp_path / "none" / "clear_refs")
     forget_peak(CPU)
     assert peak_memory(CPU) is None
+
+
+def test_on_a_gpu_memory_that_torch_holds_counts_though_nothing_lies_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool of a captured step is as large as the step needs, most of it free between two steps."""
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 1 * MEBIBYTE)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 3 * MEBIBYTE)
+    assert peak_memory(torch.device("cuda")) == 3 * MEBIBYTE

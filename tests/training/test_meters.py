@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from distill.training.meters import Meters
+from distill.training.meters import Meters, first_non_finite
 
 CPU = torch.device("cpu")
 LOGITS = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
@@ -88,6 +89,52 @@ def test_another_epoch_begins_at_the_same_addresses() -> None:
         add(each, terms(ce=2.0, kd=3.0))
     assert meters.read() == fresh.read()
     assert [tensor.data_ptr() for tensor in meters.tensors().values()] == places
+
+
+def state() -> dict[str, torch.Tensor]:
+    """Of all kinds that a member has: of other types, on the host, whole numbers, empty, at the limits of a type."""
+    return {
+        "weight": torch.randn(5, 3),
+        "sums": torch.zeros(2, dtype=torch.float64),
+        "generator": torch.full((4,), 255, dtype=torch.uint8),
+        "average": torch.full((3,), torch.finfo(torch.bfloat16).max, dtype=torch.bfloat16),
+        "nothing": torch.zeros(0),
+        "step": torch.tensor(3.0),
+        "largest": torch.full((2,), -torch.finfo(torch.float32).max, requires_grad=True),
+    }
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["weight", "sums", "average", "step", "largest"])
+def test_the_tensor_that_is_not_finite_is_named(name: str, bad: float) -> None:
+    tensors = state()
+    assert first_non_finite(tensors, CPU) is None
+    tensors[name].detach().view(-1)[-1] = bad
+    assert first_non_finite(tensors, CPU) == name
+
+
+def test_of_several_tensors_the_first_is_named() -> None:
+    tensors = state()
+    for name in ("step", "sums", "largest"):
+        tensors[name].detach().fill_(math.nan)
+    assert first_non_finite(tensors, CPU) == "sums"
+    assert first_non_finite({"count": torch.ones(2, dtype=torch.int64)}, CPU) is None
+
+
+def test_more_tensors_do_not_take_more_calls() -> None:
+    class Calls(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.count += 1
+            return func(*args, **(kwargs or {}))
+
+    found = []
+    for tensors in (2, 200):
+        with Calls() as calls:
+            assert first_non_finite({str(n): torch.ones(3, 3) for n in range(tensors)}, CPU) is None
+        found.append(calls.count - tensors)  # which made them
+    assert found[0] == found[1] < 10
 
 
 def test_an_epoch_may_have_other_terms_than_the_one_before() -> None:

@@ -20,10 +20,11 @@ _NOW = (
 def gradient_norms(histories: Mapping[str, History]) -> dict[str, Any]:
     """By epoch, of the runs that recorded them: the 2-norm of each weighted term's gradient over the student's weights.
 
-    None where a line lacks a number.
+    Epochs without any are left out; None where one lacks a number.
     """
     found = {}
-    for name, lines in histories.items():
+    for name, every in histories.items():
+        lines = [each for each in every if metrics(each, "gradient_norms")]
         parts = [metrics(each, "gradient_norms") for each in lines]
         terms = dict.fromkeys(term for part in parts for term in part)
         if terms:
@@ -108,8 +109,8 @@ def _by_epoch(numbers: Mapping[str, Any], styles: Styles) -> list[Block]:
     return [
         Figure(
             "gradient_norms",
-            "Norm of the gradient of each weighted term at the student's weights, recorded by training after every "
-            "epoch: on the first batch of the next epoch, with the random draws and the memory of that step. All "
+            "Norm of the gradient of each weighted term at the student's weights, as training recorded it after these "
+            "epochs: on the first batch of the next epoch, with the random draws and the memory of that step. All "
             "panels have one scale.",
             f"Line charts of gradient norms by epoch: {listed}.",
             numbers,
