@@ -148,7 +148,7 @@ TINY_TABLE = """\
 title: a tiny pair
 source: none
 dataset: digits
-recipe: demo
+recipe: tiny
 baseline: {row: kd}
 columns:
   small: {experiment: tiny, teacher: resnet14, student: resnet8}
@@ -162,7 +162,14 @@ defaults:
   - override /dataset: digits
   - override /student: resnet8
   - override /teacher: resnet14
-  - override /recipe: demo
+  - override /recipe: tiny
+"""
+
+
+RECIPE = """\
+defaults:
+  - demo
+epochs: 1
 """
 
 
@@ -170,13 +177,13 @@ defaults:
 def test_a_rehearsal_on_a_cpu_runs_every_step(tmp_path: Path) -> None:
     """All commands are the real ones; the tests marked gpu compute with stand-ins."""
     presets = tmp_path / "presets"
-    for group, name, text in (("table", "tiny", TINY_TABLE), ("experiment", "tiny", EXPERIMENT)):
+    for group, text in {"table": TINY_TABLE, "experiment": EXPERIMENT, "recipe": RECIPE}.items():
         (presets / group).mkdir(parents=True)
-        (presets / group / f"{name}.yaml").write_text(text)
+        (presets / group / "tiny.yaml").write_text(text)
     told = {
         **{"OUT": str(tmp_path / "out"), "RUNS": str(tmp_path / "runs"), "CONFIGS": str(presets), "SEEDS": "1"},
         **{"TABLE": "tiny", "COLUMN": "small", "TEACHER": "resnet14", "STUDENT": "resnet8", "DATASET": "digits"},
-        **{"RECIPE": "demo", "ROWS": "ce,kd", "CHECKED": "kd", "EXPERIMENT": "tiny", "PYTHON": sys.executable},
+        **{"RECIPE": "tiny", "ROWS": "ce,kd", "CHECKED": "kd", "EXPERIMENT": "tiny", "PYTHON": sys.executable},
         **{"SIZES": "rounds=1 steps=4 images=100", "TESTS": "tests/data", "DISTILL_TEST_STAND_IN": "1"},
     }
     done = subprocess.run([str(SCRIPT), *STEPS], env={**os.environ, **told}, cwd=ROOT, capture_output=True, text=True)
