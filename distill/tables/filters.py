@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.runs.store import RunRecord
-from distill.tables.presets import equal_presets
+from distill.tables.presets import equal_presets, of_the_same_sweep
 from distill.tables.values import dataset_name, flatten, matches, natural_key, preset_name, split_list, to_text
 
 NAMES = ("dataset", "student", "teacher", "loss", "recipe")
@@ -36,19 +36,27 @@ class Filter:
             node = node[part]
         return node
 
-    def passes(self, record: RunRecord) -> bool:
-        """Whether the run has one of the wanted values; `kd temperature=8` passes `kd` too.
+    def passed(self, records: Sequence[RunRecord]) -> list[bool]:
+        """Which runs have one of the wanted values; `kd temperature=8` passes `kd` too.
 
-        A run passes every loss preset that its values equal, whatever it was named.
+        A run passes every loss preset that its values equal, and a preset of which a sweep has its values, whatever it
+        was named.
         """
+        if self.key != "loss":
+            return [self._has(record, self.wanted) for record in records]
+        losses = [record.config.get("loss") for record in records]
+        of_each = (of_the_same_sweep(losses, [self._has(each, [text]) for each in records]) for text in self.wanted)
+        return [any(found) for found in zip(*of_each, strict=True)] if self.wanted else [False] * len(records)
+
+    def _has(self, record: RunRecord, wanted: Sequence[str]) -> bool:
         value = self.value(record)
         if value is _ABSENT:
             return False
         values: tuple[Any, ...] = (value, preset_name(value)) if self.key in NAMES else (value,)
         values += (dataset_name(value),) if self.key == "dataset" else ()
-        if any(matches(each, text) for each in values for text in self.wanted):
+        if any(matches(each, text) for each in values for text in wanted):
             return True
-        return self.key == "loss" and not set(self.wanted).isdisjoint(equal_presets(record.config.get("loss")))
+        return self.key == "loss" and not set(wanted).isdisjoint(equal_presets(record.config.get("loss")))
 
     def __str__(self) -> str:
         return f"{self.key}={','.join(self.wanted)}"
@@ -82,8 +90,9 @@ def _nearest(key: str, known: Sequence[str]) -> list[str]:
 
 def passing(records: Iterable[RunRecord], filters: Iterable[Filter]) -> list[RunRecord]:
     """The runs that pass every filter."""
-    every = list(filters)
-    return [record for record in records if all(each.passes(record) for each in every)]
+    every = list(records)
+    passed = [each.passed(every) for each in filters]
+    return [record for place, record in enumerate(every) if all(each[place] for each in passed)]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Finds the loss presets whose values equal a run's, so that filters find the run under those names too."""
 
+from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -40,6 +41,32 @@ def varying(settings: Sequence[Values]) -> tuple[str, ...]:
     return tuple(path for path in paths if any(each.get(path) != settings[0].get(path) for each in settings))
 
 
+def without(values: Values, keys: Collection[str]) -> Values:
+    """The values but for those of these keys."""
+    return {key: value for key, value in values.items() if key not in keys}
+
+
+def of_the_same_sweep(losses: Sequence[Any], chosen: Sequence[bool]) -> list[bool]:
+    """Which of the `loss` nodes are chosen, or differ from chosen ones only in keys that vary among the chosen.
+
+    Where temperatures of `kd` were swept, the run at 2 belongs to them also if it was trained as `kd_w09_t2`.
+    """
+    alike: dict[Hashable, list[int]] = defaultdict(list)
+    for place, loss in enumerate(losses):
+        if isinstance(loss, Mapping):
+            alike[_targets(loss)].append(place)
+    found = list(chosen)
+    for places in alike.values():
+        if any(found[place] for place in places) and not all(found[place] for place in places):
+            values = {place: comparable(losses[place]) for place in places}
+            swept = [values[place] for place in places if chosen[place]]
+            keys = varying(swept)
+            fixed = without(swept[0], keys)
+            for place in places:
+                found[place] |= without(values[place], keys) == fixed
+    return found
+
+
 def equal_presets(loss: Any) -> list[str]:
     """The shipped loss presets with the values of a run's `loss` node, but for presets that an experiment fills."""
     if not isinstance(loss, Mapping):
@@ -72,4 +99,5 @@ def _by_targets() -> dict[Hashable, tuple[tuple[str, Values], ...]]:
 def _targets(loss: Mapping[str, Any]) -> Hashable:
     """The classes and functions of a loss, which differ between most presets and are cheap to compare."""
     divergence = loss.get("divergence")
-    return loss.get("_target_"), divergence.get("_target_") if isinstance(divergence, Mapping) else divergence
+    # as text: in a damaged record they could be anything
+    return str(loss.get("_target_")), str(divergence.get("_target_") if isinstance(divergence, Mapping) else divergence)

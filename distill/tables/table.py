@@ -10,7 +10,7 @@ from distill.runs.store import RunRecord
 from distill.tables.comparison import DEFAULT_BASELINE, compare_with, interval_records, unseen_baselines
 from distill.tables.data import of_records, run_records, settings
 from distill.tables.naming import name_rows
-from distill.tables.presets import Values, is_named, tuned_values, varying
+from distill.tables.presets import Values, is_named, tuned_values, varying, without
 from distill.tables.rendering import Column, Content, TextTable, text_table
 from distill.tables.rows import FinishedRun, Row, distinct, group, is_first_stage, over_teachers, read_finished
 from distill.tables.values import TOP5_CLASSES, fields, flatten, natural_key, preset_name
@@ -171,10 +171,10 @@ def _without_tunings(rows: Sequence[Row]) -> tuple[list[Row], list[Tuning]]:
     for (where, images, preset), tried in trials.items():
         settings = [tuned_values(row.first.config) for row in tried]
         keys = varying(settings)
-        fixed = _without(settings[0], keys)
+        fixed = without(settings[0], keys)
 
         def belongs(row: Row, preset: str = preset, keys: Sequence[str] = keys, fixed: Values = fixed) -> bool:
-            return row.preset == preset or _without(tuned_values(row.first.config), keys) == fixed
+            return row.preset == preset or without(tuned_values(row.first.config), keys) == fixed
 
         if len(tried) > 1 and any(map(belongs, tested[where])):
             cells = [row for row in held[where, images] if belongs(row)]
@@ -182,10 +182,6 @@ def _without_tunings(rows: Sequence[Row]) -> tuple[list[Row], list[Tuning]]:
             best = tuple(sorted(name_rows(cells), key=lambda row: -row.last.mean))
             tunings.append(Tuning(preset, tried[0].student, images, best, keys))
     return [row for row in rows if id(row) not in gone], tunings
-
-
-def _without(values: Values, keys: Sequence[str]) -> Values:
-    return {key: value for key, value in values.items() if key not in keys}
 
 
 def heading(table: Table) -> str:

@@ -126,3 +126,21 @@ def test_why_nothing_matches(store: Path) -> None:
 )
 def test_data_of_ones_own_have_the_name_of_their_file(name: str, shown: str) -> None:
     assert dataset_name(name) == shown
+
+
+def test_a_swept_value_under_another_preset_belongs_to_its_sweep(runs_dir: Path) -> None:
+    add_run(runs_dir, overrides={"temperature": 2.0}, named="kd_w09_t2")  # trained before the sweep
+    add_run(runs_dir, loss="kd_w9_t2")
+    add_run(runs_dir, loss="zscore_kd")
+
+    def chosen(**pairs: str) -> list[str]:
+        selection = Selection(runs_dir, tuple(scan(runs_dir)), tuple(read_filters(pairs)))
+        return sorted(record.names["loss"] for record in selection.chosen)
+
+    add_run(runs_dir)
+    assert chosen(loss="kd") == ["kd"], "no sweep: two presets"
+    add_run(runs_dir, holdout=500, overrides={"temperature": 1.0})
+    assert chosen(loss="kd") == ["kd", "kd temperature=1", "kd_w09_t2"]
+    assert chosen(loss="kd", **{"loss.temperature": "2"}) == ["kd_w09_t2"]
+    assert chosen(loss="kd_w09_t2") == ["kd_w09_t2"]
+    assert chosen(loss="kd,zscore_kd") == ["kd", "kd temperature=1", "kd_w09_t2", "zscore_kd"]
