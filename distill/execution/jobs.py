@@ -59,28 +59,31 @@ def run_sweep(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry:
     """
     if this_world().size > 1 and (sweep.search is not None or (sweep.multirun and sweep.cohort_size != 1)):
         raise Refused(["several processes train the runs of a sweep one after the other: leave hydra/launcher out"])
+    note = _once()
     if sweep.tuning is None:
-        return _run(presets, sweep, config_dir=config_dir, retry=retry)
+        return _run(presets, sweep, config_dir=config_dir, retry=retry, note=note)
     outcomes: list[Outcome] = []
     if sweep.search is None:
-        outcomes += _run(presets, sweep, config_dir=config_dir, retry=retry)
+        outcomes += _run(presets, sweep, config_dir=config_dir, retry=retry, note=note)
         tuning = sweep.tuning
         chosen: Iterable[Chosen] = this_world().first(lambda: _best(sweep, tuning))
     else:
         from distill.execution.search import optimise  # optuna is an optional extra
 
         chosen = optimise(sweep.search, sweep.tuning.cells, sweep.jobs, presets, retry=retry)
-    return outcomes + list(_train_chosen(chosen, sweep.tuning, config_dir=config_dir, retry=retry))
+    return outcomes + list(_train_chosen(chosen, sweep.tuning, config_dir=config_dir, retry=retry, note=note))
 
 
-def _run(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry: bool) -> list[Outcome]:
+def _run(
+    presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry: bool, note: Callable[[str], None]
+) -> list[Outcome]:
     if not sweep.multirun:
         return run_plans(sweep.jobs, retry=retry)
     finished = this_world().first(lambda: all((job.directory / RESULT).is_file() for job in sweep.jobs))
     if finished:  # typed again: there is nothing to launch
         return list(summarise(run_plans(sweep.jobs, retry=retry)))
     if sweep.cohort_size is not None:
-        return list(summarise(run_cohorts(sweep.jobs, size=sweep.cohort_size, retry=retry)))
+        return list(summarise(run_cohorts(sweep.jobs, size=sweep.cohort_size, retry=retry, note=note)))
     teacher_epochs = teacher_epochs_of([job] for job in sweep.jobs)
     run = partial(
         run_job,
@@ -115,20 +118,25 @@ def _best(sweep: Sweep, tuning: HoldoutTuning) -> list[Chosen]:
 
 
 def _train_chosen(
-    chosen: Iterable[Chosen], tuning: HoldoutTuning, *, config_dir: Path | None, retry: bool
+    chosen: Iterable[Chosen],
+    tuning: HoldoutTuning,
+    *,
+    config_dir: Path | None,
+    retry: bool,
+    note: Callable[[str], None],
 ) -> Iterator[Outcome]:
     """Train the chosen cells on all images; yields a failure for each method of which no configuration finished."""
     left = {cell.method for cell in tuning.cells}
     for each in chosen:
         left.discard(each.cell.method)
         print(
-            f"chosen: {each.cell.title}, {each.accuracy:.2f} % on {tuning.holdout:,} held-out images, "
-            f"{each.rank}; now on all images, {tuning.seeds} seeds",
+            f"chosen: {each.cell.title}, {each.accuracy:.2f} % on {tuning.holdout:,} held-out images\n"
+            f"  {each.rank}; now on all images, {tuning.seeds} seeds",
             flush=True,
         )
         overrides = tuning.overrides(each.cell)
         presets, final = prepare(overrides, multirun=True, config_dir=config_dir, faults=[], may_download=False)
-        yield from _run(presets, final, config_dir=config_dir, retry=retry)
+        yield from _run(presets, final, config_dir=config_dir, retry=retry, note=note)
     for method in sorted(left):
         name = " ".join(method) or "this sweep"
         print(f"nothing to choose from for {name}: no configuration finished")
@@ -159,7 +167,9 @@ def run_job(
     plan = plan_job(config, hydra, planned, config_dir)
     if isinstance(plan, Outcome):
         return plan
-    return run_plans([on_own_device(plan, hydra)], retry=retry, teacher_epochs=teacher_epochs)[0]
+    jobs = list({each.run_id: each for each in planned.values()}.values())
+    watch = TrainingProgress(titles=titles(jobs))
+    return run_plans([on_own_device(plan, hydra)], retry=retry, teacher_epochs=teacher_epochs, watch=watch)[0]
 
 
 def plan_job(
@@ -213,13 +223,15 @@ def launch(
     return returns
 
 
-def run_cohorts(plans: Sequence[RunPlan], *, size: int, retry: bool) -> list[Outcome]:
+def run_cohorts(
+    plans: Sequence[RunPlan], *, size: int, retry: bool, note: Callable[[str], None] | None = None
+) -> list[Outcome]:
     """Train checked plans in cohorts of at most `size`; returns their outcomes in the order of `plans`."""
     groups = cohorts(plans, size=size)
     teacher_epochs = teacher_epochs_of(groups)
     distinct = [plan for group in groups for plan in group]
     watch = TrainingProgress(titles=titles(distinct), epochs=sum(map(_epochs_left, distinct)))
-    note = _once()
+    note = note or _once()
     outcomes: dict[str, Outcome] = {}
     for group in groups:
         if warning := memory_warning(group):
@@ -380,11 +392,9 @@ def _outcome(plan: RunPlan, ending: Result | Exception, finished_before: bool) -
         print(ending, file=sys.stderr, flush=True)
         return Outcome(name, path, "busy" if isinstance(ending, Busy) else "failed", str(ending))
     last, best = ending["last"], ending["best"]
-    text = (
-        f"{name} {'was finished before' if finished_before else 'finished'}: {ending['split']} "
-        f"{last['accuracy']:.2f} % after epoch {last['epoch']} (best {best['accuracy']:.2f} %, epoch {best['epoch']}), "
-        f"{duration(ending['seconds'])}; {path}"
-    )
+    measured = f"{ending['split']} {last['accuracy']:.2f} %, best {best['accuracy']:.2f} % (epoch {best['epoch']})"
+    took = "" if finished_before else f", {duration(ending['seconds'])}"
+    text = f"{name} {'was finished before' if finished_before else 'finished'}: {measured}{took}"
     say(text)
     return Outcome(name, path, "finished", text, last["accuracy"])
 

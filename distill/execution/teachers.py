@@ -213,8 +213,8 @@ def _cheaper(plan: RunPlan, known: TeacherFacts, epochs: int) -> tuple[str, str]
     images, views = file.spec.images, file.spec.views
     worth_it = -(-cost // images)
     reason = (
-        f"{epochs * images:,} forwards in {epochs} epochs of {images:,} images against {cost:,} to build a table of "
-        f"its logits ({views} views): the table pays off from {worth_it} epochs on"
+        f"{epochs * images:,} forwards in {epochs} epochs\n"
+        f"  a table of its logits takes {cost:,} ({views} views) and pays off from {worth_it} epochs on"
     )
     if epochs * images <= cost:
         return "live", reason

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -17,6 +17,7 @@ new ones.
 
 _SIGNIFICANT_DIGITS = 12
 _ID_CHARACTERS = 12
+_UNCHANGED = {str, int, bool, type(None)}
 
 
 def canonical(value: object) -> Json:
@@ -65,9 +66,13 @@ def _canonical_float(value: float, where: str) -> float:
     return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") + 0.0
 
 
-def _canonical_mapping(value: Mapping[object, object], where: str) -> dict[str, Json]:
+def _canonical_mapping(value: Mapping[Any, Any], where: str) -> dict[str, Json]:
     for key in value:
         if not isinstance(key, str):
             raise ValueError(f"every key of {where} must be a string, got {key!r}: write it in quotes")
     names = sorted(str.__str__(key) for key in value if isinstance(key, str))
-    return {name: _canonical(value[name], f"{where}.{name}") for name in names}
+    return {
+        # most values are left as they are: tables read thousands of identities
+        name: item if type(item := value[name]) in _UNCHANGED else _canonical(item, f"{where}.{name}")
+        for name in names
+    }

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from distill.config.sweep import job_of
 from distill.config.teachers import PlannedTeacher
 from distill.execution import jobs, stopping
 from distill.execution.jobs import on_own_device, outcomes_on_disk, run_job
+from distill.execution.progress import TrainingProgress
 
 LAUNCHERS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher"}
 TINY = (
@@ -91,15 +93,30 @@ def test_without_a_choice_of_gpus_it_stays_auto(monkeypatch: pytest.MonkeyPatch,
 def test_a_launcher_runs_the_checked_plan_on_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the launcher has composed again is neither checked again nor used."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    run = []
+    run, watches = [], []
+
+    def run_plans(plans: list[RunPlan], *, watch: TrainingProgress, **_: Any) -> list[None]:
+        run.extend(plans)
+        watches.append(watch)
+        return [None]
+
     monkeypatch.setattr(jobs, "preflight", lambda *_: pytest.fail("checked again"))
-    monkeypatch.setattr(jobs, "run_plans", lambda plans, **options: [run.extend(plans)])
+    monkeypatch.setattr(jobs, "run_plans", run_plans)
     overrides = {"task": ["++seed=1", "loss=kd"]}
     choices = {"runtime": {"choices": {"hydra/launcher": "joblib"}}, "job": {"num": 3}, "overrides": overrides}
     monkeypatch.setattr(jobs.HydraConfig, "get", lambda: OmegaConf.create(choices))
-    plans = {job_of(["loss=kd", "++seed=1", "hydra/launcher=joblib"]): planned()}
+    plans = {
+        job_of([f"loss={loss}", "++seed=1", "hydra/launcher=joblib"]): SimpleNamespace(
+            **vars(planned()) | {"names": {"loss": loss}, "run_id": loss},
+            seed=1,
+            directory=Path(loss),
+            moved=lambda device, loss=loss: replace(planned(), device=torch.device(device), run_id=loss),
+        )
+        for loss in ("ce", "kd")
+    }
     run_job(OmegaConf.create({}), planned=plans, config_dir=None, retry=False, command=0)
-    assert [str(plan.device) for plan in run] == ["cuda:1"]
+    assert [(plan.run_id, str(plan.device)) for plan in run] == [("kd", "cuda:1")]
+    assert watches[0]._titles == {"ce": "1/2 ce ce", "kd": "2/2 kd kd"}
 
 
 WORKER = """

@@ -66,8 +66,8 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
 def test_auto_takes_what_costs_fewer_forwards_and_says_why(case: Case, epochs: int, source: str) -> None:
     assert case.source(epochs=epochs) == source
     assert case.notes == [
-        f"teacher resnet20-s0: source {source}, {12 * epochs:,} forwards in {epochs} epochs of 12 images against 216 "
-        "to build a table of its logits (18 views): the table pays off from 18 epochs on"
+        f"teacher resnet20-s0: source {source}, {12 * epochs:,} forwards in {epochs} epochs\n"
+        "  a table of its logits takes 216 (18 views) and pays off from 18 epochs on"
     ]
 
 
@@ -86,7 +86,7 @@ def test_a_table_that_is_there_costs_nothing(case: Case) -> None:
 def test_of_a_part_of_a_table_the_rest_is_weighed(case: Case) -> None:
     case.build([0, 2, 3])
     assert case.source(epochs=4) == "live"
-    assert "against 54 to build a table" in case.notes[0]
+    assert "takes 54 (18 views)" in case.notes[0]
     assert case.source(epochs=5) == "table"
 
 

@@ -1,10 +1,12 @@
 """`distill train sweep=...` that tunes, to its end: the grid, the choice, the runs on all images."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from distill.cli import main
+from distill.execution.progress import WIDTH
 from distill.runs.store import scan
 
 LINE = (
@@ -22,7 +24,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_each_method_ends_with_its_best_cell_on_all_images(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*LINE.split(), "sweep.select.seeds=2"]) == 0
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("chosen: ")]
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    teachers = [line for line in lines if line.startswith("teacher ") and "%" in line]
+    assert len(teachers) == 2, "one line about the teacher on the held-out images, one on the test set"
+    told = [" ".join(pair) for pair in pairwise(lines) if pair[0].startswith("chosen: ")]
     assert len(told) == 2
     students = [run for run in scan(Path("runs")) if run.names["teacher"] != "none"]
     tuned = [run for run in students if run.identity["data"]["holdout"]]
@@ -33,7 +39,7 @@ def test_each_method_ends_with_its_best_cell_on_all_images(capsys: pytest.Captur
         mine = [run for run in tuned if run.names["loss"].split()[0] == preset]
         best = max(run.result["last"]["accuracy"] for run in mine)
         assert f"loss={preset} loss.temperature=" in line
-        assert f"{best:.2f} % on 6 held-out images, " in line
+        assert f"{best:.2f} % on 6 held-out images " in line
         assert "the best of 2 configurations; now on all images, 2 seeds" in line
         temperature = float(line.split("loss.temperature=")[1].split(",")[0])
         chosen = [run for run in final if run.names["loss"].split()[0] == preset]
@@ -58,7 +64,7 @@ def test_of_cells_that_tie_the_first_is_taken_and_the_sweep_says_so(capsys: pyte
     assert main([*line.split(), "dataset.holdout=1", "recipe.optimizer.lr=1e-09,2e-09"]) == 0  # both learn nothing
     told = capsys.readouterr().out
     assert "chosen: recipe.optimizer.lr=1e-09, " in told
-    assert "held-out images, the first of 2 that tie as the best of 2 configurations; now on all images" in told
+    assert "held-out images\n  the first of 2 that tie as the best of 2 configurations; now on all images" in told
 
 
 def test_a_cell_that_failed_is_not_chosen_and_the_sweep_says_so(capsys: pytest.CaptureFixture[str]) -> None:
