@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -183,20 +184,34 @@ _LATEX = {
 
 
 def _latex(text: str) -> str:
-    escaped = "".join(_LATEX.get(letter, letter) for letter in text)
+    escaped = "".join(_LATEX.get(letter, letter) for letter in text.replace("->", "\u2192"))
     return re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped)  # a minus, not a hyphen
 
 
 def latex(table: TextTable) -> str:
-    """A tabular for the booktabs package, with title and notes as paragraphs as wide as the text: they wrap."""
+    """A tabular for the packages booktabs and graphicx, shrunk where it is wider than the text.
+
+    Long headers are stacked; title and notes are paragraphs, which wrap and may go on on the next page.
+    """
     alignment = "".join("r" if numeric else "l" for numeric in table.numeric)
-    lines = ["% \\usepackage{booktabs}", "\\noindent\\begin{minipage}{\\linewidth}\\raggedright"]
+    columns = zip(table.headers, table.numeric, zip(*table.rows, strict=True), strict=True)
+    headers = [_latex_header(header, cells, "r" if numeric else "l") for header, numeric, cells in columns]
+    lines = ["% \\usepackage{booktabs,graphicx}", "{\\parindent=0pt\\raggedright"]
     lines += [f"{_latex(table.title)}\\par\\smallskip"] if table.title else []
-    lines += [f"\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}", "\\toprule", _latex_row(table.headers), "\\midrule"]
-    lines += [*map(_latex_row, table.rows), "\\bottomrule", "\\end{tabular}"]
-    notes = [f"{_latex(note)}\\par" for note in table.notes]
-    lines += ["\\par\\smallskip\\footnotesize", *notes] if notes else []
-    return "\n".join([*lines, "\\end{minipage}"]) + "\n"
+    lines += ["\\leavevmode\\setbox2=\\hbox{%", f"\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}", "\\toprule"]
+    lines += [f"{' & '.join(headers)} \\\\", "\\midrule", *map(_latex_row, table.rows), "\\bottomrule"]
+    lines += ["\\end{tabular}}%", "\\ifdim\\wd2>\\linewidth\\resizebox{\\linewidth}{!}{\\box2}\\else\\box2\\fi"]
+    lines += ["\\par\\smallskip\\footnotesize"]
+    lines += [f"{_latex(note)}\\par" for note in table.notes]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _latex_header(header: str, cells: Sequence[str], side: str) -> str:
+    """The header in lines that are no wider than its cells or its longest word."""
+    widest = max(map(len, [*cells, *header.split()]), default=1)
+    lines = textwrap.wrap(header, widest, break_long_words=False, break_on_hyphens=False)
+    text = "\\\\".join(map(_latex, lines))
+    return text if len(lines) < 2 else f"\\shortstack[{side}]{{{text}}}"
 
 
 def _latex_row(cells: Sequence[str]) -> str:

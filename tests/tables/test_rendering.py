@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from distill.runs.store import scan
-from distill.tables import rendering
+from distill.tables import listing, published_data, rendering
+from distill.tables.cells import measure_table
+from distill.tables.published import load
 from distill.tables.rendering import Content, TextTable, render
 from distill.tables.table import Table, build
 
@@ -71,22 +73,24 @@ dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the t
 
 1 failed, 1 unfinished not shown
 """  # noqa: E501
-LATEX = r"""% \usepackage{booktabs}
-\noindent\begin{minipage}{\linewidth}\raggedright
+LATEX = r"""% \usepackage{booktabs,graphicx}
+{\parindent=0pt\raggedright
 dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set\par\smallskip
+\leavevmode\setbox2=\hbox{%
 \begin{tabular}{@{}llrrrrrr@{}}
 \toprule
-method & teacher & n & last epoch & best epoch (chosen on the test set) & difference to ce & paired by seed & parameters \\
+method & teacher & n & last epoch & \shortstack[r]{best epoch\\(chosen on\\the test\\set)} & difference to ce & paired by seed & parameters \\
 \midrule
 ce & none & 3 & 91.00 $\pm$ 1.00 & 92.50 $\pm$ 0.00 & baseline & - & 78042 \\
 kd\_w9\_t2 & resnet20 & 3 & 93.00 $\pm$ 0.87 & 93.00 $\pm$ 0.87 & +2.00 [$-$0.14, +4.14] & [+0.76, +3.24] r=+0.87 & 78042 \\
 zscore\_kd & resnet20 & 1 & 94.25 (n=1) & 94.25 (n=1) & +3.25 & - & 78042 \\
 \bottomrule
-\end{tabular}
+\end{tabular}}%
+\ifdim\wd2>\linewidth\resizebox{\linewidth}{!}{\box2}\else\box2\fi
 \par\smallskip\footnotesize
 $\pm$ is the deviation over seeds; [ ] is the 95 \% interval of the difference in percentage points: Welch's, and paired by seed with the correlation r\par
 1 failed, 1 unfinished not shown\par
-\end{minipage}
+}
 """  # noqa: E501
 PLAIN = f"""\
 method	dataset	teacher	student	recipe	precision	measured on	n	last epoch	best epoch (chosen on the test set)	difference to ce	paired by seed	parameters	seconds
@@ -149,19 +153,21 @@ def test_csv_is_one_line_a_row_with_equal_columns(table: Table) -> None:
 def test_names_cannot_break_a_format() -> None:
     odd = TextTable("50% & #1", ("a|b", "n"), (False, True), (("x_{y}~^\\", "-1.5"),), ("$5 <b>",))
     assert rendering.latex(odd).splitlines() == [
-        r"% \usepackage{booktabs}",
-        r"\noindent\begin{minipage}{\linewidth}\raggedright",
+        r"% \usepackage{booktabs,graphicx}",
+        r"{\parindent=0pt\raggedright",
         r"50\% \& \#1\par\smallskip",
+        r"\leavevmode\setbox2=\hbox{%",
         r"\begin{tabular}{@{}lr@{}}",
         r"\toprule",
         r"a$|$b & n \\",
         r"\midrule",
         r"x\_\{y\}\textasciitilde{}\textasciicircum{}\textbackslash{} & $-$1.5 \\",
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}%",
+        r"\ifdim\wd2>\linewidth\resizebox{\linewidth}{!}{\box2}\else\box2\fi",
         r"\par\smallskip\footnotesize",
         r"\$5 $<$b$>$\par",
-        r"\end{minipage}",
+        r"}",
     ]
     assert "| a\\|b | n |" in rendering.markdown(odd)
     assert "\\<b>" in rendering.markdown(odd)
@@ -221,21 +227,28 @@ def test_seconds_are_in_a_latex_table_only_if_asked_for(table: Table) -> None:
     assert all(f" & {name}" in render(table.content(cost=True), form="latex") for name in ("seconds", "s/epoch"))
 
 
-@pytest.mark.parametrize("columns", [2, 7])
-def test_tex_sets_the_table_with_wrapped_notes(table: Table, tmp_path: Path, columns: int) -> None:
+@pytest.mark.parametrize("shape", ["notes", "ours", "published", "listing"])
+def test_tex_sets_the_table_on_a_page_of_an_article(table: Table, runs_dir: Path, tmp_path: Path, shape: str) -> None:
     engine = next(filter(None, map(shutil.which, ("tectonic", "pdflatex", "lualatex", "xelatex"))), None)
     if engine is None:
         pytest.skip("needs a TeX engine: tectonic, pdflatex, lualatex or xelatex")
     long = "a note that is much longer than a line: " + ", ".join(["kd (temperature=2) 65.50"] * 40)
-    narrow = TextTable("A title_with 50 % & more", ("m", "n") * 2, (False, True) * 2, (("a", "-1.5") * 2,), (long,))
-    tables = rendering.latex(narrow), *([render(table.content(), form="latex")] if columns > 2 else [])
-    head = "\\documentclass{article}\\usepackage[landscape,margin=5mm]{geometry}\\usepackage{booktabs}"
-    body = "\n".join(tables)
+    body = {
+        "notes": lambda: rendering.latex(
+            TextTable("A title_with 50 % & more", ("m", "n") * 2, (False, True) * 2, (("a", "-1.5") * 2,), (long,))
+        ),
+        "ours": lambda: render(table.content(cost=True), form="latex"),
+        "published": lambda: render(published_data.content(measure_table(load("cifar100_same"), ())), form="latex"),
+        "listing": lambda: render(listing.content(scan(runs_dir), size=True), form="latex"),
+    }[shape]()
+    head = "\\documentclass{article}\\usepackage{booktabs,graphicx}"
     (tmp_path / "t.tex").write_text(f"{head}\\begin{{document}}\n{body}\\end{{document}}\n")
     options = ["--keep-logs"] if Path(engine).name == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
     done = subprocess.run([engine, *options, "t.tex"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "Overfull" not in done.stdout + (tmp_path / "t.log").read_text(errors="replace")
+    log = done.stdout + (tmp_path / "t.log").read_text(errors="replace")
+    assert "Overfull" not in log
+    assert "Output written" in log
 
 
 def test_what_a_terminal_would_obey_is_an_escape_in_every_format() -> None:
