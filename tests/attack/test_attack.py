@@ -30,7 +30,7 @@ SECONDS = float(os.environ.get("DISTILL_ATTACK_SECONDS", "250"))
 PATIENCE = 60  # seconds for one command
 GOLDEN = Path(__file__).parents[1] / "golden" / "run"
 RECORDS = ("config.yaml", "result.json", "metrics.jsonl", "provenance.json", "timing.jsonl", ".config.json", "lock")
-FILES = (*RECORDS, "student.safetensors", "last.safetensors", "failed.json", "evaluations.json", "tables")
+FILES = (*RECORDS, "student.safetensors", "last.safetensors", "failed.json", "evaluations.json", *["tables"] * 3)
 
 
 def nested(levels: int) -> Any:
@@ -106,7 +106,8 @@ class Store:
         for place in (self.runs, self.outside):
             for run in sorted(GOLDEN.iterdir()):
                 _seal(Path(shutil.copytree(run, place / run.name)))
-        (self.outside / "tables" / "one").mkdir(parents=True)
+        for folder_of_tables in (self.outside, *(self.outside / run.name for run in GOLDEN.iterdir())):
+            (folder_of_tables / "tables" / "one").mkdir(parents=True)
         (self.outside / "victim").write_text("precious")
         self.names = sorted(run.name for run in self.runs.iterdir())
         self.accuracies = {
@@ -124,7 +125,7 @@ class Store:
             touched.add(name)
             run = self.runs / name
             kind = self.draw.random()
-            if kind < 0.05:
+            if kind < 0.1:
                 shutil.rmtree(run) if not run.is_symlink() else run.unlink()
                 run.symlink_to(self.outside / name)
             elif not run.is_symlink():
@@ -135,7 +136,7 @@ class Store:
         is_file = path.is_file() and not path.is_symlink()
         if odd_file or not is_file:
             _remove(path)
-            make = self.draw.choice(("fifo", "zero", "link", "folder", "empty", "zeros", "large", "gone"))
+            make = self.draw.choice(("fifo", "zero", *["link"] * 4, "folder", "empty", "zeros", "large", "gone"))
             if make == "fifo":
                 os.mkfifo(path)
             elif make in ("zero", "link"):
