@@ -10,8 +10,12 @@ the same run. Images are generated: nothing is downloaded.
 
   experiment=NAME           the pair and its recipe (default: cifar100/resnet20_resnet8)
   precision=fp32|bf16|auto  ours (default: auto, bf16 where the hardware multiplies it); the peer's is fp32
-  rows=data,step,...        of data teacher student step compile cohort evaluation epoch, and on a GPU kernels
-                            (default: these); captured and lanes: steps without a peer, and their graph nodes
+  rows=data,step,...        of data teacher student step compile cohort evaluation epoch, on a GPU kernels, on a CPU
+                            processes (two of them), and with photographs=DIR loader and photographs (default: these);
+                            captured and lanes: steps without a peer, and their graph nodes
+  photographs=DIR           a folder with train/CLASS and val/CLASS, of five classes at least
+  workers=N                 of the loader row: N processes of the peer's against N threads, in wall time (default: 0,
+                            one thread on both sides, in CPU time)
   engine.device=auto|cpu|cuda
   rounds=9 steps=4 images=2048   (a GPU's defaults: 20 rounds of 50 steps)
   --config-dir DIR          experiments of your own in DIR/experiment
@@ -33,17 +37,21 @@ import torch
 from distill.config.faults import Refused
 from distill.execution.teachers import evaluation_batch
 from distill.training.device import CUBLAS, WORKSPACE
+from scripts.bench import photographs, processes, rows
+from scripts.bench.gates import GATES
 from scripts.bench.lab import ON_CPU, ON_GPU, SIZE, Settings, plan_pair
 from scripts.bench.report import bench, document, text
-from scripts.bench.rows import ROWS
 
+ROWS = {**rows.ROWS, **photographs.ROWS, **processes.ROWS}
 DEFAULTS = {
     "experiment": "cifar100/resnet20_resnet8",
     "precision": "auto",
     "rows": ",".join(name for name in ROWS if name not in ("captured", "lanes")),
     "engine.device": "auto",
+    "photographs": "",
 }
-COUNTS = {"rounds": 1, "steps": 1, "images": 100}  # at least
+SIZES = ("rounds", "steps", "images")
+COUNTS = {"rounds": 1, "steps": 1, "images": 100, "workers": 0}  # at least
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,15 +79,18 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # as for the command
     device = values["engine.device"]
     gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    if "rows" not in {word.partition("=")[0] for word in options.pairs} and not gpu:
-        names.remove("kernels")
+    if "rows" not in {word.partition("=")[0] for word in options.pairs}:
+        left_out = {"processes" if gpu else "kernels", *([] if values["photographs"] else photographs.ROWS)}
+        names = [name for name in names if name not in left_out]
     settings = Settings(
         experiment=values["experiment"],
         precision=values["precision"],
         device=device,
         config_dir=options.config_dir,
-        sizes=replace(ON_GPU if gpu else ON_CPU, **{key: int(values[key]) for key in COUNTS if key in values}),
+        sizes=replace(ON_GPU if gpu else ON_CPU, **{key: int(values[key]) for key in SIZES if key in values}),
         evaluation_batch=evaluation_batch(torch.device("cuda" if gpu else "cpu"), SIZE),
+        photographs=values["photographs"] or None,
+        workers=int(values.get("workers", 0)),
     )
     try:
         plan = plan_pair(settings)
@@ -88,7 +99,14 @@ def main(argv: Sequence[str]) -> int:
         return 2
     if gpu:
         os.environ.setdefault(CUBLAS, WORKSPACE)  # read once, and a gate needs deterministic kernels
-    found = bench(plan, settings, names, note=lambda line: print(line, file=sys.stderr, flush=True))
+    found = bench(
+        plan,
+        settings,
+        names,
+        note=lambda line: print(line, file=sys.stderr, flush=True),
+        rows=ROWS,
+        gates={**GATES, **photographs.GATES, **processes.GATES},
+    )
     if options.json is not None:
         options.json.write_text(json.dumps(document(found), indent=1) + "\n", encoding="utf-8")
     print(text(found))

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from distill.training import Evaluation, Member, compiled, evaluate, fit
 from scripts.bench.lab import Lab
-from scripts.bench.peer import PeerLoop, cropped, normalised
+from scripts.bench.peer import PeerLoop
 
 STEPS = 10
+FEW_STEPS = 4  # of costly ones
 EXACT, BF16 = 1e-4, 5e-2  # relative
 IN_BF16 = {"curve": "curve bf16"}  # gates that a figure in bf16 needs too
 
@@ -64,23 +65,20 @@ def curve(
     """
     data = lab.steps(steps)
     member = member or lab.member(data, lab.live(precision=precision), precision=precision)
-    batches = [
-        (normalised(cropped(data, batch.index.tolist(), batch.view.cpu()), data), batch.labels.cpu())
-        for batch in member.stream.epoch(1)
-    ]
+    batches = lab.peer_batches(member.stream)
     expected = _losses(lab.peer(), batches)
     other = lab.peer()
     other.memory_format = torch.channels_last
     for network in (other.student, other.teacher):
         if network is not None:
             network.to(memory_format=torch.channels_last)
-    format_alone = _apart(_losses(other, batches), expected)
-    watch = _Losses()
+    format_alone = apart(_losses(other, batches), expected)
+    watch = Losses()
     with around([member]):
         fit([member], watch=watch, stop_requested=lambda: len(watch.values) >= len(expected), engine=lab.engine())
     return within(
         name,
-        {"relative": (_apart(watch.values, expected), limit)},
+        {"relative": (apart(watch.values, expected), limit)},
         what=f"loss of a KD step ({name}), {len(expected)} steps, largest difference from the peer's",
         besides=f"; channels_last alone makes {format_alone:.1e} in the peer",
     )
@@ -131,14 +129,14 @@ def _losses(peer: PeerLoop, batches: Sequence[tuple[Tensor, Tensor]]) -> list[fl
     return [peer.step(images, labels)[0] for images, labels in batches]
 
 
-def _apart(found: Sequence[float], expected: Sequence[float]) -> float:
+def apart(found: Sequence[float], expected: Sequence[float]) -> float:
     if len(found) != len(expected):
         return float("inf")
     apart = [abs(mine - theirs) / abs(theirs) for mine, theirs in zip(found, expected, strict=True)]
     return max(apart, key=lambda value: (value != value, value))  # nan above all
 
 
-class _Losses:
+class Losses:
     """The loss of every step, from the growth of the epoch's sums."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A pair on generated images: members as `distill train` makes them, and the peer's loop around the same weights."""
+"""A pair on generated images or photographs: members as `distill train` makes them, and the peer around its weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -7,27 +7,41 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from distill.config.check import resolve
 from distill.config.plan import RunPlan
 from distill.config.sweep import prepare
-from distill.data import Dataset, EvaluationStream, ImageDataset, ImageStream, synthetic
+from distill.data import Dataset, ImageDataset, OrderedStream, PhotoDataset, Stream, synthetic
 from distill.data.dataset import ordered_digest
 from distill.models import folded
 from distill.runs.checkpoint import CheckpointSchedule
 from distill.teachers import LiveTeacher, TableTeacher, Teacher
 from distill.teachers.table import TableSpec, encode
-from distill.training import Captured, CudaLane, Eager, Engine, Member
+from distill.training import ALONE, Captured, CudaLane, Eager, Engine, Member, World
 from scripts.bench.measure import Clock, clock_of
-from scripts.bench.peer import Distillation, Loader, PeerLoop, in_nchw, train_loader, validation_loader
+from scripts.bench.peer import (
+    Distillation,
+    Loader,
+    PeerLoop,
+    cropped,
+    in_nchw,
+    normalised,
+    photo_loader,
+    train_loader,
+    validation_loader,
+)
 
 DRAWN_ROWS = 4096  # distinct rows of a table, whose content does not change its speed
 NEVER = 1e9  # seconds
 LONGEST = 4  # windows that the longest variant's epoch has
 LEAST = 10  # batches that a gate needs
 CALIBRATION = 128  # images
+PHOTOGRAPHS = 32  # of a batch
+# without the warm-up, which the peer does not have, and so small that rounding does not grow within a few steps
+GENTLE = ("recipe.schedule.warmup=0", "recipe.optimizer.lr=0.001")
 CLASSES, SIZE = 100, 32
 # CIFAR-100's, as in configs/dataset/cifar100.yaml
 MEAN, STD = "[0.5071,0.4867,0.4408]", "[0.2675,0.2565,0.2761]"
@@ -58,7 +72,12 @@ ON_GPU = Sizes(images=2048, steps=50, rounds=20, warm_up=3, workers=2)
 
 @dataclass(frozen=True)
 class Settings:
-    """A pair and how it is measured; `evaluation_batch`: the images that `distill train` evaluates at once."""
+    """A pair and how it is measured.
+
+    evaluation_batch  the images that `distill train` evaluates at once
+    photographs       a folder with train/CLASS and val/CLASS, for the rows that need photographs
+    workers           of the loader row: processes of the peer's, threads of ours; 0: everything in the process itself
+    """
 
     experiment: str
     precision: str
@@ -66,6 +85,8 @@ class Settings:
     config_dir: str | None
     sizes: Sizes
     evaluation_batch: int
+    photographs: str | None = None
+    workers: int = 0
 
 
 def plan_pair(settings: Settings) -> RunPlan:
@@ -83,6 +104,16 @@ def plan_pair(settings: Settings) -> RunPlan:
     overrides += [f"precision={settings.precision}", f"engine.device={settings.device}", "teacher.source=live"]
     config_dir = None if settings.config_dir is None else Path(settings.config_dir)
     _, sweep = prepare(overrides, multirun=False, config_dir=config_dir, faults=(), may_download=False)
+    return sweep.jobs[0]
+
+
+def plan_photographs(settings: Settings) -> RunPlan:
+    """The plan of KD on photographs at 128 pixels. Raises Refused: there are none, or they cannot be read."""
+    overrides = ["dataset=image_folder", f"dataset.root={settings.photographs}", "dataset.size=128", "loss=kd"]
+    overrides += ["dataset.resize=144", "student=mobilenet_v1", "recipe=imagenette", "teacher=torchvision"]
+    overrides += ["teacher.network.name=resnet18", *GENTLE, f"recipe.batch_size={PHOTOGRAPHS}", "teacher.source=live"]
+    overrides += [f"precision={settings.precision}", f"engine.device={settings.device}"]
+    _, sweep = prepare(overrides, multirun=False, config_dir=None, faults=(), may_download=False)
     return sweep.jobs[0]
 
 
@@ -134,8 +165,16 @@ def calibrated(network: nn.Module, images: Tensor, *, seed: int = 0) -> nn.Modul
     return network
 
 
-def subset(data: ImageDataset, *, images: int, evaluation: int) -> ImageDataset:
-    """The first images of both splits, as a data set of its own. Of few images some classes may have none."""
+def subset(data: Dataset, *, images: int, evaluation: int) -> Dataset:
+    """The first images of both splits, as a data set of its own. Of few images some classes may have none.
+
+    Photographs are repeated where there are fewer.
+    """
+    if isinstance(data, PhotoDataset):
+        counts = ((images, data.train), (evaluation, data.evaluation))
+        rows, others = (np.arange(count) % len(part) for count, part in counts)
+        return replace(data, train=data.train.at(rows), evaluation=data.evaluation.at(others))
+    assert isinstance(data, ImageDataset)
     train = data.train_images[:images], data.train_labels[:images]
     return replace(
         data,
@@ -178,33 +217,59 @@ class Lab:
         self.clock: Clock = clock_of(self.device)
         sizes = settings.sizes
         batches = max(LONGEST * sizes.steps, sizes.steps + sizes.run_in, LEAST)
-        self.pool = generated(plan.dataset, images=max(sizes.images, batches * self.batch_size))
-        self._subsets: dict[tuple[int, int], ImageDataset] = {}
+        images = max(sizes.images, batches * self.batch_size)
+        self.pool: Dataset = plan.dataset
+        if not isinstance(self.pool, PhotoDataset):
+            self.pool = generated(plan.dataset, images=images)
+        self._subsets: dict[tuple[int, int], Dataset] = {}
         self._tables: dict[str, TableTeacher] = {}
         self._loaders: dict[str, Loader] = {}
         self.data = self.first(sizes.images, evaluation_images(sizes.images))
-        images = next(ImageStream(self.pool, batch_size=CALIBRATION, seed=0, device="cpu").epoch(1)).images
-        self.teacher_network = calibrated(plan.teacher.plan.network(), images)
+        batch = next(iter(self.pool.stream(batch_size=CALIBRATION, seed=0, device="cpu").epoch(1)))
+        self.teacher_network = calibrated(plan.teacher.plan.network(), batch.images)
 
-    def first(self, images: int, evaluation: int = 8) -> ImageDataset:
+    @cached_property
+    def photographs(self) -> "Lab | None":
+        """A lab on photographs; None where no folder of them is named."""
+        if self.settings.photographs is None:
+            return None
+        return Lab(plan_photographs(self.settings), self.settings, note=self.note)
+
+    def first(self, images: int, evaluation: int = 8) -> Dataset:
         """The first images; `evaluation` of the others are enough where evaluating is not timed."""
         key = images, evaluation
         if key not in self._subsets:
             self._subsets[key] = subset(self.pool, images=images, evaluation=evaluation)
         return self._subsets[key]
 
-    def steps(self, count: int) -> ImageDataset:
+    def steps(self, count: int) -> Dataset:
         """A data set whose epoch has `count` full batches."""
         return self.first(count * self.batch_size)
 
-    def stream(self, data: ImageDataset, *, seed: int | None = None) -> ImageStream:
+    def stream(self, data: Dataset, *, seed: int | None = None, world: World = ALONE) -> Stream:
         """A run's stream, the plan's own by default."""
         seed = self.plan.seed if seed is None else seed
-        return ImageStream(data, batch_size=self.batch_size, seed=seed, device=self.device)
+        return data.stream(batch_size=self.batch_size, seed=seed, device=self.device, part=world.part)
 
-    def evaluation(self, data: ImageDataset) -> EvaluationStream:
+    def evaluation(self, data: Dataset, *, world: World = ALONE) -> OrderedStream:
         """What a run is evaluated on."""
-        return EvaluationStream(data, batch_size=self.settings.evaluation_batch, device=self.device)
+        batch_size = self.settings.evaluation_batch
+        return data.evaluation_stream(batch_size=batch_size, device=self.device, part=world.part)
+
+    def peer_batches(self, stream: Stream) -> list[tuple[Tensor, Tensor]]:
+        """The batches of a stream's first epoch as the peer's transforms make them, on the host.
+
+        Of photographs, whose pixels have a gate of their own, they are ours.
+        """
+        data = self.data
+        if not isinstance(data, ImageDataset):
+            return [(batch.images.cpu().contiguous(), batch.labels.cpu()) for batch in stream.epoch(1)]
+        whole = self.pool
+        assert isinstance(whole, ImageDataset)
+        return [
+            (normalised(cropped(whole, batch.index.tolist(), batch.view.cpu()), whole), batch.labels.cpu())
+            for batch in stream.epoch(1)
+        ]
 
     def live(self, *, precision: str | None = None) -> LiveTeacher:
         """The teacher run live, on a copy of its network."""
@@ -217,11 +282,12 @@ class Lab:
         """The network that a live teacher runs."""
         return folded(self.teacher_network, image_size=self.data.image_size)
 
-    def table(self, data: ImageDataset) -> TableTeacher:
+    def table(self, data: Dataset) -> TableTeacher:
         """The teacher read from a table of full size with random rows.
 
         Building a true one would take minutes, and reading it costs the same whatever it contains.
         """
+        assert isinstance(data, ImageDataset)
         key = str(data.digest["train"])
         if key not in self._tables:
             spec = TableSpec.of(data, weights="bench", precision="fp32", device=self.device.type)
@@ -233,13 +299,14 @@ class Lab:
 
     def member(
         self,
-        data: ImageDataset,
+        data: Dataset,
         teacher: Teacher | None,
         *,
         temperature: float | None = None,
         seed: int | None = None,
         precision: str | None = None,
         epochs: int | None = None,
+        world: World = ALONE,
     ) -> Member:
         """A run of the plan, at another temperature or with another seed; a `teacher` of None leaves cross-entropy."""
         plan = self._changed(temperature=temperature, seed=seed, taught=teacher is not None)
@@ -250,16 +317,17 @@ class Lab:
             objective=plan.objective().to(self.device),
             teacher=teacher,
             recipe=replace(plan.recipe, epochs=epochs or max(plan.recipe.epochs, windows)),
-            stream=self.stream(data, seed=plan.seed),
-            evaluation=self.evaluation(data),
+            stream=self.stream(data, seed=plan.seed, world=world),
+            evaluation=self.evaluation(data, world=world),
             split=data.split,
             precision=precision or self.precision,
             seed=plan.seed,
             recorder=Unrecorded(),
             checkpoints=CheckpointSchedule(NEVER),
+            world=world,
         )
 
-    def cohort(self, data: ImageDataset, teacher: Teacher, size: int, *, epochs: int | None = None) -> Sequence[Member]:
+    def cohort(self, data: Dataset, teacher: Teacher, size: int, *, epochs: int | None = None) -> Sequence[Member]:
         """A sweep of temperatures: one stream, one teacher."""
         return [self.member(data, teacher, temperature=1.0 + n / 2, epochs=epochs) for n in range(size)]
 
@@ -285,8 +353,11 @@ class Lab:
             device=self.device,
         )
 
-    def train_loader(self, data: ImageDataset) -> Loader:
+    def train_loader(self, data: Dataset) -> Loader:
         """The peer's training images."""
+        if isinstance(data, PhotoDataset):
+            return photo_loader(data, batch_size=self.batch_size, workers=self.sizes.workers)
+        assert isinstance(data, ImageDataset)
         key = str(data.digest["train"])
         if key not in self._loaders:
             self._loaders[key] = train_loader(data, batch_size=self.batch_size, workers=self.sizes.workers)
@@ -295,6 +366,7 @@ class Lab:
     @cached_property
     def validation_loader(self) -> Loader:
         """The peer's evaluation images."""
+        assert isinstance(self.data, ImageDataset)
         return validation_loader(self.data, workers=self.sizes.workers)
 
     def student(self) -> nn.Module:

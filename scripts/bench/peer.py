@@ -15,10 +15,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip, ToTensor
+from torchvision.datasets.folder import default_loader
+from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip, RandomResizedCrop, ToTensor
 from torchvision.transforms import functional as pil
 
-from distill.data import ImageDataset
+from distill.data import ImageDataset, PhotoDataset
 from distill.data.resident import split_view
 
 VALIDATION_BATCH = 64
@@ -53,6 +54,28 @@ def validation_loader(data: ImageDataset, *, workers: int) -> Loader:
     transform = Compose([ToTensor(), Normalize(data.mean, data.std)])
     images = PilImages(data.evaluation_images, data.evaluation_labels, transform)
     return DataLoader(images, VALIDATION_BATCH, num_workers=workers, persistent_workers=workers > 0)
+
+
+def photo_loader(data: PhotoDataset, *, batch_size: int, workers: int) -> Loader:
+    """Photographs as ImageFolder serves them: decoded by Pillow, RandomResizedCrop, flipped, normalised."""
+    how = data.preparation
+    steps = [RandomResizedCrop(how.size, scale=how.scale, ratio=how.ratio), RandomHorizontalFlip()]
+    images = PhotoFiles(data, Compose([*steps, ToTensor(), Normalize(how.mean, how.std)]))
+    return DataLoader(images, batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+
+
+class PhotoFiles(Dataset[Item]):
+    """The training photographs, by torchvision's own loader."""
+
+    def __init__(self, data: PhotoDataset, transform: Compose) -> None:
+        self.paths = [str(data.train.root / name) for name in data.train.files]
+        self.labels, self.transform = data.train_labels, transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(default_loader(self.paths[index])), int(self.labels[index])
 
 
 def cropped(data: ImageDataset, index: Sequence[int], view: Tensor) -> list[Image.Image]:

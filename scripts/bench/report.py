@@ -110,7 +110,9 @@ def document(found: Bench) -> dict[str, Any]:
         "pair": name_of(found.plan),
         "precision": found.plan.precision,
         "native_bf16": resolve_precision("auto", found.plan.device) == "bf16",
-        "settings": {key: value for key, value in asdict(found.settings).items() if key != "config_dir"},
+        "settings": {
+            key: value for key, value in asdict(found.settings).items() if key not in ("config_dir", "photographs")
+        },
         "machine": dict(found.machine),
         "before": dict(found.before),
         "after": dict(found.after),

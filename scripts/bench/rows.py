@@ -9,7 +9,7 @@ from itertools import count
 
 import torch
 
-from distill.data import ImageDataset
+from distill.data import Dataset
 from distill.teachers import Teacher
 from distill.training import WARM_UP, Captured, CudaLane, Eager, Engine, Member, compiled, why_not_compiled
 from distill.training.graphs import Work
@@ -344,7 +344,7 @@ def of_steps(
     return Variant(name, units, training.go_on, prepare=evaluate)
 
 
-def of_epochs(name: str, lab: Lab, teacher: Teacher, data: ImageDataset, stack: ExitStack) -> Variant:
+def of_epochs(name: str, lab: Lab, teacher: Teacher, data: Dataset, stack: ExitStack) -> Variant:
     """Windows of one whole epoch of `fit`."""
     engine = lab.engine()
     total = uncounted(engine) + lab.sizes.rounds + lab.sizes.warm_up + 1
