@@ -99,8 +99,9 @@ def _by_pillow(pixels: Pixels, height: int, width: int, flip: bool) -> Pixels:
 
 
 def _by_torch(pixels: Pixels, height: int, width: int, flip: bool) -> Pixels:
-    # An RGB image in NHWC order is a channels_last tensor: the kernel reads it without a copy of its own.
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).unsqueeze(0)
+    # An RGB image in NHWC order is a channels_last tensor, which the kernel reads and writes without copies of its own;
+    # the batch's dimension comes first, since only its stride says so of a single image.
+    images = torch.from_numpy(np.ascontiguousarray(pixels)).unsqueeze(0).permute(0, 3, 1, 2)
     with torch.inference_mode():
         resized = torch.nn.functional.interpolate(
             images, size=(height, width), mode="bilinear", align_corners=False, antialias=True
