@@ -53,11 +53,11 @@ def run(line: CommandLine) -> int:
     places = data_places(line, record)
     own = line.pairs.get(OWN_NETWORK.name)
 
-    from distill.cli.evaluation import measure, views
+    from distill.cli.evaluation import formats, measure
 
     device, precision = line.pairs.get(DEVICE.name, "auto"), line.pairs.get(PRECISION.name)
     measured = measure(record, device=device, precision=precision, places=places, own=own)
-    show(views(measured), line)
+    show(formats(measured), line)
     if measured.agrees is not False:  # None: there is nothing to compare with
         return FINISHED
     print(

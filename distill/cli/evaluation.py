@@ -89,7 +89,7 @@ def measure(
     )
 
 
-def views(measured: Measured) -> Content:
+def formats(measured: Measured) -> Content:
     """The measurement in every shape."""
     return Content(
         table=lambda everything: _sheet(measured),

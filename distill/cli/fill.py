@@ -17,6 +17,7 @@ from distill.cli.arguments import (
     exit_code,
 )
 from distill.cli.lookup import COLUMNS, ROWS, SEEDS, TABLE, TableRequest, read_table, whole_numbers
+from distill.cli.train import GROUPS
 from distill.tables.published import table_names
 from distill.tables.values import split_list
 
@@ -28,7 +29,6 @@ BUDGET = Argument(
 )
 PLAN = Argument("--plan", help="print what is missing and how long it takes, and stop")
 RETRY = Argument("--retry", help="also train the runs that failed")
-GROUPS = ("dataset", "student", "teacher", "loss", "recipe", "experiment", "sweep")  # the table sets these
 OF_TABLE = (TABLE, ROWS, COLUMNS, SEEDS, TEACHER_SEEDS, BUDGET)  # all other keys are given to every run
 VERB = Verb(
     name="fill",

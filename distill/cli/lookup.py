@@ -33,7 +33,7 @@ SORT = Argument(
     "by a column of the CSV, for example loss.temperature;\na leading minus sorts descending: -last.mean",
 )
 CHOSEN = Argument("--columns", "KEY,KEY", "only these columns of the CSV, in any format")
-PUBLISHED = (TABLE, ROWS, COLUMNS, SEEDS)
+OF_TABLE = (TABLE, ROWS, COLUMNS, SEEDS)
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def _file(name: str, config_dir: Path | None) -> Path:
     )
 
 
-def views(found: Catalogue) -> Content:
+def formats(found: Catalogue) -> Content:
     """The catalogue in every shape."""
     return Content(
         table=lambda _: _sheet(found),

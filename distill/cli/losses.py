@@ -42,8 +42,8 @@ def run(line: CommandLine) -> int:
     """Show the loss presets; return the exit code."""
     line.check()
 
-    from distill.cli.loss_presets import catalogue, views
+    from distill.cli.loss_presets import catalogue, formats
 
     names = line.pairs["loss"].split(",") if "loss" in line.pairs else []
-    show(views(catalogue(names, config_dir=line.config_dir)), line)
+    show(formats(catalogue(names, config_dir=line.config_dir)), line)
     return FINISHED

@@ -48,8 +48,8 @@ def run(line: CommandLine) -> int:
             line.fault(f"{key} belongs to one network: add student=NAME", of=key)
     line.check()
 
-    from distill.cli.networks import count, views
+    from distill.cli.networks import count, formats
 
     pairs = {key: value for key, value in line.pairs.items() if key != "runs_dir"}
-    show(views(count(pairs, config_dir=line.config_dir)), line)
+    show(formats(count(pairs, config_dir=line.config_dir)), line)
     return FINISHED

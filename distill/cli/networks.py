@@ -151,7 +151,7 @@ def _how(name: str, job: Composed) -> str | None:
     return f"{name} is any network you name: distill models student={name} {words}" if unfilled else None
 
 
-def views(listing: Listing) -> Content:
+def formats(listing: Listing) -> Content:
     """The listing in every shape."""
     return Content(
         table=lambda everything: _sheet(listing, everything=everything),

@@ -15,7 +15,7 @@ from distill.cli.arguments import (
     CommandLine,
     Verb,
 )
-from distill.cli.lookup import CHOSEN, PUBLISHED, SORT, TableRequest, read_table, select, show
+from distill.cli.lookup import CHOSEN, OF_TABLE, SORT, TableRequest, read_table, select, show
 from distill.config.faults import Refused, nearest
 from distill.runs.escapes import escaped
 from distill.tables.cells import measure_table
@@ -40,7 +40,7 @@ The best epoch has a column of its own, since it is chosen on the test set. Diff
 and paired by seed.""",
     sections=(
         ("Which runs (default: all)", (*FILTERS, RUNS_DIR)),
-        ("Next to published numbers", (*PUBLISHED, "A cell that lacks runs comes with the command that trains them.")),
+        ("Next to published numbers", (*OF_TABLE, "A cell that lacks runs comes with the command that trains them.")),
         ("Comparison", (BASELINE, COST)),
         ("Output", (FORMAT, OUT, SORT, CHOSEN, RUNS, CONFIG_DIR)),
     ),

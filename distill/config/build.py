@@ -19,7 +19,6 @@ from distill.models.meta import shapes_of
 from distill.runs.target_names import with_current_names
 from distill.training import Recipe, seeded
 
-REHEARSED_IMAGES = 2
 DEVICES = ("cpu", "cuda", "mps")
 
 

@@ -9,7 +9,7 @@ from distill import losses
 from distill.config.check import PROVIDED, RESERVED, public_name, resolve, signature
 from distill.config.own_code import OWN_CODE, own_code
 from distill.runs.identity import NUMERICS_VERSION
-from distill.runs.layout import folder_of, run_path
+from distill.runs.layout import FIRST_STAGE, folder_of, run_path
 from distill.runs.target_names import current_name
 
 # arguments that name the method, where one objective class serves several
@@ -79,15 +79,32 @@ def run_identity(
     recipe: Mapping[str, Any],
     seed: int,
     precision: str,
+    start: str | None = None,
+    first_stage: str | None = None,
+    processes: int = 1,
 ) -> dict[str, Any]:
-    """The identity of a run; `teacher` is `{"run": id}` or `{"weights": sha256}`, `precision` resolved."""
+    """The identity of a run.
+
+    Args:
+        data: the data set's own part.
+        student: its node; `loss` and `recipe` likewise.
+        teacher: `{"run": id}` or `{"weights": sha256}`; None without one.
+        loss: without its first stage.
+        recipe: with `batch_norm: local`, the number of processes counts too: each normalises its own part of a batch.
+        seed: the run's own.
+        precision: resolved.
+        start: digest of the weights that the student starts from.
+        first_stage: id of the run of the method's first stage.
+        processes: how many train the run.
+    """
+    local = recipe.get("batch_norm", "global") == "local"
     return {
         "numerics": NUMERICS_VERSION,
         "data": dict(data),
-        "student": canonical_node(student),
+        "student": canonical_node(student) | ({} if start is None else {"weights": start}),
         "teacher": None if teacher is None else dict(teacher),
-        "objective": canonical_node(loss),
-        "recipe": canonical_node(recipe),
+        "objective": canonical_node(loss) | ({} if first_stage is None else {FIRST_STAGE: {"run": first_stage}}),
+        "recipe": canonical_node(recipe) | ({"processes": processes} if local else {}),
         "seed": seed,
         "precision": precision,
     }

@@ -25,7 +25,8 @@ from weakref import WeakKeyDictionary
 from distill.runs.target_names import current_name
 
 OWN_CODE = "own_code"  # the key of a digest in a node of a run's identity, and of the files' digests in its provenance
-PUBLISHED = frozenset({"distill", "timm", "torch", "torchvision"})  # packages whose versions the provenance records
+# packages whose versions the provenance records
+KNOWN_PACKAGES = frozenset({"distill", "timm", "torch", "torchvision"})
 # each gives an object that an argument names, so that no digest of ours would cover it
 _INDIRECT = frozenset({"hydra", "importlib", "pkgutil", "pydoc", "runpy"})
 _IMPORTERS = frozenset({"import_module", "__import__"})
@@ -73,7 +74,7 @@ def own_code(target: str) -> OwnCode | None:
     Raises Unreadable: there is no source, it cannot be found, or it runs code that its text does not name.
     """
     parts = current_name(target).split(".")
-    if parts[0] in PUBLISHED:
+    if parts[0] in KNOWN_PACKAGES:
         return None
     if parts[0] in _INDIRECT:
         raise Unreadable(f"{target!r} hides what it names from the run's id: name the class or function itself")
@@ -117,7 +118,7 @@ def _reached(module: str) -> dict[str, _Source]:
     seen, waiting = set[str](), [module]
     while waiting:
         name = waiting.pop()
-        if name in seen or name.partition(".")[0] in PUBLISHED:
+        if name in seen or name.partition(".")[0] in KNOWN_PACKAGES:
             continue
         seen.add(name)
         waiting += list(_heads(name.split(".")))[1:]  # importing a.b runs a/__init__.py

@@ -22,9 +22,9 @@ from distill.runs.layout import FIRST_STAGE, PROVENANCE, RESULT
 from distill.runs.store import RunRecord, finished_run, read_run, weightless
 from distill.training import Recipe, resolve_precision, this_world
 
-Nodes = Mapping[str, Any]
+Node = Mapping[str, Any]
 START = "start"  # in a configuration: the weights that its student starts from, and their digest
-REBUILT: Mapping[str, Callable[[Nodes], Any]] = {"dataset": build_dataset, "recipe": build_recipe}
+REBUILT: Mapping[str, Callable[[Node], Any]] = {"dataset": build_dataset, "recipe": build_recipe}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class TeacherSource(Protocol):
     @property
     def identity(self) -> dict[str, Any]: ...
     @property
-    def node(self) -> Nodes: ...
+    def node(self) -> Node: ...
     @property
     def precision(self) -> str: ...
     @property
@@ -215,7 +215,7 @@ class RunPlan:
 
 
 def plan_run(
-    config: Nodes,
+    config: Node,
     names: Mapping[str, str],
     *,
     method: MethodFlags,
@@ -234,13 +234,10 @@ def plan_run(
         recipe=config["recipe"],
         seed=config["seed"],
         precision=config["precision"],
+        start=config[START]["sha256"] if config.get(START) else None,
+        first_stage=None if first_stage is None else first_stage.run_id,
+        processes=this_world().size,
     )
-    if config["recipe"].get("batch_norm", "global") == "local":  # each process normalises its own part
-        identity["recipe"]["processes"] = this_world().size
-    if config.get(START) is not None:
-        identity["student"]["weights"] = config[START]["sha256"]
-    if first_stage is not None:
-        identity["objective"][FIRST_STAGE] = {"run": first_stage.run_id}
     plan = RunPlan(
         config=config,
         names=names,
@@ -259,7 +256,7 @@ def plan_run(
     return replace(plan, notes=(note,)) if note else plan
 
 
-def files_of_code(config: Nodes) -> dict[str, str]:
+def files_of_code(config: Node) -> dict[str, str]:
     """The digests of all files with code of the user's own that a run's parts consist of."""
     parts = [config["dataset"], config["student"], split_stages(config["loss"])[0], config["recipe"]]
     return {name: digest for code in codes_in(parts) for name, digest in code.files.items()}
@@ -295,7 +292,7 @@ def split_stages(loss: Any) -> tuple[Any, Any]:
     return {key: value for key, value in loss.items() if key != FIRST_STAGE}, loss[FIRST_STAGE]
 
 
-def first_stage_config(config: Nodes, stage: Nodes, network: Nodes) -> dict[str, Any]:
+def first_stage_config(config: Node, stage: Node, network: Node) -> dict[str, Any]:
     """The checked configuration of a first stage's run, from that of the run it belongs to.
 
     The learning rate is constant: the drops of the recipe come later than the first stage lasts. Weights are not
@@ -322,7 +319,7 @@ def first_stage_config(config: Nodes, stage: Nodes, network: Nodes) -> dict[str,
     }
 
 
-def teacher_config(config: Nodes, device: torch.device) -> dict[str, Any]:
+def teacher_config(config: Node, device: torch.device) -> dict[str, Any]:
     """The configuration of the teacher's own run: the same data; network, loss, recipe, seed of the `teacher` node."""
     teacher = config["teacher"]
     return {
@@ -347,7 +344,7 @@ def not_from_a_table(method: MethodFlags) -> str | None:
     return None if method.logits_only else "it uses the teacher's features, and a table has its logits only"
 
 
-def source_faults(teacher: Nodes, methods: Iterable[MethodFlags | None], *, option: str) -> list[Fault]:
+def source_faults(teacher: Node, methods: Iterable[MethodFlags | None], *, option: str) -> list[Fault]:
     """A fault where `teacher.source=table` is set for a method that a table cannot serve."""
     reasons = [not_from_a_table(each) for each in methods if each is not None and each.needs_teacher]
     reason = next(filter(None, reasons), None)

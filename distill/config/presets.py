@@ -32,7 +32,7 @@ PATHS = (
     "student.weights",
 )
 UNCHOSEN = "None"  # the choice of a group whose default is null
-PUBLISHED = "table"  # configs/table: published numbers as plain data, no group
+TABLES = "table"  # configs/table: published numbers as plain data, no group
 # the nodes that presets fill: they cannot be checked while an option is wrong
 FILLED = frozenset({"dataset", "student", "teacher", "loss", "recipe", "pair"})
 
@@ -51,7 +51,7 @@ class Presets:
         self._options: dict[str, list[str]] = {}
         self._parsed: dict[str, tuple[Override | None, list[Fault]]] = {}
         self._nodes = _NODES.setdefault(config_dir and config_dir.resolve(), {})
-        self._group_names = frozenset(self._loader.list_groups("")) - {"hydra", PUBLISHED}
+        self._group_names = frozenset(self._loader.list_groups("")) - {"hydra", TABLES}
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
@@ -281,7 +281,7 @@ class Presets:
         group = override.key_or_group
         if not group:
             return [Fault("", "syntax", f"{override.input_line!r} is not KEY=VALUE: the key is missing")]
-        if group == PUBLISHED:
+        if group == TABLES:
             value = override.input_line.partition("=")[2] if override.input_line else "NAME"
             text = (
                 f"table={value} is not part of a run: `distill table table={value}` shows that published table, "

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from distill.config.build import sentences, try_network
 from distill.config.faults import Fault, Refused
-from distill.config.own_code import PUBLISHED
+from distill.config.own_code import KNOWN_PACKAGES
 from distill.config.plan import MethodFlags
 from distill.config.rebuild import rebuild_network
 from distill.data import Batch
@@ -106,7 +106,7 @@ def _name_own_functions(objective: nn.Module) -> None:
             function = getattr(value, "func", value)  # of a functools.partial
             origin = str(getattr(function, "__module__", ""))
             known = key in ("divergence", "distance") or key.endswith("transform")
-            if known and callable(value) and origin.partition(".")[0] not in PUBLISHED:
+            if known and callable(value) and origin.partition(".")[0] not in KNOWN_PACKAGES:
                 name = f"{origin}.{getattr(function, '__qualname__', type(function).__name__)}"
                 setattr(module, key, _Tried(key, value, name))
 

@@ -13,7 +13,15 @@ from distill.config.faults import Fault, Refused
 from distill.config.plan import RunPlan
 from distill.config.preflight import preflight
 from distill.config.presets import FILLED, MOST_JOBS, Presets
-from distill.config.tuning import HoldoutTuning, Search, cells_of, checked_seeds, corners, held_out, read_space
+from distill.config.tuning import (
+    HoldoutTuning,
+    Search,
+    checked_seeds,
+    combinations_of,
+    corners,
+    holdout_size,
+    read_space,
+)
 
 HOLDOUT = "dataset.holdout"
 JobKey = frozenset[str]  # the overrides of a job, without those of Hydra's own node
@@ -126,7 +134,7 @@ def _tuned(select: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], prese
     holdouts = {plan.dataset.holdout for plan in plans}
     seeds = checked_seeds(int(select["seeds"]))
     images = min(len(plan.dataset.train_labels) for plan in plans)
-    holdout = min(holdouts) if typed else held_out(float(select["holdout"]), images)
+    holdout = min(holdouts) if typed else holdout_size(float(select["holdout"]), images)
     if typed and (len(holdouts) > 1 or not holdout):
         text = f"a sweep that tunes needs one {HOLDOUT} > 0: leave it out, or add sweep.select=null"
         raise Refused([Fault(HOLDOUT, "conflict", text)])
@@ -136,21 +144,21 @@ def _tuned(select: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], prese
         jobs_held_out = [[*job, f"++{HOLDOUT}={holdout}"] for job in jobs]
         plans = [preflight(presets.compose(job), presets) for job in jobs_held_out]
         planned = dict(zip(map(job_of, jobs_held_out), plans, strict=True))
-    fixed, cells = cells_of(jobs, presets)
+    fixed, combinations = combinations_of(jobs, presets)
     fixed = tuple(text for text in fixed if not text.lstrip("+").startswith(f"{HOLDOUT}="))
     final = (*fixed, f"++{HOLDOUT}=0", "++sweep.select=null", "++sweep.search=null")
-    tuning = HoldoutTuning(holdout, seeds, final, cells)
+    tuning = HoldoutTuning(holdout, seeds, final, combinations)
     return replace(sweep, jobs=plans, planned=planned, overrides=texts, tuning=tuning)
 
 
 def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base: Composed, presets: Presets) -> Sweep:
-    """A sweep whose cells are searched; the ends of the space are composed and checked like any job."""
+    """A sweep whose values are searched; the ends of the space are composed and checked like any job."""
     assert sweep.tuning is not None
     faults: list[Fault] = []
     if node["trials"] < 1:
         text = f"sweep.search.trials must be >= 1, got {node['trials']}: set sweep.search.trials=20"
         faults.append(Fault("sweep.search.trials", "value", text))
-    if any(cell.values or len(cell.jobs) > 1 for cell in sweep.tuning.cells):
+    if any(each.values or len(each.jobs) > 1 for each in sweep.tuning.combinations):
         text = "a search proposes values itself and takes one seed: sweep over groups only, e.g. loss=kd,zscore_kd"
         faults.append(Fault("sweep.search", "conflict", text))
     if not _is_basic(base, "launcher"):

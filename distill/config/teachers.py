@@ -13,7 +13,7 @@ from torch import nn
 from distill.config.check import resolve
 from distill.config.faults import Fault, Refused
 from distill.config.identity import canonical_node
-from distill.config.plan import Nodes, Reference, RunPlan, TeacherFacts
+from distill.config.plan import Node, Reference, RunPlan, TeacherFacts
 from distill.config.rebuild import WITHOUT_DOWNLOAD, load_into, normalisation, rebuild_network
 from distill.config.weights import file_network, weights_digest
 from distill.data import Dataset
@@ -67,7 +67,7 @@ class View:
         return AsTrained(cast(Network, network), inputs=inputs, classes=self.classes)
 
 
-def view_of(record: RunRecord, data: Nodes, teacher: Nodes, *, image_size: int) -> View:
+def view_of(record: RunRecord, data: Node, teacher: Node, *, image_size: int) -> View:
     """The view of a finished run that is the `teacher` node's, for the data set `data`, as ids hold it.
 
     Raises:
@@ -83,11 +83,11 @@ def view_of(record: RunRecord, data: Nodes, teacher: Nodes, *, image_size: int) 
 
 
 def _view(
-    teacher: Nodes,
+    teacher: Node,
     mean: Channels,
     std: Channels,
     size: int | None,
-    data: Nodes,
+    data: Node,
     *,
     image_size: int,
     classes: tuple[int, ...] | None,
@@ -157,8 +157,8 @@ class PlannedTeacher:
         return {"run": self.plan.run_id}
 
     @property
-    def node(self) -> Nodes:
-        node: Nodes = self.plan.config["student"]
+    def node(self) -> Node:
+        node: Node = self.plan.config["student"]
         return node
 
     @property
@@ -198,7 +198,7 @@ class FinishedTeacher:
     record: RunRecord
     view: View
     expected: Reference | None
-    dataset: Nodes
+    dataset: Node
     data: Mapping[str, Any]
     precision: str
     own: str | None
@@ -214,8 +214,8 @@ class FinishedTeacher:
         return {"weights": self._weights, **self.view.identity}
 
     @property
-    def node(self) -> Nodes:
-        node: Nodes = self.record.config["student"]
+    def node(self) -> Node:
+        node: Node = self.record.config["student"]
         return node
 
     @property
@@ -263,7 +263,7 @@ def _evaluated(data: Any) -> Any:
     return data.get("test") or (data.get("train"), data.get("holdout"))
 
 
-def _expected(teacher: Nodes, data: Nodes, *, images: int, size: int) -> Reference | None:
+def _expected(teacher: Node, data: Node, *, images: int, size: int) -> Reference | None:
     """What the node states for a test set of so many images, which the teacher reads at that size."""
     node = teacher.get("expected")
     if node is None or node.get("images") not in (None, images, data["test"]) or node.get("size") not in (None, size):
@@ -272,13 +272,13 @@ def _expected(teacher: Nodes, data: Nodes, *, images: int, size: int) -> Referen
     return Reference(node["accuracy"], "teacher.expected says", remedy, node["tolerance"])
 
 
-def own_class(teacher: Nodes) -> str | None:
+def own_class(teacher: Node) -> str | None:
     """The target of the network that the `teacher` node names."""
     return (teacher.get("network") or {}).get("_target_")
 
 
 def finished_teacher(
-    record: RunRecord, teacher: Nodes, dataset: Dataset, node: Nodes, data: Nodes, *, precision: str
+    record: RunRecord, teacher: Node, dataset: Dataset, node: Node, data: Node, *, precision: str
 ) -> FinishedTeacher:
     """The finished run that `teacher.run` names, for the students of the data set of `node`, which ids hold as `data`.
 
@@ -307,8 +307,8 @@ class PublishedTeacher:
     name       as tables show it
     """
 
-    node: Nodes
-    teacher: Nodes
+    node: Node
+    teacher: Node
     weights: str
     view: View
     classes: int
@@ -351,7 +351,7 @@ class PublishedTeacher:
 
 
 def published_teacher(
-    teacher: Nodes, dataset: Dataset, data: Nodes, *, name: str, runs_dir: Path, precision: str, download: bool
+    teacher: Node, dataset: Dataset, data: Node, *, name: str, runs_dir: Path, precision: str, download: bool
 ) -> PublishedTeacher:
     """The teacher that `teacher.pretrained` or `teacher.weights` names, for the students of a data set.
 
@@ -420,7 +420,7 @@ def _known(text: str, classes: int, stamp: object, download: bool) -> _Known:
     return _Known(weights_digest(found.network), *facts)
 
 
-def _read(node: Nodes, teacher: Nodes, classes: int, *, download: bool) -> Published:
+def _read(node: Node, teacher: Node, classes: int, *, download: bool) -> Published:
     """The network with its weights. Raises NotDownloaded, or ValueError with a sentence."""
     if not teacher.get("weights"):
         options = {key: value for key, value in node.items() if key not in ("_target_", *WITHOUT_DOWNLOAD)}

@@ -1,4 +1,4 @@
-"""Tuning on held-out images: the best cell of a grid, and the space of a search; the test set is never read."""
+"""Tuning on held-out images: the best combination of a grid, and the space of a search; the test set is never read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ SEEDS = ("seed", "teacher.seed")  # averaged over, not tuned
 
 
 @dataclass(frozen=True)
-class GridCell:
+class Combination:
     """One configuration of a grid.
 
     `method` is what is compared (the swept choices of groups, `loss=kd`), `values` what is tuned (swept values of keys,
@@ -31,42 +31,42 @@ class GridCell:
 
 @dataclass(frozen=True)
 class HoldoutTuning:
-    """The cells of a sweep that is run without `holdout` training images, to choose the best of each method.
+    """The combinations of a sweep that is run without `holdout` training images, to choose the best of each method.
 
-    `fixed` are the overrides that no job varies; `seeds` is how many runs a chosen cell then gets on all images.
+    `fixed` are the overrides that no job varies; `seeds` is how many runs a chosen combination then gets on all images.
     """
 
     holdout: int
     seeds: int
     fixed: tuple[str, ...]
-    cells: tuple[GridCell, ...]
+    combinations: tuple[Combination, ...]
 
-    def overrides(self, cell: GridCell) -> list[str]:
-        """The overrides that train a cell on all images."""
-        return [*self.fixed, *cell.method, *cell.values, f"seed=range(1,{self.seeds + 1})"]
+    def overrides(self, combination: Combination) -> list[str]:
+        """The overrides that train a combination on all images."""
+        return [*self.fixed, *combination.method, *combination.values, f"seed=range(1,{self.seeds + 1})"]
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The best cell of a method, with its mean accuracy on the held-out images, of `tried` that were finished.
+    """The best combination of a method, with its mean accuracy on the held-out images, of `tried` that were finished.
 
-    `ties` counts the cells that are as good, itself included: it is the first of them.
+    `ties` counts the combinations that are as good, itself included: it is the first of them.
     """
 
-    cell: GridCell
+    combination: Combination
     accuracy: float
     tried: int
     ties: int = 1
 
     @property
     def rank(self) -> str:
-        """Its place among the cells, in words."""
+        """Its place among the combinations, in words."""
         first = f"the first of {self.ties} that tie as " if self.ties > 1 else ""
         return f"{first}the best of {self.tried} configurations"
 
 
-def cells_of(jobs: Sequence[Sequence[str]], presets: Presets) -> tuple[tuple[str, ...], tuple[GridCell, ...]]:
-    """The overrides that all jobs share, and the cells of the rest, in the order of the jobs."""
+def combinations_of(jobs: Sequence[Sequence[str]], presets: Presets) -> tuple[tuple[str, ...], tuple[Combination, ...]]:
+    """The overrides that all jobs share, and the combinations of the rest, in the order of the jobs."""
     shared = set(jobs[0]).intersection(*jobs)
     found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
     for position, job in enumerate(jobs):
@@ -75,28 +75,28 @@ def cells_of(jobs: Sequence[Sequence[str]], presets: Presets) -> tuple[tuple[str
         values = tuple(override for override in swept if override not in method)
         found.setdefault((method, values), []).append(position)
     fixed = tuple(override for override in jobs[0] if override in shared and _key(override) not in SEEDS)
-    return fixed, tuple(GridCell(*key, tuple(positions)) for key, positions in found.items())
+    return fixed, tuple(Combination(*key, tuple(positions)) for key, positions in found.items())
 
 
-def best_of_each_method(cells: Sequence[GridCell], accuracies: Mapping[int, float]) -> list[Chosen]:
-    """The cell of each method with the highest mean accuracy over its jobs; the first of equals.
+def best_of_each_method(combinations: Sequence[Combination], accuracies: Mapping[int, float]) -> list[Chosen]:
+    """The combination of each method with the highest mean accuracy over its jobs; the first of equals.
 
-    A cell with a failed job is left out; a method whose cells all failed has no result.
+    A combination with a failed job is left out; a method whose combinations all failed has no result.
     """
-    means: dict[tuple[str, ...], dict[GridCell, float]] = {}
-    for cell in cells:
-        if all(job in accuracies for job in cell.jobs):
-            means.setdefault(cell.method, {})[cell] = fmean(accuracies[job] for job in cell.jobs)
+    means: dict[tuple[str, ...], dict[Combination, float]] = {}
+    for combination in combinations:
+        if all(job in accuracies for job in combination.jobs):
+            means.setdefault(combination.method, {})[combination] = fmean(accuracies[job] for job in combination.jobs)
     return [_first_of_the_best(each) for each in means.values()]
 
 
-def _first_of_the_best(means: Mapping[GridCell, float]) -> Chosen:
+def _first_of_the_best(means: Mapping[Combination, float]) -> Chosen:
     most = max(means.values())
-    best = [cell for cell, mean in means.items() if mean == most]
+    best = [combination for combination, mean in means.items() if mean == most]
     return Chosen(best[0], most, len(means), len(best))
 
 
-def held_out(share: float, images: int) -> int:
+def holdout_size(share: float, images: int) -> int:
     """How many of `images` training images a share of them is. Raises Refused unless 0 < share < 1."""
     if not 0 < share < 1:
         text = f"sweep.select.holdout must be between 0 and 1, got {share:g}: set sweep.select.holdout=0.1"

@@ -27,7 +27,7 @@ _SHOWN = 10  # differences that are listed
 SHORTCUT, PADDING = "shortcut", "padding"  # of the CIFAR ResNets, by which files of the two kinds differ
 
 
-def filled(
+def network_with_weights(
     checkpoint: Checkpoint, node: Mapping[str, Any], *, name: str, classes: int, config_dir: Path | None = None
 ) -> nn.Module:
     """The network of `node`, a checked node called `name` (`student=resnet20`), with the checkpoint's weights.
@@ -40,7 +40,7 @@ def filled(
     except Refused as refused:
         raise Refused(refused.at(name.partition("=")[0])) from refused
     own = network.state_dict()
-    tensors = aligned(checkpoint.tensors, own)
+    tensors = rename_tensors(checkpoint.tensors, own)
     if differences := _differences(tensors, own):
         raise Refused(_misfit(checkpoint, differences, name=name, classes=classes, config_dir=config_dir))
     for key, tensor in own.items():
@@ -62,12 +62,12 @@ def filled(
 def file_network(checkpoint: Checkpoint, node: Mapping[str, Any], *, name: str, classes: int) -> Network:
     """The network of `node` with the checkpoint's weights and as many classes as these have.
 
-    `classes` is tried first. Raises Refused as `filled` does.
+    `classes` is tried first. Raises Refused as `network_with_weights` does.
     """
     with torch.device("meta"):
         own = build_network(node, num_classes=classes, seed=0).state_dict()
-    others = _other_classes(_differences(aligned(checkpoint.tensors, own), own), classes)
-    return cast(Network, filled(checkpoint, node, name=name, classes=others or classes))
+    others = _other_classes(_differences(rename_tensors(checkpoint.tensors, own), own), classes)
+    return cast(Network, network_with_weights(checkpoint, node, name=name, classes=others or classes))
 
 
 def start_network(node: Mapping[str, Any], weights: str, runs_dir: Path, *, classes: int) -> nn.Module:
@@ -89,7 +89,7 @@ def start_network(node: Mapping[str, Any], weights: str, runs_dir: Path, *, clas
             start = Checkpoint(record.path, digest, SAFETENSORS, "run", tensors, (), (), None, None)
     except ValueError as error:  # UnreadableError is one
         raise Refused([f"{weights} is no file of weights, and {error}"]) from error
-    return filled(start, node, name="student", classes=classes)
+    return network_with_weights(start, node, name="student", classes=classes)
 
 
 def weights_digest(network: nn.Module) -> str:
@@ -98,7 +98,7 @@ def weights_digest(network: nn.Module) -> str:
     return sha256(safetensors.torch.save(state)).hexdigest()
 
 
-def aligned(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rename_tensors(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a file under the names of the network's state dict `own`, if a simple rule relates the two.
 
     What all names of the file begin with is replaced by what all names of the network begin with: the attributes under
@@ -203,7 +203,7 @@ def _fitting(checkpoint: Checkpoint, *, classes: int, config_dir: Path | None) -
                     own = build_network(node, num_classes=classes, seed=0).state_dict()
             except Exception:  # of a preset of the user's: this is only a hint
                 continue
-            if not _differences(aligned(checkpoint.tensors, own), own):
+            if not _differences(rename_tensors(checkpoint.tensors, own), own):
                 yield shown
 
 

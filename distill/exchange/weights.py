@@ -1,4 +1,4 @@
-"""A finished run made of another project's weights: composed, filled, measured and written."""
+"""A finished run made of another project's weights: composed, loaded, measured and written."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from distill.config.names import run_names
 from distill.config.presets import Presets
 from distill.config.rebuild import WITHOUT_DOWNLOAD, located
 from distill.config.rehearsal import check_network
-from distill.config.weights import filled
+from distill.config.weights import network_with_weights
 from distill.data import SHAPES, Dataset
 from distill.exchange.load import data_at_hand, measure_accuracy
 from distill.exchange.restore import finished_at, locked, now, write_records
@@ -238,7 +238,7 @@ def _filled(
     if faults:
         raise Refused(faults)
     name = f"student={parts.names['student']}"
-    network = filled(checkpoint, student, name=name, classes=shape[0], config_dir=parts.config_dir)
+    network = network_with_weights(checkpoint, student, name=name, classes=shape[0], config_dir=parts.config_dir)
     return network, dataset, shape
 
 

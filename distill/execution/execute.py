@@ -15,7 +15,7 @@ from distill.config.rebuild import weights_of
 from distill.data import UnreadableImage, set_workers
 from distill.execution.stopping import EndedEarly, Interrupted, RunFailed, stop_signals
 from distill.execution.teachers import MeasuredTeacher, choose_source, evaluation_batch, measured_teacher
-from distill.runs.checkpoint import CheckpointSchedule, Loaded
+from distill.runs.checkpoint import SHARE, CheckpointSchedule, Loaded
 from distill.runs.directory import RunDirectory
 from distill.runs.files import StorageError
 from distill.runs.lock import Busy, RunLock
@@ -44,7 +44,6 @@ from distill.training import (
 )
 
 Result = Mapping[str, Any]
-CHECKPOINT_SHARE = 0.02  # of a run's time
 SOURCE, FOLDED = "teacher source", "teacher folded"  # among the conditions of a checkpoint
 NONDETERMINISTIC = "does not have a deterministic implementation"  # in torch's message
 
@@ -249,7 +248,7 @@ def _begin(
         recorder=directory,
         checkpoints=CheckpointSchedule(
             plan.config["engine"]["checkpoint_seconds"],
-            share=CHECKPOINT_SHARE / cohort.size,  # all members together
+            share=SHARE / cohort.size,  # all members together
         ),
         facts={
             "classes": plan.dataset.num_classes,

@@ -31,8 +31,8 @@ from distill.runs.provenance import device_name
 from distill.runs.store import RunRecord, damage, read_run, scan
 from distill.tables.cells import PLACES, Facts
 from distill.tables.published import Cell, PublishedTable
+from hydra_plugins.distill_cohort.launcher import CohortConfig
 
-COHORT_SIZE = 8  # runs side by side at most
 LATEST_START, LATEST_SHARE = 30.0, 0.1  # nothing starts in the last seconds, or the last share, of a budget
 MANY = 20  # cells; fewer are checked at once
 DATA_PLACES = {f"dataset.{place}" for place in PLACES}
@@ -345,7 +345,7 @@ def groups(jobs: Sequence[Job]) -> list[list[Job]]:
     for job in jobs:
         together.setdefault((job.round, job.kind, *_shared(job)), []).append(job)
     by_id = {job.plan.run_id: job for job in jobs}
-    found = [cohorts([job.plan for job in group], size=COHORT_SIZE) for group in together.values()]
+    found = [cohorts([job.plan for job in group], size=CohortConfig.size) for group in together.values()]
     return [[by_id[plan.run_id] for plan in plans] for cohort in found for plans in cohort]
 
 

@@ -70,7 +70,7 @@ def run_sweep(presets: Presets, sweep: Sweep, *, config_dir: Path | None, retry:
     else:
         from distill.execution.search import optimise  # optuna is an optional extra
 
-        chosen = optimise(sweep.search, sweep.tuning.cells, sweep.jobs, presets, retry=retry)
+        chosen = optimise(sweep.search, sweep.tuning.combinations, sweep.jobs, presets, retry=retry)
     return outcomes + list(_train_chosen(chosen, sweep.tuning, config_dir=config_dir, retry=retry, note=note))
 
 
@@ -107,14 +107,14 @@ def _run(
 
 
 def _best(sweep: Sweep, tuning: HoldoutTuning) -> list[Chosen]:
-    """The best cell of each method, by the accuracy of its finished runs on the held-out images."""
+    """The best combination of each method, by the accuracy of its finished runs on the held-out images."""
     finished = {position: read_run(job.directory) for position, job in enumerate(sweep.jobs)}
     accuracies = {
         position: float(record.result["last"]["accuracy"])
         for position, record in finished.items()
         if record is not None and record.status == "finished" and record.result is not None
     }
-    return best_of_each_method(tuning.cells, accuracies)
+    return best_of_each_method(tuning.combinations, accuracies)
 
 
 def _train_chosen(
@@ -125,16 +125,16 @@ def _train_chosen(
     retry: bool,
     note: Callable[[str], None],
 ) -> Iterator[Outcome]:
-    """Train the chosen cells on all images; yields a failure for each method of which no configuration finished."""
-    left = {cell.method for cell in tuning.cells}
+    """Train the chosen combinations on all images; yields a failure for each method of which no configuration finished."""
+    left = {each.method for each in tuning.combinations}
     for each in chosen:
-        left.discard(each.cell.method)
+        left.discard(each.combination.method)
         print(
-            f"chosen: {each.cell.title}, {each.accuracy:.2f} % on {tuning.holdout:,} held-out images\n"
+            f"chosen: {each.combination.title}, {each.accuracy:.2f} % on {tuning.holdout:,} held-out images\n"
             f"  {each.rank}; now on all images, {tuning.seeds} seeds",
             flush=True,
         )
-        overrides = tuning.overrides(each.cell)
+        overrides = tuning.overrides(each.combination)
         presets, final = prepare(overrides, multirun=True, config_dir=config_dir, faults=[], may_download=False)
         yield from _run(presets, final, config_dir=config_dir, retry=retry, note=note)
     for method in sorted(left):
@@ -359,7 +359,7 @@ def follow_plans(
     teacher_epochs: Mapping[str, int] | None = None,
     note: Callable[[str], None] = say,
 ) -> list[Outcome]:
-    """As `run_plans`, with a `watch` of the caller's. Raises Interrupted."""
+    """As `run_plans`, with a `watch` of the caller's; an interruption does not end the process. Raises Interrupted."""
     finished_before = {plan.run_id for plan in plans if (plan.directory / RESULT).is_file()}
     console = Console(note, watch)
     try:

@@ -14,7 +14,7 @@ from distill.config.faults import Refused
 from distill.config.plan import RunPlan
 from distill.config.preflight import preflight
 from distill.config.presets import Presets
-from distill.config.tuning import Choice, Chosen, GridCell, Range, Search, override
+from distill.config.tuning import Choice, Chosen, Combination, Range, Search, override
 from distill.execution.execute import Console, execute
 from distill.execution.progress import TrainingProgress
 from distill.execution.stopping import EndedEarly, RunFailed
@@ -44,13 +44,13 @@ class Reporting(TrainingProgress):
 
 
 def optimise(
-    search: Search, cells: Sequence[GridCell], plans: Sequence[RunPlan], presets: Presets, *, retry: bool
+    search: Search, combinations: Sequence[Combination], plans: Sequence[RunPlan], presets: Presets, *, retry: bool
 ) -> Iterator[Chosen]:
     """The best values found for each method; a search typed again runs the trials that are missing.
 
     Args:
         search: the number of trials, the space, and the overrides of each method.
-        cells: the methods, in the order of `search.bases`.
+        combinations: the methods, in the order of `search.bases`.
         plans: their jobs without proposals.
         presets: composes the proposals.
         retry: train runs again that failed before.
@@ -60,7 +60,7 @@ def optimise(
         StorageError: the search cannot be stored.
         Interrupted: training was stopped; the current trial goes on when the command is typed again.
     """
-    for cell, base, plan in zip(cells, search.bases, plans, strict=True):
+    for combination, base, plan in zip(combinations, search.bases, plans, strict=True):
         name = _name(search, plan)
         with RunLock(plan.runs_dir / SEARCHES / name) as lock:
             if not lock.acquire():
@@ -70,12 +70,12 @@ def optimise(
                 _one_trial(study, search, list(base), presets, retry=retry)
         states = [trial.state.name for trial in study.trials]
         finished, pruned = states.count("COMPLETE"), states.count("PRUNED")
-        print(f"{cell.title}: {finished} trials finished, {pruned} ended early", flush=True)
+        print(f"{combination.title}: {finished} trials finished, {pruned} ended early", flush=True)
         if finished:
-            yield _chosen(study, search, cell)
+            yield _chosen(study, search, combination)
 
 
-def _chosen(study: optuna.Study, search: Search, cell: GridCell) -> Chosen:
+def _chosen(study: optuna.Study, search: Search, combination: Combination) -> Chosen:
     """The best proposal, the first of equals; a proposal that was made twice counts once."""
 
     def values(trial: optuna.trial.FrozenTrial) -> tuple[str, ...]:
@@ -86,7 +86,9 @@ def _chosen(study: optuna.Study, search: Search, cell: GridCell) -> Chosen:
     pruned = [trial for trial in study.trials if trial.state.name == "PRUNED"]
     tried = {values(trial) for trial in (*finished, *pruned)}
     ties = {values(trial) for trial in finished if trial.value == best.value}
-    return Chosen(GridCell(cell.method, values(best), cell.jobs), float(best.value or 0.0), len(tried), len(ties))
+    return Chosen(
+        Combination(combination.method, values(best), combination.jobs), float(best.value or 0.0), len(tried), len(ties)
+    )
 
 
 def _one_trial(study: optuna.Study, search: Search, base: list[str], presets: Presets, *, retry: bool) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distill.losses.adapters import apply, connector
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.networks import given, outlines
+from distill.losses.networks import outlines, require_output
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
 from distill.losses.taps import checked_pairing, halving_sum, paired_preactivations, to_common_size
@@ -78,7 +78,7 @@ class ActivationBoundary(Objective):
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = self.label_term(student, batch)
         if self.feature_weight > 0:
-            pairs = paired_preactivations(student, given(teacher), pairing=self.pairing)
+            pairs = paired_preactivations(student, require_output(teacher), pairing=self.pairing)
             distances = [
                 activation_boundary(apply(connect, ours), theirs, margin=self.margin)
                 for (ours, theirs), connect in zip(pairs, self.connectors, strict=True)

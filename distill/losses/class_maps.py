@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.networks import given, need_final_map, need_pooled_head, need_teacher, outlines
+from distill.losses.networks import need_final_map, need_pooled_head, need_teacher, outlines, require_output
 from distill.losses.numeric import at_least_float32, unit
 from distill.losses.objective import Objective, Task
 
@@ -104,7 +104,7 @@ class ClassAttention(Objective):
         terms = self.label_term(student, batch)
         if self.feature_weight > 0:
             ours = self._class_maps(student, self._heads[0].weight, of="the student")
-            theirs = self._class_maps(given(teacher), self._heads[1].weight, of="the teacher").detach()
+            theirs = self._class_maps(require_output(teacher), self._heads[1].weight, of="the teacher").detach()
             terms["feature"] = self.feature_weight * class_attention(ours, theirs, normalize=self.normalize)
         return terms
 

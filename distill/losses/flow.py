@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.networks import given, need_taps, outlines
+from distill.losses.networks import need_taps, outlines, require_output
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
 from distill.losses.taps import to_common_size
@@ -78,7 +78,7 @@ class SolutionFlow(Objective):
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = self.label_term(student, batch)
         if self.feature_weight > 0:
-            ours, theirs = need_taps(student, given(teacher), least=2)
+            ours, theirs = need_taps(student, require_output(teacher), least=2)
             flows = zip(pairwise(ours), pairwise(theirs), strict=True)
             distances = [solution_flow(s, (lower.detach(), upper.detach())) for s, (lower, upper) in flows]
             terms["feature"] = self.feature_weight * torch.stack(distances).sum()

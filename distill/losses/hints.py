@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from distill.losses.adapters import apply
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.networks import given, need_taps, outlines
+from distill.losses.networks import need_taps, outlines, require_output
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
 
@@ -90,7 +90,7 @@ class HintRegression(Objective):
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = self.label_term(student, batch)
         if self.feature_weight > 0:
-            target = given(teacher).features[self.hint_layer].detach()
+            target = require_output(teacher).features[self.hint_layer].detach()
             guess = apply(self.regressor, student.features[self.hint_layer])
             terms["feature"] = self.feature_weight * hint(guess, target)
         return terms

@@ -69,7 +69,7 @@ def _lack(of: str, what: str, *, got: int | None = None) -> ValueError:
     return ValueError(f"{of} must have {what}{count}: choose a network that has them, see `distill models`")
 
 
-def given(teacher: Output | None) -> Output:
+def require_output(teacher: Output | None) -> Output:
     """The teacher's output, not detached; ValueError if there is none."""
     if teacher is None:
         raise ValueError("teacher must be an output, got None: this objective needs one, choose teacher=NAME")
@@ -78,13 +78,13 @@ def given(teacher: Output | None) -> Output:
 
 def last_maps(student: Output, teacher: Output | None) -> tuple[Tensor, Tensor]:
     """The deepest taps (B, C, H, W); the teacher's is detached."""
-    maps = need_features(student, of="the student")[-1], need_features(given(teacher), of="the teacher")[-1]
+    maps = need_features(student, of="the student")[-1], need_features(require_output(teacher), of="the teacher")[-1]
     return maps[0], maps[1].detach()
 
 
 def embeddings(student: Output, teacher: Output | None) -> tuple[Tensor, Tensor]:
     """The inputs of the two classifiers, (B, D) each; the teacher's is detached."""
-    pair = need_embedding(student, of="the student"), need_embedding(given(teacher), of="the teacher")
+    pair = need_embedding(student, of="the student"), need_embedding(require_output(teacher), of="the teacher")
     return pair[0], pair[1].detach()
 
 
@@ -105,7 +105,7 @@ def teacher_logits(teacher: Output | None) -> Tensor:
 
     They are detached here and not in the formulas, which are differentiable in both arguments.
     """
-    return given(teacher).logits.detach()
+    return require_output(teacher).logits.detach()
 
 
 def need_pooled_head(network: nn.Module, output: Output, *, of: str, image_size: int) -> nn.Linear:

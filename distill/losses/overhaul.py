@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distill.losses.adapters import connector
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.networks import given, outlines
+from distill.losses.networks import outlines, require_output
 from distill.losses.numeric import at_least_float32, batch_sum
 from distill.losses.objective import Objective, Task
 from distill.losses.taps import checked_pairing, halving_sum, paired_preactivations, to_common_size
@@ -110,7 +110,7 @@ class FeatureOverhaul(Objective):
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""
         terms = self.label_term(student, batch)
         if self.feature_weight > 0:
-            terms["feature"] = self.feature_weight * self._distance(student, given(teacher))
+            terms["feature"] = self.feature_weight * self._distance(student, require_output(teacher))
         return terms
 
     def _distance(self, student: Output, teacher: Output) -> Tensor:

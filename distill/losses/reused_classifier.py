@@ -12,7 +12,7 @@ from torch.nn import functional
 from distill.losses.adapters import Normalize, convolution
 from distill.losses.checks import refuse, weight_faults
 from distill.losses.hints import hint
-from distill.losses.networks import given, need_final_map, need_head, need_pooled_head, need_teacher, outlines
+from distill.losses.networks import need_final_map, need_head, need_pooled_head, need_teacher, outlines, require_output
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
 from distill.losses.taps import to_common_size
@@ -188,6 +188,6 @@ class ClassifierReuse(Objective):
         """The terms `ce`, if its weight is positive, and `feature`; `progress` is unused."""
         terms = self.label_term(student, batch)
         ours = at_least_float32(need_final_map(student, of="the student"))
-        theirs = at_least_float32(need_final_map(given(teacher), of="the teacher")).detach()
+        theirs = at_least_float32(need_final_map(require_output(teacher), of="the teacher")).detach()
         terms["feature"] = self.feature_weight * hint(*to_common_size(ours, theirs))
         return terms

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from distill.losses.adapters import Normalize, convolution
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.networks import embeddings, given, need_taps, outlines
+from distill.losses.networks import embeddings, need_taps, outlines, require_output
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
 from distill.losses.ramps import linear_ramp, ramp_faults
@@ -153,7 +153,7 @@ class KnowledgeReview(Objective):
         terms = self.label_term(student, batch)
         if self.feature_weight > 0:
             ramp = linear_ramp(progress, epochs=self.ramp_epochs)
-            terms["feature"] = self.feature_weight * ramp * self._review(student, given(teacher))
+            terms["feature"] = self.feature_weight * ramp * self._review(student, require_output(teacher))
         return terms
 
     def _review(self, student: Output, teacher: Output) -> Tensor:

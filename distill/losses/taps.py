@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.nn import functional
 
-from distill.losses.networks import given, need_preactivations, need_taps
+from distill.losses.networks import need_preactivations, need_taps, require_output
 
 if TYPE_CHECKING:
     from distill.models import Output
@@ -68,7 +68,7 @@ def pair_taps(student: Sequence[Tensor], teacher: Sequence[Tensor], *, pairing: 
 
 def paired(student: Output, teacher: Output | None, *, pairing: str) -> list[tuple[Tensor, Tensor]]:
     """The pairs of maps that `pair_taps` chooses, the student's first; the teacher's are detached."""
-    ours, theirs = need_taps(student, given(teacher), least=2)
+    ours, theirs = need_taps(student, require_output(teacher), least=2)
     return [(ours[i], theirs[j].detach()) for i, j in pair_taps(ours, theirs, pairing=pairing)]
 
 

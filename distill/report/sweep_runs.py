@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import yaml
 
 from distill.config import configs_dir
+from distill.config.tuning import SEEDS
 from distill.tables.naming import short_digests
 from distill.tables.presets import is_named
 from distill.tables.published import parse_yaml
 from distill.tables.rows import FinishedRun, Row, group
 from distill.tables.values import flatten, natural_key, preset_name, split_list, to_text
 
-SEEDS = ("seed", "teacher.seed")  # averaged over, so never a swept value
 _SECTIONS = {"loss": "objective", "dataset": "data"}  # sections of a configuration with another name in an identity
 _ALPHA = ("ce_weight", "kd_weight")  # what loss.alpha becomes
 

@@ -192,6 +192,9 @@ def _parse(data: bytes) -> dict[str, Tensor]:
         raise _DamagedError("truncated or not safetensors") from error
 
 
+SHARE = 0.02  # of a run's time that its checkpoints may take
+
+
 class CheckpointSchedule:
     """At most one checkpoint every `interval` seconds, and saving takes at most `share` of the elapsed time.
 
@@ -204,7 +207,7 @@ class CheckpointSchedule:
         self,
         interval: float,
         *,
-        share: float = 0.02,
+        share: float = SHARE,
         expected_cost: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

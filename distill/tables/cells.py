@@ -32,7 +32,7 @@ from distill.tables.values import to_text
 
 PLACES = ("npz", "root", "shards", "download")
 # keys of `teacher` that choose published weights, and how they see the images; older runs have none of these keys
-PUBLISHED = ("pretrained", "weights", "input", "classes", "mean", "std")
+PUBLISHED_WEIGHTS = ("pretrained", "weights", "input", "classes", "mean", "std")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class Facts:
         config = with_current_names(config)  # a preset of the user's may hold former names
         dataset = {key: value for key, value in (config.get("dataset") or {}).items() if key not in PLACES}
         teacher = config.get("teacher") or {}
-        training = {key: teacher[key] for key in PUBLISHED if teacher.get(key) not in (None, False, "stream")}
+        training = {key: teacher[key] for key in PUBLISHED_WEIGHTS if teacher.get(key) not in (None, False, "stream")}
         if not {"pretrained", "weights"} & training.keys():  # nothing is trained where weights are published
             training |= {key: teacher.get(key) for key in ("loss", "recipe")}
         start = {"student.weights": config["start"]["weights"]} if config.get("start") else {}

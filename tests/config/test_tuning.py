@@ -4,7 +4,7 @@ import pytest
 
 from distill.config.presets import Presets
 from distill.config.sweep import prepare
-from distill.config.tuning import GridCell, best_of_each_method, cells_of, held_out
+from distill.config.tuning import Combination, best_of_each_method, combinations_of, holdout_size
 
 GRID = ("sweep=temperature", "loss=kd,zscore_kd", "loss.temperature=1,4")
 
@@ -37,7 +37,7 @@ def test_hydra_makes_the_same_jobs_again_from_the_overrides_handed_on(command) -
 def test_a_chosen_cell_is_trained_on_all_images_over_its_seeds(command) -> None:
     sweep = prepared(*command.tiny, *GRID, "sweep.select.seeds=3", "seed=7,8")
     assert sweep.tuning is not None
-    zscore_hot = sweep.tuning.cells[3]
+    zscore_hot = sweep.tuning.combinations[3]
     assert (zscore_hot.method, zscore_hot.values) == (("loss=zscore_kd",), ("++loss.temperature=4",))
     assert zscore_hot.jobs == (6, 7), "seeds are runs of one cell"
     final = prepared(*sweep.tuning.overrides(zscore_hot))
@@ -52,7 +52,7 @@ def test_a_hold_out_of_ones_own_is_taken_and_dropped_at_the_end(command) -> None
     assert {job.dataset.holdout for job in sweep.jobs} == {40}
     assert sweep.tuning is not None
     assert sweep.tuning.holdout == 40
-    final = prepared(*sweep.tuning.overrides(sweep.tuning.cells[0]))
+    final = prepared(*sweep.tuning.overrides(sweep.tuning.combinations[0]))
     assert {job.dataset.holdout for job in final.jobs} == {0}
 
 
@@ -86,20 +86,20 @@ def test_what_cannot_be_selected_from_is_refused(command, override: str, sentenc
 
 
 def test_the_best_mean_wins_and_the_first_of_equals() -> None:
-    kd = [GridCell(("loss=kd",), (f"t={t}",), (2 * t, 2 * t + 1)) for t in range(3)]
+    kd = [Combination(("loss=kd",), (f"t={t}",), (2 * t, 2 * t + 1)) for t in range(3)]
     accuracies = {0: 60.0, 1: 50.0, 2: 56.0, 3: 56.0, 4: 70.0}  # the third cell lacks a run
     (chosen,) = best_of_each_method(kd, accuracies)
-    assert (chosen.cell, chosen.accuracy, chosen.tried) == (kd[1], 56.0, 2)
+    assert (chosen.combination, chosen.accuracy, chosen.tried) == (kd[1], 56.0, 2)
     assert chosen.rank == "the best of 2 configurations"
     (first,) = best_of_each_method(kd[:2], {0: 56.0, 1: 56.0, 2: 56.0, 3: 56.0})
-    assert first.cell is kd[0]
+    assert first.combination is kd[0]
     assert first.rank == "the first of 2 that tie as the best of 2 configurations"
 
 
 def test_methods_are_judged_apart() -> None:
-    cells = [GridCell((f"loss={loss}",), (), (n,)) for n, loss in enumerate(("kd", "zscore_kd"))]
-    assert [each.cell for each in best_of_each_method(cells, {0: 1.0, 1: 2.0})] == cells
-    assert [each.cell for each in best_of_each_method(cells, {1: 2.0})] == [cells[1]]
+    cells = [Combination((f"loss={loss}",), (), (n,)) for n, loss in enumerate(("kd", "zscore_kd"))]
+    assert [each.combination for each in best_of_each_method(cells, {0: 1.0, 1: 2.0})] == cells
+    assert [each.combination for each in best_of_each_method(cells, {1: 2.0})] == [cells[1]]
 
 
 def test_groups_are_compared_values_tuned_and_seeds_averaged(shipped: Presets) -> None:
@@ -109,7 +109,7 @@ def test_groups_are_compared_values_tuned_and_seeds_averaged(shipped: Presets) -
         for epochs in (1, 2)
         for seed in (5, 6)
     ]
-    fixed, cells = cells_of(jobs, shipped)
+    fixed, cells = combinations_of(jobs, shipped)
     assert fixed == ("student=resnet8",)
     assert [(cell.method, cell.values, cell.jobs) for cell in cells[:2]] == [
         (("loss=ce",), ("++recipe.epochs=1",), (0, 1)),
@@ -119,5 +119,5 @@ def test_groups_are_compared_values_tuned_and_seeds_averaged(shipped: Presets) -
 
 
 def test_a_share_of_few_images_is_one_image_at_least() -> None:
-    assert held_out(0.1, 50_000) == 5_000
-    assert held_out(0.001, 20) == 1
+    assert holdout_size(0.1, 50_000) == 5_000
+    assert holdout_size(0.001, 20) == 1
