@@ -125,7 +125,7 @@ def _train_chosen(
     retry: bool,
     note: Callable[[str], None],
 ) -> Iterator[Outcome]:
-    """Train the chosen combinations on all images; yields a failure for each method of which no configuration finished."""
+    """Train the chosen combinations on all images; yields a failure for each method without a finished one."""
     left = {each.method for each in tuning.combinations}
     for each in chosen:
         left.discard(each.combination.method)
