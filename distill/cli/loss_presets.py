@@ -13,10 +13,10 @@ from torch import nn
 from distill.config import configs_dir
 from distill.config.build import build_objective, sentences
 from distill.config.check import UNRESOLVED, check_target, check_typed, reduce_alpha
-from distill.config.composer import Composed
+from distill.config.compose.composer import Composed
+from distill.config.compose.presets import Presets
 from distill.config.faults import Fault, Refused
 from distill.config.plan import split_stages
-from distill.config.presets import Presets
 from distill.config.rehearsal import rehearse
 from distill.config.schema import FirstStage
 from distill.models import resnet8

@@ -9,9 +9,9 @@ import torch
 
 from distill.config.build import build_dataset, build_network
 from distill.config.check import MISSING, check_target, resolve
-from distill.config.composer import Composed
+from distill.config.compose.composer import Composed
+from distill.config.compose.presets import Presets
 from distill.config.faults import Fault, Refused
-from distill.config.presets import Presets
 from distill.data import SHAPES
 from distill.models import Network, profile
 from distill.tables.rendering import Content, TextTable

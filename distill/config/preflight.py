@@ -15,9 +15,10 @@ from distill.config.build import (
     usable_device,
 )
 from distill.config.check import check_typed, reduce_alpha, resolve, signature
-from distill.config.composer import Composed
+from distill.config.compose.composer import Composed
+from distill.config.compose.names import recipe_name, run_names
+from distill.config.compose.presets import UNCHOSEN, Presets
 from distill.config.faults import Fault, Refused, correction, misplaced, nearest
-from distill.config.names import recipe_name, run_names
 from distill.config.plan import (
     START,
     MethodFlags,
@@ -30,7 +31,6 @@ from distill.config.plan import (
     store_conflict,
     teacher_config,
 )
-from distill.config.presets import UNCHOSEN, Presets
 from distill.config.rebuild import check_trusted
 from distill.config.rehearsal import BuiltMethod, check_network, check_together, has_fault
 from distill.config.schema import FirstStage, Root

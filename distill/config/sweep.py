@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from distill.config.composer import Composed
+from distill.config.compose.composer import Composed
+from distill.config.compose.presets import FILLED, MOST_JOBS, Presets
 from distill.config.faults import Fault, Refused
 from distill.config.plan import RunPlan
 from distill.config.preflight import preflight
-from distill.config.presets import FILLED, MOST_JOBS, Presets
 from distill.config.tuning import (
     HoldoutTuning,
     Search,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from distill.config.compose.presets import Presets
 from distill.config.faults import Fault, Refused
-from distill.config.presets import Presets
 
 SEEDS = ("seed", "teacher.seed")  # averaged over, not tuned
 

@@ -12,11 +12,11 @@ from torch import nn
 
 from distill.config.build import build_dataset
 from distill.config.check import check_target, resolve
-from distill.config.composer import Composed
+from distill.config.compose.composer import Composed
+from distill.config.compose.names import run_names
+from distill.config.compose.presets import Presets
 from distill.config.faults import Fault, Refused
 from distill.config.identity import canonical_node, run_folder
-from distill.config.names import run_names
-from distill.config.presets import Presets
 from distill.config.rebuild import WITHOUT_DOWNLOAD, located
 from distill.config.rehearsal import check_network
 from distill.config.weights import network_with_weights

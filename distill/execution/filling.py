@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from distill.config.composer import Composed
+from distill.config.compose.composer import Composed
+from distill.config.compose.presets import FILLED, Presets
 from distill.config.faults import Fault, Refused
 from distill.config.plan import RunPlan, store_conflict, teacher_epochs_of
 from distill.config.preflight import preflight
-from distill.config.presets import FILLED, Presets
 from distill.execution.jobs import Outcome, cohorts, follow_plans, memory_warning
 from distill.execution.progress import TrainingProgress, duration, say
 from distill.execution.stopping import Deadline, Interrupted, stop_when

@@ -14,11 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from distill.config.composer import LAUNCH
+from distill.config.compose.composer import LAUNCH
+from distill.config.compose.presets import Presets
 from distill.config.faults import Refused
 from distill.config.plan import RunPlan, teacher_epochs_of
 from distill.config.preflight import preflight
-from distill.config.presets import Presets
 from distill.config.sweep import JobKey, Sweep, job_of, prepare
 from distill.config.tuning import Chosen, HoldoutTuning, best_of_each_method
 from distill.execution.execute import Console, Result, execute

@@ -10,10 +10,10 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from distill.config.compose.presets import Presets
 from distill.config.faults import Refused
 from distill.config.plan import RunPlan
 from distill.config.preflight import preflight
-from distill.config.presets import Presets
 from distill.config.tuning import Choice, Chosen, Combination, Range, Search, override
 from distill.execution.execute import Console, execute
 from distill.execution.progress import TrainingProgress

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from distill.config.remembered import declared
+from distill.config.compose.remembered import declared
 from distill.runs.store import RunRecord
 from distill.runs.target_names import with_current_names
 from distill.tables.comparison import compare_cells

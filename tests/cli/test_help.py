@@ -97,7 +97,7 @@ def test_the_examples_are_commands(verb: str, capsys: Capture) -> None:
 
 def test_the_help_of_train_names_only_what_there_is(capsys: Capture) -> None:
     from distill.cli.train import VERB
-    from distill.config.presets import Presets
+    from distill.config.compose.presets import Presets
     from distill.config.schema import TeacherNode
 
     text = help_of("train", capsys)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import distill.config.sweep
+from distill.config.compose.presets import Presets
 from distill.config.faults import Refused
-from distill.config.presets import Presets
 from distill.config.sweep import prepare
 
 TINY = ("dataset=synthetic", "dataset.image_size=16")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from distill.config import configs_dir, remembered
+from distill.config.compose.presets import Presets
 from distill.config.faults import Refused
 from distill.config.preflight import preflight
-from distill.config.presets import Presets
 from distill.tables.published import Cell, load, table_names
 from distill.tables.values import flatten
 
@@ -228,7 +228,7 @@ def test_cells_are_remembered_until_a_preset_or_the_environment_changes(
             composed.append(commands)
             return super().declared(commands)
 
-    monkeypatch.setattr("distill.config.presets.Presets", Watched)
+    monkeypatch.setattr("distill.config.compose.presets.Presets", Watched)
     assert remembered.declared(commands, None) == found == Presets().declared(commands)
     assert composed == []
     monkeypatch.setenv("DISTILL_RUNS", "elsewhere")  # the presets read it

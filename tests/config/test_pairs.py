@@ -11,8 +11,8 @@ from torch import nn
 import distill.models.meta
 from distill.config.build import build_objective, try_network
 from distill.config.check import check_target, reduce_alpha
+from distill.config.compose.presets import Presets
 from distill.config.plan import split_stages
-from distill.config.presets import Presets
 from distill.config.rehearsal import rehearse
 from distill.models import Output, as_network, mobilenet_v1, torchvision_network
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.config.composer import ReadOnce
-from distill.config.presets import Presets
+from distill.config.compose.composer import ReadOnce
+from distill.config.compose.presets import Presets
 
 JOB = ("dataset=synthetic", "student=resnet8", "loss=kd")
 

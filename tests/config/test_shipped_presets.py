@@ -8,9 +8,9 @@ import torch
 import yaml
 
 from distill.config import configs_dir
+from distill.config.compose.presets import Presets
 from distill.config.faults import Refused
 from distill.config.preflight import preflight
-from distill.config.presets import Presets
 
 CONFIGS = configs_dir()
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe", "experiment", "sweep")

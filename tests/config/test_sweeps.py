@@ -5,7 +5,7 @@ import pickle
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-from distill.config.presets import Presets
+from distill.config.compose.presets import Presets
 from distill.config.sweep import job_of, prepare
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distill.config.presets import Presets
+from distill.config.compose.presets import Presets
 from distill.config.sweep import prepare
 from distill.config.tuning import Combination, best_of_each_method, combinations_of, holdout_size
 

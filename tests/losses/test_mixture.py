@@ -8,7 +8,7 @@ from torch import nn
 
 from distill.config.build import build_objective
 from distill.config.check import check_target, reduce_alpha
-from distill.config.presets import Presets
+from distill.config.compose.presets import Presets
 from distill.data import Batch, StrongView
 from distill.losses import (
     AttentionTransfer,

@@ -23,8 +23,8 @@ from typing import Any
 from distill.config import configs_dir
 from distill.config.build import build_objective
 from distill.config.check import check_target, check_typed, reduce_alpha
+from distill.config.compose.presets import Presets
 from distill.config.plan import split_stages
-from distill.config.presets import Presets
 from distill.config.schema import FirstStage
 from distill.losses import Objective
 from distill.runs.layout import FIRST_STAGE

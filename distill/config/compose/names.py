@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distill.config.composer import Composed
-from distill.config.presets import UNCHOSEN, Presets
+from distill.config.compose.composer import Composed
+from distill.config.compose.presets import UNCHOSEN, Presets
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
 

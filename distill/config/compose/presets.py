@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from distill.config.check import reduce_alpha
-from distill.config.composer import REFUSALS, Composed, Composer, first_line, forget_replaced, key_of, plain
+from distill.config.compose.composer import REFUSALS, Composed, Composer, first_line, forget_replaced, key_of, plain
 from distill.config.faults import Fault, Refused, correction, nearest
 
 MOST_JOBS = 10_000  # of a sweep

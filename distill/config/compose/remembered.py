@@ -13,7 +13,7 @@ from typing import Any
 from distill.config import configs_dir
 from distill.runs.files import StorageError, write_text
 
-_CODE = ("composer.py", "presets.py", "check.py")  # what composes them
+_CODE = [*Path(__file__).parent.glob("*.py"), Path(__file__).parents[1] / "check.py"]  # what composes them
 
 
 def declared(commands: Sequence[Sequence[str]], config_dir: Path | None) -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def declared(commands: Sequence[Sequence[str]], config_dir: Path | None) -> list
         if state and found["state"] == state:
             return list(found["configs"])
 
-    from distill.config.presets import Presets  # Hydra takes 0.4 s to import
+    from distill.config.compose.presets import Presets  # Hydra takes 0.4 s to import
 
     configs = Presets(config_dir).declared(commands)
     text = json.dumps({"state": state, "configs": configs}, default=str)
@@ -50,7 +50,7 @@ def _state() -> str:
     digest = hashlib.sha256(f"{version('hydra-core')} {version('omegaconf')}".encode())
     presets = configs_dir()
     files = [path for path in sorted(presets.rglob("*.yaml")) if path.relative_to(presets).parts[0] != "table"]
-    for path in [*files, *(Path(__file__).with_name(name) for name in _CODE)]:
+    for path in [*files, *sorted(_CODE)]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(presets.parent) if path in files else path.name} {len(content)}\n".encode())
         digest.update(content)
