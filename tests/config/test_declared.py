@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from distill.config import configs_dir, remembered
+from distill.config import configs_dir
+from distill.config.compose import remembered
 from distill.config.compose.presets import Presets
 from distill.config.faults import Refused
 from distill.config.preflight import preflight
