@@ -286,6 +286,10 @@ def _check_paths(line: CommandLine, verb: Verb) -> None:
         line.fault(f"--out {out} cannot be written as {out.suffix}: end it in {', '.join(SUFFIXES[1:])}", of="--out")
     if out is not None and out.is_dir():
         line.fault(f"--out must be a file, {out} is a folder: write --out {out / 'FILE'}", of="--out")
+    elif out is not None and out.exists() and not out.is_file():
+        line.fault(
+            f"--out {out} is no regular file, and would be replaced by one: leave --out away to print", of="--out"
+        )
     elif out is not None and not out.parent.is_dir():
         line.fault(f"--out {out} cannot be written, its folder does not exist: create {out.parent} first", of="--out")
 

@@ -27,13 +27,14 @@ Add weights (FILE) or finished runs (DIR) from elsewhere to your runs.
 
 FILE holds weights: a checkpoint of RepDistiller, of mdistiller or of code based on them, a PyTorch state dict (.pth,
 .pt, also the old format) or safetensors. Only tensors and plain values are read; no code in a file is executed. Names
-and shapes must match the network. The accuracy is measured if the data are there; otherwise the accuracy that the file
-states is recorded as claimed. The result is a finished run: it can be listed, evaluated, and used as a teacher with
-`distill train teacher.run=ID`. Its id is the digest of its weights, so importing a file twice changes nothing.
+and shapes must match the network. The accuracy is measured if the data are there; otherwise the accuracy stated
+in the file is recorded, and marked as claimed. The result is a finished run: it can be listed, evaluated, and used as a
+teacher with `distill train teacher.run=ID`. Its id is the digest of its weights, so importing a file twice changes
+nothing.
 
 If FILE is a student.safetensors in a folder with the config.yaml and result.json of its run, that run is restored under
-its own id, without student= and dataset=. A later run with teacher=NAME and the same data and recipe then uses it. Its
-weights may be stored as float16.
+its own id; leave out student= and dataset=. Weights in float16 are accepted. A later run with teacher=NAME and the same
+data and recipe uses the restored run.
 
 DIR holds runs: a runs_dir of another machine, or files written by `distill export --results`. Each run is checked (id,
 records, digest of the weights) and copied; nothing is overwritten; a run that fails its check is named and left out. A

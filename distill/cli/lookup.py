@@ -22,9 +22,9 @@ DEFAULT_SEEDS = 4  # as for the means in the literature
 MOST_SEEDS = 100  # more is a typing mistake
 TABLE = Argument("table", "NAME", "a published table: cifar100_same, imagenet, ablation, ...")
 ROWS = Argument("rows", "KEY,KEY", "only these rows, for example rows=kd,zscore_kd")
-COLUMNS = Argument("columns", "KEY,KEY", "only these columns, for example columns=vgg13_vgg8")
+COLUMNS = Argument("columns", "KEY,KEY", "only these columns of the published table, for example columns=vgg13_vgg8")
 SEEDS = Argument(
-    "seeds", "N", f"the number of seeds per cell (default {DEFAULT_SEEDS}: 1 to {DEFAULT_SEEDS}), or which: seeds=1,2,5"
+    "seeds", "N", f"seeds per cell: a number (default {DEFAULT_SEEDS}: 1 to {DEFAULT_SEEDS}) or a list, seeds=1,2,5"
 )
 STATUS = Argument("status", "failed,...", "finished, failed, running, unfinished or damaged")
 SORT = Argument(
@@ -32,7 +32,7 @@ SORT = Argument(
     "KEY",
     "by a column of the CSV, for example loss.temperature;\na leading minus sorts descending: -last.mean",
 )
-CHOSEN = Argument("--columns", "KEY,KEY", "only these columns of the CSV, in any format")
+CHOSEN = Argument("--columns", "KEY,KEY", "show only these columns, by their names in the CSV (in every format)")
 OF_TABLE = (TABLE, ROWS, COLUMNS, SEEDS)
 
 

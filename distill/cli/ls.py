@@ -25,8 +25,8 @@ from distill.tables.listing import content
 SIZE = Argument("--size", help="also the space that each run takes on disk, with its tables of teacher logits")
 PRUNE = Argument(
     "--prune",
-    help="do not list: delete the tables of teacher logits of these runs. Runs and weights\n"
-    "are kept; a table is built again when it is needed",
+    help="do not list: delete the tables of logits kept with these runs, which are teachers.\n"
+    "Runs and weights are kept; a table is built again when it is needed",
 )
 VERB = Verb(
     name="ls",

@@ -20,12 +20,12 @@ from distill.cli.lookup import COLUMNS, ROWS, SEEDS, TABLE
 
 AGAINST = Argument("against", "ID,PATH,...", "other finished runs to compare it with, the baseline first")
 ACCURACY = Argument(
-    "accuracy", "40,45", "list the first epochs that reach these accuracies in percent (default: shares of\n"
+    "accuracy", "40,45", "for each accuracy in percent, the first epoch that reaches it (default: shares of\n"
     "the last accuracy of the baseline)"
 )  # fmt: skip
 SWEEP = Argument("sweep", "NAME", "a sweep preset: temperature, tau_weight, optuna, ...")
 OUT = Argument(
-    "--out", "DIR", "default: report/ with the name of the run's folder, of the table, or sweep-NAME.\n"
+    "--out", "DIR", "default: report/RUN_FOLDER, report/TABLE or report/sweep-NAME.\n"
     "An older report of the same is replaced; any other folder that is not empty is refused"
 )  # fmt: skip
 OF_RUN = (RUN, AGAINST, ACCURACY, DEVICE, *PLACES, OWN_NETWORK)

@@ -36,8 +36,8 @@ VERB = Verb(
     about="""\
 Compare finished runs. A row is one configuration; its runs with different seeds are averaged. Runs whose teachers have
 different weights, or whose precision differs, are never averaged. The main column is the accuracy after the last epoch.
-The best epoch has a column of its own, since it is chosen on the test set. Differences have 95 % intervals: Welch's,
-and paired by seed.""",
+The best epoch has a column of its own, since it is chosen on the test set. Each difference has two 95 % intervals:
+Welch's, and one paired by seed.""",
     sections=(
         ("Which runs (default: all)", (*FILTERS, RUNS_DIR)),
         ("Next to published numbers", (*OF_TABLE, "A cell that lacks runs comes with the command that trains them.")),

@@ -44,8 +44,8 @@ VERB = Verb(
     name="train",
     usage=("[GROUP=PRESET ...] [KEY=VALUE ...] [--OPTION ...]",),
     about="""\
-Train one run. With -m or sweep=NAME, train one run for every combination of the comma-separated values. If the teacher
-has not been trained yet, it is trained first, once. A finished run is not trained again, an unfinished run is resumed.
+Train one run; with -m, one for every combination of the comma-separated values (sweep=NAME adds a preset's). A teacher
+that has not been trained yet is trained first, once. A finished run is not trained again, an unfinished run is resumed.
 Prints a line per epoch and the final accuracy; the run is saved below runs_dir.""",
     sections=(
         (
@@ -56,14 +56,14 @@ Prints a line per epoch and the final accuracy; the run is saved below runs_dir.
                 "recipe.epochs=10                     recipe.batch_size=64  recipe.optimizer.lr=0.05",
                 "runs_dir=DIR                         the folder of the runs (default: $DISTILL_RUNS, or runs)",
                 "dataset.npz=FILE  dataset.root=DIR   where the data are; dataset.download=true downloads CIFAR",
-                "dataset.limit=N  dataset.holdout=N   train on N images; hold N of them out for evaluation",
+                "dataset.limit=N  dataset.holdout=M   use N training images, M of them for evaluation only",
                 "teacher.run=ID|PATH                  a finished run as the teacher",
                 "teacher.pretrained=true  teacher.weights=FILE       published weights as the teacher",
                 "teacher.seed=0  teacher.precision=fp32  teacher.recipe.epochs=240      how the teacher is trained",
                 "teacher.source=live|table|auto       run the teacher on every batch, or cache its logits in a table",
                 "engine.device=auto|cpu|cuda:0  engine.threads=N  engine.compile=true  engine.capture=auto  "
                 "engine.deterministic=true  engine.gradient_norms_every=EPOCHS",
-                "hydra/launcher=cohort                train a sweep's runs side by side, at most hydra.launcher.size=8",
+                "hydra/launcher=cohort                train a sweep's runs side by side, up to hydra.launcher.size=8",
                 "student=timm student.name=NAME       student._target_=package.Class: a network of your own",
             ),
         ),
@@ -85,7 +85,7 @@ Prints a line per epoch and the final accuracy; the run is saved below runs_dir.
         "distill train experiment=cifar100/resnet32x4_resnet8x4 loss=zscore_kd seed=1",
         "distill train student=resnet20 loss=ce seed=0 dataset=cifar100 recipe=cifar      a teacher or a baseline",
         "distill train -m loss=ce,kd,zscore_kd seed=1,2,3",
-        "distill train sweep=temperature loss=kd,zscore_kd   chooses on held-out images; sweep.select=null does not",
+        "distill train sweep=temperature loss=kd,zscore_kd   tunes on held-out images (sweep.select=null: the grid)",
     ),
     exit_codes="0 finished; 1 a run failed; 2 the command was refused; 3 another process is working on a run",
     hydra=True,

@@ -1,6 +1,7 @@
 """The arguments of the verbs: keys, options, and one sentence for each mistake."""
 
 import importlib
+import os
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,10 @@ def test_folders_and_files_are_not_mistaken(tmp_path: Path) -> None:
     assert faults(f"runs_dir={file}") == [f"runs_dir must be a folder, {file} is a file: set runs_dir=DIR"]
     assert faults("--out", str(tmp_path)) == [
         f"--out must be a file, {tmp_path} is a folder: write --out {tmp_path}/FILE"
+    ]
+    os.mkfifo(tmp_path / "pipe")
+    assert faults("--out", str(tmp_path / "pipe"), "--format", "csv") == [
+        f"--out {tmp_path / 'pipe'} is no regular file, and would be replaced by one: leave --out away to print"
     ]
 
 
