@@ -61,7 +61,8 @@ Prints a line per epoch and the final accuracy; the run is saved below runs_dir.
                 "teacher.pretrained=true  teacher.weights=FILE       published weights as the teacher",
                 "teacher.seed=0  teacher.precision=fp32  teacher.recipe.epochs=240      how the teacher is trained",
                 "teacher.source=live|table|auto       run the teacher on every batch, or cache its logits in a table",
-                "engine.device=auto|cpu|cuda:0  engine.threads=N  engine.compile=true  engine.capture=auto  engine.deterministic=true",
+                "engine.device=auto|cpu|cuda:0  engine.threads=N  engine.compile=true  engine.capture=auto  "
+                "engine.deterministic=true",
                 "hydra/launcher=cohort                train a sweep's runs side by side, up to hydra.launcher.size=8",
                 "student=timm student.name=NAME       student._target_=package.Class: a network of your own",
             ),
