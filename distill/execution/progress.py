@@ -112,7 +112,7 @@ class TrainingProgress:
 
 def say(sentence: str) -> None:
     """Print a sentence at once; names in it may be those of folders and presets that others have made."""
-    print(escaped(sentence), flush=True)
+    print("\n  ".join(map(escaped, sentence.split("\n  "))), flush=True)  # a second line is indented
 
 
 def discard_output() -> None:

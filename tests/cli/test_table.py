@@ -55,7 +55,7 @@ def test_pipes_get_plain_lines_and_terminals_aligned_ones(
     [
         ("terminal", "dataset digits"),
         ("markdown", "dataset digits"),
-        ("latex", "% \\usepackage{booktabs}"),
+        ("latex", "% \\usepackage{booktabs,graphicx}"),
         ("csv", "method,loss,"),
         ("json", "{\n"),
     ],

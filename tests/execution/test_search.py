@@ -74,7 +74,7 @@ def test_a_proposal_made_twice_is_one_configuration(folder: Path, capsys: pytest
     line = LINE.replace("sweep=optuna", "sweep=one --config-dir presets")
     assert main(line.split()) == 0
     assert [trial.params for trial in trials()] == [{"loss.temperature": 2.0}] * 2
-    assert "held-out images, the best of 1 configurations; now on all images" in capsys.readouterr().out
+    assert "held-out images\n  the best of 1 configurations; now on all images" in capsys.readouterr().out
 
 
 def test_a_trial_that_is_cut_off_is_proposed_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,9 +132,9 @@ def test_a_build_that_was_stopped_goes_on(
 
 def test_auto_decides_for_the_whole_command(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("runs_dir=one", "recipe.epochs=7") == 0
-    assert "source live, 280 forwards in 7 epochs of 40 images against 720" in capsys.readouterr().out
+    assert "source live, 280 forwards in 7 epochs\n  a table of its logits takes 720 (" in capsys.readouterr().out
     assert teacher_of("one")["source"] == "live"
     assert train("runs_dir=three", "recipe.epochs=7", "-m", "seed=1,2,3") == 0
     printed = capsys.readouterr().out
-    assert "source table, 840 forwards in 21 epochs of 40 images against 720" in printed
+    assert "source table, 840 forwards in 21 epochs\n  a table of its logits takes 720 (" in printed
     assert printed.count("source table, which exists already") == 1  # equal sentences are printed once a sweep

@@ -90,13 +90,15 @@ def forget_replaced(config: dict[str, Any], given: Collection[str]) -> None:
             node = node.get(key) if isinstance(node, dict) else None
         if not isinstance(node, dict):
             continue
+        kept = {key.removeprefix(f"{path}.").partition(".")[0] for key in given if key.startswith(f"{path}.")}
+        left = [key for key in node if key not in kept | {*RESERVED}]
+        if not left:
+            continue
         try:
             takes = signature(resolve(str(node["_target_"])))
         except Refused:  # reported when the node is checked
             continue
-        kept = {key.removeprefix(f"{path}.").partition(".")[0] for key in given if key.startswith(f"{path}.")}
-        kept |= {*takes.annotations, *RESERVED}
-        for key in () if takes.open_ended else [key for key in node if key not in kept]:
+        for key in () if takes.open_ended else [key for key in left if key not in takes.annotations]:
             del node[key]
 
 
