@@ -21,7 +21,6 @@ KD = {1: 71.0, 2: 71.4, 3: 70.9}
 def store(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three seeds of kd with curves, one run of zscore_kd without."""
     monkeypatch.chdir(runs_dir.parent)
-    monkeypatch.setenv("DISTILL_RUNS", str(runs_dir))
     for seed, accuracy in KD.items():
         run_id = STORE["add"](runs_dir, accuracy, best=accuracy + 0.5, loss="kd", seed=seed)
         (folder,) = runs_dir.glob(f"*{run_id}")
