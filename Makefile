@@ -20,7 +20,7 @@ env: .venv/.installed  ## create the environment in .venv (needs a package index
 	.venv/bin/python -m pip install --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env  ## teacher, baseline, KD and Z-score KD on the bundled digits, then their table (offline, two to three minutes)
+demo: env  ## teacher, baseline, KD and Z-score KD on the bundled digits, then their table (offline, two to four minutes)
 	.venv/bin/distill train sweep=demo
 	.venv/bin/distill table dataset=digits
 

@@ -87,7 +87,7 @@ COMPILERS = ("g++", "clang++", "c++", "cl")
 VARIANTS = 256  # compiled forms of networks that one process may hold: two shapes each, and architectures
 
 
-WORTH_COMPILING = 100_000  # steps that save the time which compiling takes, by the model in docs/speed.md
+WORTH_COMPILING = 100_000  # steps after which compiling has saved the time it takes: an estimate, not measured yet
 
 
 @contextmanager
