@@ -394,7 +394,7 @@ def plan_lines(request: Request, filling: Filling) -> list[str]:
     if not missing:
         nothing = "nothing else" if filling.left_out else "nothing"
         return [*lines, f"{nothing} is missing: {len(jobs)} runs are finished"]
-    return [*lines, f"{len(missing)} runs to train one after the other: {_remaining(missing, times)}"]
+    return [*lines, f"{len(missing)} runs to train: {_remaining(missing, times)}"]
 
 
 def _standing(jobs: Sequence[Job], times: Mapping[str, float]) -> str:

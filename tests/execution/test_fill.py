@@ -92,7 +92,7 @@ def test_teachers_then_one_seed_of_every_cell_then_the_next(fill: Fill, capsys: 
     told = capsys.readouterr().out
     assert told.startswith("table tiny: 3 rows x 1 columns, seeds 1, 2, teacher.seed 0\n")
     assert (
-        "7 runs to train one after the other: 13 epochs, 260 images, time unknown: no run of this pair has finished"
+        "7 runs to train: 13 epochs, 260 images, time unknown: no run of this pair has finished"
         in told
     )
     assert told.endswith("7 of 7 runs finished\nthe table: distill table table=tiny runs_dir=filled --config-dir own\n")
@@ -186,7 +186,7 @@ def test_what_cannot_be_trained_is_named_and_left_out(fill: Fill, capsys: Captur
     told = capsys.readouterr().out
     assert "left out: other, all columns: we have no such method\n" in told
     assert "left out: gone, all columns: loss=dkdd does not exist: did you mean" in told
-    assert "4 runs to train one after the other: 8 epochs, 160 images, time unknown" in told
+    assert "4 runs to train: 8 epochs, 160 images, time unknown" in told
     assert not Path("runs").exists()
     assert fill("runs", "rows=other,gone") == (REFUSED, [])
     assert fill("runs", "rows=other") == (REFUSED, [])
