@@ -91,10 +91,7 @@ def test_teachers_then_one_seed_of_every_cell_then_the_next(fill: Fill, capsys: 
     assert fill("filled", SOUND, "seeds=2", "teacher.source=live") == (FINISHED, order)
     told = capsys.readouterr().out
     assert told.startswith("table tiny: 3 rows x 1 columns, seeds 1, 2, teacher.seed 0\n")
-    assert (
-        "7 runs to train: 13 epochs, 260 images, time unknown: no run of this pair has finished"
-        in told
-    )
+    assert "7 runs to train: 13 epochs, 260 images, time unknown: no run of this pair has finished" in told
     assert told.endswith("7 of 7 runs finished\nthe table: distill table table=tiny runs_dir=filled --config-dir own\n")
 
     assert fill("filled", SOUND, "seeds=2", "teacher.source=live") == (FINISHED, [])
