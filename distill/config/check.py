@@ -193,6 +193,12 @@ def _sequence(value: Any, origin: type, inner: tuple[Any, ...]) -> Any:
 
 
 MISSING = "???"
+# the group that gives each node its options, as a command names it
+GROUPS = {name: name for name in ("dataset", "student", "loss", "recipe")}
+GROUPS |= {
+    f"teacher.{node}": f"{name}@teacher.{node}"
+    for node, name in (("network", "student"), ("loss", "loss"), ("recipe", "recipe"))
+}
 MOST = 2**63 - 1  # the largest int64
 # stands for a value whose interpolation failed; that fault has been recorded
 UNRESOLVED: Final = object()
@@ -218,12 +224,18 @@ def check_typed(node: Mapping[str, Any], schema: type, path: str, faults: list[F
         if node_type is None or (value is None and node_type is not hint):
             checked[key] = check_value(value, hint, where, faults)
         elif not isinstance(value, Mapping):
-            faults.append(Fault(where, "type", f"{where} is a group, got {value!r}: set {where}.KEY=VALUE"))
+            text = f"{where} is a group, got {value!r}: {_option(where)}set {where}.KEY=VALUE"
+            faults.append(Fault(where, "type", text))
         elif node_type is Target:
             checked[key] = check_target(value, where, faults)
         else:
             checked[key] = check_typed(value, node_type, where, faults)
     return checked
+
+
+def _option(path: str) -> str:
+    """How a command chooses an option for a node, in front of another remedy; empty for nodes without a group."""
+    return f"choose an option with {GROUPS[path]}=NAME, or " if path in GROUPS else ""
 
 
 def check_target(node: Mapping[str, Any], path: str, faults: list[Fault], *, called: bool = False) -> dict[str, Any]:
@@ -232,7 +244,7 @@ def check_target(node: Mapping[str, Any], path: str, faults: list[Fault], *, cal
     `called` says that the node stands for a function, which training calls.
     """
     if node.get("_target_", MISSING) == MISSING:
-        text = f"{path} has no _target_, so it names no class: choose an option of its group, or set {path}._target_"
+        text = f"{path} has no _target_, so it names no class: {_option(path)}set {path}._target_"
         faults.append(Fault(path, "missing", text))
         return dict(node)
     try:

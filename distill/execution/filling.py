@@ -1,46 +1,46 @@
 """`distill fill`: checks all missing runs, then trains them in rounds: one seed of every cell per round."""
 
-import json
 import re
 import shlex
-import statistics
 import sys
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from distill.config.compose.composer import Composed
 from distill.config.compose.presets import FILLED, Presets
 from distill.config.faults import Fault, Refused
 from distill.config.plan import RunPlan, store_conflict, teacher_epochs_of
 from distill.config.preflight import preflight
-from distill.execution.jobs import Outcome, cohorts, follow_plans, memory_warning
-from distill.execution.progress import TrainingProgress, duration, say
+from distill.execution.jobs import Outcome, follow_plans, memory_warning
+from distill.execution.progress import TrainingProgress, say
+from distill.execution.rounds import (
+    STUDENT,
+    Job,
+    State,
+    groups,
+    in_order,
+    measured_times,
+    next_cohort,
+    open_jobs,
+    ready,
+    remaining,
+    state,
+)
 from distill.execution.stopping import Deadline, Interrupted, stop_when
-from distill.runs.files import StorageError, read_json, read_lines
 from distill.runs.identity import run_id
-from distill.runs.layout import FAILED, LAST, METRICS, PREVIOUS, PROVENANCE, RESULT
-from distill.runs.provenance import device_name
-from distill.runs.store import RunRecord, damage, read_run, scan
 from distill.tables.cells import PLACES, Facts
 from distill.tables.published import Cell, PublishedTable
-from hydra_plugins.distill_cohort.launcher import CohortConfig
 
 LATEST_START, LATEST_SHARE = 30.0, 0.1  # nothing starts in the last seconds, or the last share, of a budget
 MANY = 20  # cells; fewer are checked at once
 DATA_PLACES = {f"dataset.{place}" for place in PLACES}
 PREPARATION = "teachers and first stages"
-UNKNOWN_TIME = "time unknown: no run of this pair has finished on this device"
 
 Key = tuple[str, str]  # row, column
-TEACHER, FIRST_STAGE, STUDENT = range(3)  # the order of training within a round
 
 
 @dataclass(frozen=True)
@@ -55,25 +55,6 @@ class Request:
     config_dir: Path | None
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A run to be trained: its round (one seed of every cell), its kind, and its place in the table.
-
-    `needs` are the ids of the runs that have to be finished first.
-    """
-
-    plan: RunPlan
-    round: int
-    kind: int
-    place: int
-    needs: frozenset[str]
-
-    @property
-    def rank(self) -> tuple[int, int, int]:
-        """The order of training, the most informative first."""
-        return self.round, self.kind, self.place
-
-
 @dataclass(frozen=True)
 class Filling:
     """The distinct runs in the order of training, the run ids of each cell, and why some cells are left out."""
@@ -81,16 +62,6 @@ class Filling:
     jobs: tuple[Job, ...]
     cells: Mapping[Key, tuple[str, ...]]
     left_out: Mapping[Key, str]
-
-
-class State(Enum):
-    """What a run's folder holds."""
-
-    FINISHED = "finished"
-    DAMAGED = "damaged"
-    FAILED = "failed"
-    HALF = "half-trained"
-    MISSING = "missing"
 
 
 def fill(request: Request, words: Sequence[str], *, retry: bool, only_plan: bool, begun: float) -> list[Outcome]:
@@ -160,7 +131,7 @@ def _report(jobs: Sequence[Job], ended: Mapping[str, Outcome], words: Sequence[s
     for outcome in left:
         say(f"{outcome.status}: {outcome.text}")
     if _waiting(jobs, ended):
-        rest = f"{len(missing)} runs are left, {_remaining(missing, measured_times(missing))}"
+        rest = f"{len(missing)} runs are left, {remaining(missing, measured_times(missing))}"
         say(f"the budget is used: {rest}; type the command again to go on: {shlex.join(['distill', 'fill', *words])}")
     return left
 
@@ -187,7 +158,7 @@ def plan_cells(request: Request, presets: Presets) -> Filling:
     if elsewhere := _outside_of_cells(request, [request.table.cells[key] for key in plans], presets):
         raise Refused(elsewhere)
     ids = {key: tuple(plan.run_id for plan in runs.values()) for key, runs in plans.items()}
-    return Filling(tuple(_in_order(plans)), ids, left_out)
+    return Filling(tuple(in_order(list(plans.values()))), ids, left_out)
 
 
 def _refuse(faults: Mapping[Key, Sequence[Fault]], request: Request, *, everything: bool) -> None:
@@ -287,93 +258,6 @@ def _with_seed(plan: RunPlan, seed: int) -> RunPlan:
     return found
 
 
-def _in_order(plans: Mapping[Key, Mapping[int, RunPlan]]) -> list[Job]:
-    """Every distinct run once, with its earliest rank, and the runs that it needs before it."""
-    jobs: dict[str, Job] = {}
-    for place, runs in enumerate(plans.values()):
-        for number, plan in runs.items():
-            for job in _with_needs(plan, number, place):
-                known = jobs.get(job.plan.run_id)
-                if known is None or job.rank < known.rank:
-                    jobs[job.plan.run_id] = job
-    return sorted(jobs.values(), key=lambda job: job.rank)
-
-
-def _with_needs(plan: RunPlan, number: int, place: int) -> Iterator[Job]:
-    needs = []
-    first = None if plan.teacher is None else plan.teacher.plan
-    teacher, stage = (each if _is_needed(each, plan) else None for each in (first, plan.first_stage))
-    if teacher is not None:
-        yield Job(teacher, number, TEACHER, place, frozenset())
-        needs.append(teacher.run_id)
-    if stage is not None:
-        yield Job(stage, number, FIRST_STAGE, place, frozenset(needs))
-        needs.append(stage.run_id)
-    yield Job(plan, number, STUDENT, place, frozenset(needs))
-
-
-def _is_needed(first: RunPlan | None, plan: RunPlan) -> bool:
-    """Whether a run is here or has to be trained: a finished student from another store needs no new teacher."""
-    if first is None:
-        return False
-    return (first.directory / RESULT).is_file() or not (plan.directory / RESULT).is_file()
-
-
-def state(plan: RunPlan) -> State:
-    """The state of a run by the files in its folder."""
-    if (plan.directory / RESULT).is_file():
-        record = read_run(plan.directory)
-        return State.DAMAGED if record is None or damage(record) else State.FINISHED
-    if (plan.directory / FAILED).is_file():
-        return State.FAILED
-    half = any((plan.directory / name).is_file() for name in (LAST, PREVIOUS))
-    return State.HALF if half else State.MISSING
-
-
-def open_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """Those that are not finished."""
-    return [job for job in jobs if state(job.plan) is not State.FINISHED]
-
-
-def groups(jobs: Sequence[Job]) -> list[list[Job]]:
-    """All jobs in the cohorts that they form when nothing interrupts them.
-
-    Runs of one round that share a teacher, and so its forward on every batch, train side by side; on a GPU, where a
-    single small network leaves most of the device idle, other runs of the round do too.
-    """
-    together: dict[Hashable, list[Job]] = {}
-    for job in jobs:
-        together.setdefault((job.round, job.kind, *_shared(job)), []).append(job)
-    by_id = {job.plan.run_id: job for job in jobs}
-    found = [cohorts([job.plan for job in group], size=CohortConfig.size) for group in together.values()]
-    return [[by_id[plan.run_id] for plan in plans] for cohort in found for plans in cohort]
-
-
-def _shared(job: Job) -> tuple[Hashable, ...]:
-    if job.plan.device.type == "cuda":
-        return ()
-    return (job.plan.run_id,) if job.plan.teacher is None else (str(job.plan.identity["teacher"]), job.plan.seed)
-
-
-def ready(jobs: Sequence[Job], closed: frozenset[str]) -> list[Job]:
-    """The open jobs whose teachers are finished, half-trained ones first; without those whose id is in `closed`."""
-    states = {job.plan.run_id: state(job.plan) for job in jobs}
-    still = [
-        job
-        for job in jobs
-        if states[job.plan.run_id] is not State.FINISHED
-        and job.plan.run_id not in closed
-        and all(states[need] is State.FINISHED for need in job.needs)
-    ]
-    return sorted(still, key=lambda job: (states[job.plan.run_id] is not State.HALF, job.rank))
-
-
-def next_cohort(waiting: Sequence[Job]) -> list[Job]:
-    """The jobs to be trained next, side by side: half-trained ones before others; empty where none is waiting."""
-    half = [job for job in waiting if state(job.plan) is State.HALF]
-    return next(iter(groups(half or waiting)), [])
-
-
 def plan_lines(request: Request, filling: Filling) -> list[str]:
     """What is finished and what is missing, row by row, with the images to process and, where measured, the time."""
     table, jobs = request.table, filling.jobs
@@ -394,7 +278,7 @@ def plan_lines(request: Request, filling: Filling) -> list[str]:
     if not missing:
         nothing = "nothing else" if filling.left_out else "nothing"
         return [*lines, f"{nothing} is missing: {len(jobs)} runs are finished"]
-    return [*lines, f"{len(missing)} runs to train: {_remaining(missing, times)}"]
+    return [*lines, f"{len(missing)} runs to train: {remaining(missing, times)}"]
 
 
 def _standing(jobs: Sequence[Job], times: Mapping[str, float]) -> str:
@@ -402,47 +286,7 @@ def _standing(jobs: Sequence[Job], times: Mapping[str, float]) -> str:
     words = [f"{counts[State.FINISHED]} of {len(jobs)} finished"]
     words += [f"{counts[each]} {each.value}" for each in (State.HALF, State.FAILED, State.DAMAGED) if counts[each]]
     missing = open_jobs(jobs)
-    return ", ".join([*words, *([_remaining(missing, times)] if missing else [])])
-
-
-def _remaining(jobs: Sequence[Job], times: Mapping[str, float]) -> str:
-    """Epochs and images that the runs have yet to train, and the time where finished runs have measured it."""
-    every, images, seconds, unknown = 0, 0, 0.0, 0
-    for job in jobs:
-        epochs = max(0, job.plan.recipe.epochs - len(read_lines(job.plan.directory / METRICS)))
-        every += epochs
-        images += epochs * len(job.plan.dataset.train_labels)
-        seconds += epochs * times.get(job.plan.run_id, 0.0)
-        unknown += job.plan.run_id not in times
-    work = f"{every:,} epoch{'s' * (every != 1)}, {images:,} images"
-    if unknown == len(jobs):
-        return f"{work}, {UNKNOWN_TIME}"
-    others = f", and {unknown} runs of unknown time" if unknown else ""
-    return f"{work}, about {duration(seconds)}{others}"
-
-
-def measured_times(jobs: Sequence[Job]) -> dict[str, float]:
-    """Seconds of an epoch by run id, from finished runs of the same networks on the same data and device."""
-    plan = jobs[0].plan
-    threads = plan.config["engine"]["threads"] or torch.get_num_threads()
-    found: dict[str, list[float]] = {}
-    with suppress(StorageError):  # without a readable store nothing is known
-        for record in scan(plan.runs_dir):
-            with suppress(StorageError, KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
-                provenance = read_json(record.path / PROVENANCE) or {}
-                same_threads = plan.device.type != "cpu" or provenance["threads"] == threads
-                if record.result and provenance["device"] == device_name(plan.device) and same_threads:
-                    seconds = record.result["seconds"] / record.result["last"]["epoch"]
-                    found.setdefault(_pair(record), []).append(seconds)
-    known = {job.plan.run_id: found.get(_pair(job.plan)) for job in jobs}
-    return {run: statistics.median(seconds) for run, seconds in known.items() if seconds}
-
-
-def _pair(run: RunPlan | RunRecord) -> str:
-    """Everything except the device that the time of an epoch depends on, as text."""
-    teacher = (run.config.get("teacher") or {}).get("network")
-    data, precision = run.identity["data"], run.identity["precision"]
-    return json.dumps([run.config["student"], teacher, run.names.get("teacher"), data, precision], sort_keys=True)
+    return ", ".join([*words, *([remaining(missing, times)] if missing else [])])
 
 
 def _left_out(filling: Filling) -> dict[tuple[str, str], str]:

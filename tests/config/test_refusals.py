@@ -110,6 +110,10 @@ TEACHERS = {
     ("teacher=none", "teacher.network.width=3"): [
         "teacher.network has no _target_, so it names no class: choose an option"
     ],
+    ("teacher.recipe=demo",): [
+        "teacher.recipe is a group, got 'demo': choose an option with recipe@teacher.recipe=NAME"
+    ],
+    ("teacher.recipe=demo", "teacher.recipe.epochs=3"): ["choose an option with recipe@teacher.recipe=NAME, or set"],
     ("teacher.run=0123abc",): ["teacher.run: no run matches '0123abc'"],
     ("teacher.run=12e4",): ["teacher.run: no run matches '12e4'"],  # text, not 120000
     ("loss@teacher.loss=kd",): ["teacher.loss.alpha is not a key"],
@@ -128,7 +132,7 @@ UNFILLED = {
     ("~student",): ["student is missing"],
     ("~loss.temperature",): ["loss.temperature is missing: distill.losses.SoftTargets needs it"],
     ("~recipe.schedule",): ["recipe.schedule is missing"],
-    ("~student._target_",): ["student has no _target_, so it names no class: choose an option of its group"],
+    ("~student._target_",): ["student has no _target_, so it names no class: choose an option with student=NAME"],
 }
 OTHERS = {
     ("teacher.recipe=3",): ["teacher.recipe is a group, got 3"],

@@ -163,7 +163,7 @@ def test_captured_runs_end_as_eager_ones_and_say_so(tmp_path, capsys, on_tapes) 
 
 
 def test_a_capture_that_is_demanded_and_fails_is_one_sentence(tmp_path, capsys, on_tapes, monkeypatch) -> None:
-    monkeypatch.setattr("distill.config.preflight._device", lambda engine, faults: torch.device("cpu"))
+    monkeypatch.setattr("distill.config.preflight.device_of", lambda engine, faults: torch.device("cpu"))
 
     def refuse(self, work):
         raise RuntimeError("operation not permitted when stream is capturing\nand more of it")

@@ -9,7 +9,7 @@ import pytest
 
 from distill.cli.arguments import parse
 from distill.cli.fill import VERB, read_request
-from distill.execution.filling import STUDENT, TEACHER, Job, groups, next_cohort, ready
+from distill.execution.rounds import STUDENT, TEACHER, Job, groups, next_cohort, ready
 from distill.execution.stopping import CHECKPOINT_SECONDS, EXIT_SECONDS, Deadline
 from distill.runs.config_file import write_config
 from distill.training.fit import Silent
