@@ -1,10 +1,12 @@
 """Presets are read once for all jobs of a command, which Hydra composes without its own node where it can."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from distill.config.compose import composer
 from distill.config.compose.composer import ReadOnce
 from distill.config.compose.presets import Presets
 
@@ -44,6 +46,27 @@ def test_no_job_is_changed_by_the_one_before(tmp_path: Path) -> None:
     assert (changed.config["recipe"]["optimizer"]["lr"], changed.config["loss"]["temperature"]) == (0.7, 9)
     assert presets.compose([*JOB, "experiment=own"]).config == plain
     assert (plain["seed"], plain["recipe"]["optimizer"]["lr"], plain["loss"]["temperature"]) == (5, 0.3, 4.0)
+
+
+def test_jobs_that_differ_in_values_alone_are_combined_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    combined: list[list[str]] = []
+    combine = composer.create_defaults_list
+
+    def counted(**given: Any) -> object:
+        combined.append([override.input_line for override in given["overrides_list"]])
+        return combine(**given)
+
+    monkeypatch.setattr(composer, "create_defaults_list", counted)
+    words = [*JOB, "+loss@other=ce"]
+    presets = Presets(tmp_path)
+    jobs = [[], ["++seed=2"], ["++loss.temperature=9", "++teacher.network={depth: 8}"], ["~teacher.recipe.schedule"]]
+    found = [presets.compose([*words, *job]) for job in jobs]
+    assert combined == [words]
+    assert [job.config["seed"] for job in found] == [1, 2, 1, 1]
+    assert ["schedule" in job.config["teacher"]["recipe"] for job in found] == [True, True, True, False]
+    for words, job in zip([[*words, *job] for job in jobs], found, strict=True):
+        whole = presets.composer.whole(words)
+        assert job == presets.composer.from_hydra(whole, whole.hydra, words)
 
 
 def test_another_search_path_is_read_for_its_job_alone(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The presets and how Hydra composes them: options of groups, jobs of a sweep, the configuration of one job."""
 
+import copy
 import difflib
 import math
 import os
@@ -11,14 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from distill.config.check import reduce_alpha
-from distill.config.compose.composer import REFUSALS, Composed, Composer, first_line, forget_replaced, key_of, plain
+from distill.config.compose.composer import (
+    REFUSALS,
+    Composed,
+    Composer,
+    first_line,
+    forget_replaced,
+    key_of,
+    parse,
+    plain,
+)
 from distill.config.faults import Fault, Refused, correction, nearest
 
 MOST_JOBS = 10_000  # of a sweep
@@ -46,7 +55,6 @@ class Presets:
     def __init__(self, config_dir: Path | None = None) -> None:
         self.composer = Composer(config_dir)
         self._loader = self.composer.loader
-        self._parser = OverridesParser.create(config_loader=self._loader)
         self._config_dir = config_dir
         self._options: dict[str, list[str]] = {}
         self._parsed: dict[str, tuple[Override | None, list[Fault]]] = {}
@@ -87,8 +95,8 @@ class Presets:
     def _parse_one(self, text: str) -> tuple[Override | None, list[Fault]]:
         if text not in self._parsed:
             try:
-                override = self._parser.parse_override(_as_text(text))
-            except (HydraException, ValueError) as error:  # ValueError: an integer of thousands of digits
+                override = copy.copy(parse(_as_text(text)))
+            except (HydraException, ValueError) as error:
                 self._parsed[text] = None, [_not_an_override(text, error)]
             else:
                 override.config_loader = self._loader  # glob(...) takes the options from it
