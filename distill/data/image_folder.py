@@ -107,7 +107,7 @@ class PhotoDataset:
         """The evaluation images as pixels (M, H, H, 3); a row is decoded when it is indexed."""
         return KeptPixels(self.evaluation, self.preparation)
 
-    @property
+    @cached_property
     def evaluation_content(self) -> Hashable:
         """Equal for data sets with the same evaluation images in the same order."""
         how = self.preparation
@@ -167,6 +167,7 @@ class PhotoDataset:
         return PhotoEvaluation(
             self.evaluation_images if everything else KeptPixels(files, self.preparation),
             files.labels,
+            content=(self.evaluation_content, self.preparation, None if rows is None else tuple(rows), part),
             rows=own,
             count=len(chosen),
             batch_size=batch_size,

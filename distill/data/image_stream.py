@@ -295,6 +295,7 @@ class PhotoEvaluation:
         photos: KeptPixels,
         labels: NDArray[np.int64],
         *,
+        content: Hashable,
         rows: Sequence[int],
         count: int,
         batch_size: int,
@@ -303,11 +304,12 @@ class PhotoEvaluation:
     ) -> None:
         """`photos` and `labels` are those at the positions `rows`; `count` images are evaluated by all processes.
 
-        ValueError if `batch_size` < 1."""
+        `content` identifies the images, their preparation and the rows. ValueError if `batch_size` < 1."""
         self._photos, self.count, self.top5 = photos, count, top5
         self.batch_size, self.device = checked_batch_size(batch_size), full_device(device)
         self._rows = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
         self._labels = torch.tensor(labels, dtype=torch.int64, device=self.device)
+        self.key: Hashable = (content, self.batch_size, str(self.device))  # streams with equal keys yield equal batches
         how = photos.preparation
         self._normalise = Normalise(how.size, mean=how.mean, std=how.std, device=self.device)
 

@@ -144,6 +144,11 @@ class OrderedStream(Protocol):
     top5: bool
 
     @property
+    def key(self) -> Hashable:
+        """Streams with equal keys yield equal batches."""
+        ...
+
+    @property
     def count(self) -> int:
         """The images of a pass, over all processes."""
         ...
@@ -273,6 +278,8 @@ class EvaluationStream:
         self.device = full_device(device)
         self.source = dataset.evaluation_on(self.device)
         chosen = range(len(dataset.evaluation_labels)) if rows is None else rows
+        content = (dataset.evaluation_content, dataset.mean, dataset.std, None if rows is None else tuple(rows))
+        self.key: Hashable = (*content, self.batch_size, str(self.device), part)
         self.count = len(chosen)
         self.rows = [chosen[row] for row in part.rows(self.count)]
 

@@ -140,10 +140,10 @@ def _measured(
 def _on_crops(plan: RunPlan, network: nn.Module, precision: str) -> Evaluation:
     """The accuracy on the crops of one epoch, of the same epoch for every student."""
     stream = plan.dataset.stream(batch_size=FOREIGN_BATCH, seed=0, device=plan.device)
-    tally = Tally(plan.device)
+    tally = Tally(network, precision=precision, device=plan.device)
     with evaluating(network):
         for batch in stream.epoch(1):
-            tally.add(network, batch, precision=precision)
+            tally.add(batch)
     return tally.read(stream.count)
 
 

@@ -2,7 +2,9 @@
 
 import gc
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from distill.data import Batch, DeviceImages, Stream
 from distill.models import Output
 from distill.teachers import Teacher
-from distill.training.engine import Batches, train_step
+from distill.training.engine import Batches, tally_of, train_step
 from distill.training.evaluation import Evaluation, Tally, evaluating
 from distill.training.graphs import Lane, Recording, Work
 from distill.training.member import Member
@@ -65,45 +67,14 @@ def _mapped(value: Any, each: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-class CapturedEvaluation:
-    """`evaluate` for a member's student, captured once for each batch size; lanes as in `Captured`.
-
-    The stream's batches are copied into a static one for each batch size."""
-
-    def __init__(self, member: Member, lane: Lane, *, declined: Callable[[str], None]) -> None:
-        self._member, self._lane, self._declined = member, lane, declined
-        self._tally = Tally(member.device, top5=member.evaluation.top5)
-        self._static: dict[int, Batch] = {}
-        self._recordings: dict[int, Recording] = {}
-
-    def __call__(self) -> Evaluation:
-        """The student as it is now. One host read, at the end."""
-        self._tally.clear()
-        with evaluating(self._member.student):
-            for fresh in self._member.evaluation:
-                recording = self._recording(fresh)
-                written(self._static[len(fresh.labels)], fresh)
-                recording()
-                self._lane.join()
-        return self._tally.read(self._member.evaluation.count)
-
-    def _recording(self, fresh: Batch) -> Recording:
-        size = len(fresh.labels)
-        if size not in self._recordings:
-            self._static[size] = copied(fresh)
-            name = f"the evaluation of {self._member.name}, {size} images,"
-            work = evaluation_of(self._member, self._static[size], self._tally)
-            self._recordings[size] = Recording(work, self._lane, name=name, declined=self._declined)
-        return self._recordings[size]
-
-
 class Captured:
     """An `Engine` of recordings, each for one of the two batch sizes of an epoch:
 
     - of each stream, the gather of its batch from the index and view that are copied in (where images are not on the
       device, or have a strong view, which the host plans, the whole batch is copied in);
     - of each teacher and stream, the teacher's forward;
-    - of each member, forward, terms, backward, optimizer and meters.
+    - of each member, forward, terms, backward, optimizer and meters;
+    - of each member, the evaluation of a batch, which is copied in.
 
     Gather and teachers have one lane, and every member its own, so that members run at the same time; the next step
     waits for all. Members have a recording each, not one for all: one that stops leaves the others' as they are, and
@@ -124,18 +95,14 @@ class Captured:
         self._answers: dict[Hashable, Answer] = {}
         self._teachers: dict[Hashable, Recording] = {}
         self._steps: dict[Hashable, Recording] = {}
-        self._evaluations: dict[Member, CapturedEvaluation] = {}
+        self._tallies: dict[Member, Tally] = {}
+        self._evaluations: dict[Hashable, Recording] = {}
 
     def batches(self, stream: Stream, epoch: int, start: int) -> Iterator[Batch]:
         """Static batches: one for full batches, one for the remainder."""
         if stream.source is None or stream.strong is not None:
             for fresh in stream.epoch(epoch, start=start):
-                key = (stream.key, len(fresh.labels))
-                if key in self._static:
-                    written(self._static[key], fresh)
-                else:
-                    self._static[key] = copied(fresh)
-                yield self._static[key]
+                yield self._copied_in(stream.key, fresh)
             return
         draws = (draw[start * stream.batch_size :] for draw in stream.draws(epoch))
         for index, view in zip(*(torch.split(draw, stream.batch_size) for draw in draws), strict=True):
@@ -158,16 +125,33 @@ class Captured:
             self._lane(member).join()
         yield from members
 
-    def evaluate(self, member: Member) -> Evaluation:
-        """Like `evaluate`, with one recording for each batch size of the evaluation stream."""
-        if member not in self._evaluations:
-            self._evaluations[member] = CapturedEvaluation(member, self._lane(member), declined=self._declined)
-        return self._evaluations[member]()
+    def evaluate(self, members: Sequence[Member]) -> list[Evaluation]:
+        """Like `evaluate_together`, each student in its member's lane."""
+        stream = members[0].evaluation
+        with ExitStack() as stack:
+            for member in members:
+                stack.enter_context(evaluating(member.student))
+                self._tallies.setdefault(member, tally_of(member)).clear()
+            for fresh in stream:
+                batch = self._copied_in(stream.key, fresh)
+                for member in members:
+                    self._evaluation(member, batch)()
+                for member in members:
+                    self._lane(member).join()
+        return [self._tallies[member].read(stream.count) for member in members]
 
     def _lane(self, member: Member) -> Lane:
         if member not in self._lanes:
             self._lanes[member] = self._new_lane()
         return self._lanes[member]
+
+    def _copied_in(self, stream: Hashable, fresh: Batch) -> Batch:
+        key = (stream, len(fresh.labels))
+        if key in self._static:
+            written(self._static[key], fresh)
+        else:
+            self._static[key] = copied(fresh)
+        return self._static[key]
 
     def _gathered(self, stream: Hashable, source: DeviceImages, index: Tensor, view: Tensor) -> Batch:
         key = (stream, len(index))
@@ -191,6 +175,14 @@ class Captured:
         self._teachers[key]()
         self._shared.join()
         return self._answers[key]
+
+    def _evaluation(self, member: Member, batch: Batch) -> Recording:
+        key = (member, len(batch.labels))
+        if key not in self._evaluations:
+            name = f"the evaluation of {member.name}, {len(batch.labels)} images,"
+            work = partial(self._tallies[member].add, batch)
+            self._evaluations[key] = Recording(work, self._lane(member), name=name, declined=self._declined)
+        return self._evaluations[key]
 
     def _step(self, member: Member, batch: Batch, teacher: "Answer | None") -> Recording:
         key = (member, len(batch.labels))
@@ -229,15 +221,6 @@ class Answer:
             self.output = copied(answer)
         else:
             written(self.output, answer)
-
-
-def evaluation_of(member: Member, batch: Batch, tally: Tally) -> Work:
-    """Adds the predictions of the member's student for a static batch, without arguments."""
-
-    def work() -> None:
-        tally.add(member.student, batch, precision=member.precision)
-
-    return work
 
 
 def step_of(member: Member, batch: Batch, teacher: Answer | None) -> Work:

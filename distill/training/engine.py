@@ -12,7 +12,7 @@ import torch
 
 from distill.data import Batch, Stream
 from distill.models import Output
-from distill.training.evaluation import Evaluation, evaluate
+from distill.training.evaluation import Evaluation, Tally, evaluate_together
 from distill.training.member import Member, weigh
 
 Batches = Mapping[object, Batch]  # of each stream of the cohort by its key
@@ -29,8 +29,8 @@ class Engine(Protocol):
         """Train each member on the batch of its stream; yields them as they are done, or queued on the device."""
         ...
 
-    def evaluate(self, member: Member) -> Evaluation:
-        """Of the member's student, on its evaluation stream."""
+    def evaluate(self, members: Sequence[Member]) -> list[Evaluation]:
+        """Of each member's student, in one pass over their evaluation stream, which is the same for all."""
         ...
 
 
@@ -56,8 +56,14 @@ class Eager:
                 train_step(member, batch, target, count=member.batch_count())
             yield member
 
-    def evaluate(self, member: Member) -> Evaluation:
-        return evaluate(member.student, member.evaluation, precision=member.precision, world=member.world)
+    def evaluate(self, members: Sequence[Member]) -> list[Evaluation]:
+        return evaluate_together([tally_of(member) for member in members], members[0].evaluation, members[0].world)
+
+
+def tally_of(member: Member) -> Tally:
+    """An empty tally for the member's student."""
+    top5 = member.evaluation.top5
+    return Tally(member.student, precision=member.precision, device=member.device, top5=top5)
 
 
 def train_step(member: Member, batch: Batch, teacher: Output | None, *, count: int) -> None:

@@ -1,7 +1,7 @@
 """Accuracy and cross-entropy of a network on an evaluation stream."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -42,9 +42,12 @@ class Evaluation:
 
 
 class Tally:
-    """Correct predictions and summed cross-entropy on the device; `add` does not synchronise and writes in place."""
+    """A network's correct predictions and summed cross-entropy on the device; `add` does not synchronise and writes in
+    place.
+    """
 
-    def __init__(self, device: torch.device, *, top5: bool = False) -> None:
+    def __init__(self, network: nn.Module, *, precision: str, device: torch.device, top5: bool = False) -> None:
+        self.network, self._precision = network, precision
         self._among_five = torch.zeros((), dtype=torch.int64, device=device) if top5 else None
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
@@ -56,10 +59,10 @@ class Tally:
             self._among_five.zero_()
         self._loss.zero_()
 
-    def add(self, network: nn.Module, batch: Batch, *, precision: str) -> None:
-        """Add the predictions of `network` for one batch."""
-        with autocast(precision, batch.images.device):
-            logits = network(batch.images).logits
+    def add(self, batch: Batch) -> None:
+        """Add the predictions for one batch."""
+        with autocast(self._precision, batch.images.device):
+            logits = self.network(batch.images).logits
         logits = logits.float()
         self._correct.add_((logits.argmax(dim=1) == batch.labels).sum())
         if self._among_five is not None:
@@ -97,9 +100,20 @@ def evaluate(network: nn.Module, stream: OrderedStream, *, precision: str, world
 
     Every process of `world` runs it on its part of the images, and gets the counts of all.
     """
-    tally = Tally(stream.device, top5=stream.top5)
-    with evaluating(network):
+    (found,) = evaluate_together(
+        [Tally(network, precision=precision, device=stream.device, top5=stream.top5)], stream, world
+    )
+    return found
+
+
+def evaluate_together(tallies: Sequence[Tally], stream: OrderedStream, world: World) -> list[Evaluation]:
+    """The same for the networks of several tallies, in one pass over the images."""
+    with ExitStack() as stack:
+        for tally in tallies:
+            stack.enter_context(evaluating(tally.network))
         for batch in stream:
-            tally.add(network, batch, precision=precision)
-    tally.add_up(world)
-    return tally.read(stream.count)
+            for tally in tallies:
+                tally.add(batch)
+    for tally in tallies:
+        tally.add_up(world)
+    return [tally.read(stream.count) for tally in tallies]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Protocol
 
 import torch
@@ -75,11 +75,17 @@ def fit(
                             member.checkpoint()
                 return
 
+        for member in present:
+            if member.active:
+                with stops_alone(member, watch):
+                    member.check_finite()
         active = [member for member in present if member.active]
         await_device(active, lap)
+        measured, averages = evaluated(engine, active), evaluated_averages(engine, active)
+        seconds = lap() / max(1, len(active))
         for member in active:
             with stops_alone(member, watch):
-                watch.epoch(member, member.end_epoch(engine.evaluate))
+                watch.epoch(member, member.end_epoch(measured[member], averages.get(member), seconds=seconds))
 
 
 def joint_batches(engine: Engine, members: Sequence[Member], epoch: int) -> Iterator[tuple[int, Batches]]:
@@ -89,6 +95,24 @@ def joint_batches(engine: Engine, members: Sequence[Member], epoch: int) -> Iter
     iterators = {key: engine.batches(stream, epoch, start) for key, stream in distinct.items()}
     for step in range(start, max(stream.steps for stream in distinct.values())):
         yield step, {key: next(iterator) for key, iterator in iterators.items()}
+
+
+def evaluated(engine: Engine, members: Sequence[Member]) -> dict[Member, Evaluation]:
+    """The students on their evaluation streams; of equal ones each batch is drawn once, for all members."""
+    found: dict[Member, Evaluation] = {}
+    for key in dict.fromkeys(member.evaluation.key for member in members):
+        together = [member for member in members if member.evaluation.key == key]
+        found.update(zip(together, engine.evaluate(together), strict=True))
+    return found
+
+
+def evaluated_averages(engine: Engine, members: Sequence[Member]) -> dict[Member, Evaluation]:
+    """The same of the averaged weights of those members that have them."""
+    averages = {member: member.average for member in members if member.average}
+    with ExitStack() as stack:
+        for average in averages.values():
+            stack.enter_context(average.in_place())
+        return evaluated(engine, list(averages))
 
 
 @contextmanager

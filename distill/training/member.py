@@ -232,20 +232,17 @@ class Member:
         if self.world.any(self.checkpoints.due()):
             self.checkpoint()
 
-    def end_epoch(self, evaluate: "Callable[[Member], Evaluation]") -> Evaluation:
-        """Evaluate, record the epoch, and move to the next; the last one writes the result.
+    def end_epoch(self, measured: Evaluation, average: Evaluation | None, *, seconds: float) -> Evaluation:
+        """Record the epoch, and move to the next; the last one writes the result.
 
-        Raises:
-            NonFinite: a term of this epoch, or a parameter after it, is not finite.
+        Args:
+            measured: of the student.
+            average: of the student with its averaged weights, where it has them.
+            seconds: this member's share of the time that evaluating took.
         """
-        self.check_finite()
-        self.spend()
         train_seconds = self.epoch_seconds
-        measured = evaluate(self)
-        averaged: dict[str, Any] = {}
-        if self.average:
-            with self.average.in_place():
-                averaged = {"ema": evaluate(self).as_dict()}
+        self.spend(seconds)
+        averaged = {} if average is None else {"ema": average.as_dict()}
         entry = {"epoch": self.epoch, **measured.as_dict()}
         self.last = {**entry, **averaged}
         if not self.best or measured.correct > self.best["correct"]:
@@ -261,7 +258,7 @@ class Member:
             timing["captured_steps"] = self.captured_steps  # of the run so far
         due = self.epoch % self.norms_every == 0 or self.epoch == self.recipe.epochs
         norms = gradient_norms(self) if due else {}
-        timing["evaluation_seconds"] = self.spend()  # of all that is measured in between
+        timing["evaluation_seconds"] = seconds + self.spend()  # of all that is measured in between
         self.last_train = self.meters.read()
         metrics = {
             "epoch": self.epoch,

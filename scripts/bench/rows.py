@@ -189,9 +189,9 @@ def evaluation(lab: Lab, stack: ExitStack) -> Group:
     """The student on the evaluation images."""
     images, engine, member = len(lab.data.evaluation_labels), lab.engine(), lab.member(lab.data, None)
     for _ in range(uncounted(engine)):
-        engine.evaluate(member)
+        engine.evaluate([member])
     peer = lab.peer(taught=False)
-    ours = Variant("ours", images, lambda: engine.evaluate(member))
+    ours = Variant("ours", images, lambda: engine.evaluate([member]))
     return Group(
         "image",
         Variant("peer", images, lambda: peer.validate(lab.validation_loader)),

@@ -89,6 +89,16 @@ def test_processes_take_their_rows_of_each_batch(root: Path) -> None:
     assert {stream.count for stream in streams} == {12}
 
 
+def test_keys_of_evaluation_streams_are_equal_exactly_where_batches_are(root: Path) -> None:
+    def key(batch_size: int = 5, rows: range | None = None, part: Part | None = None, **changes: object) -> object:
+        data = image_folder(root=str(root), **{**SMALL, **changes})  # type: ignore[arg-type]
+        return data.evaluation_stream(batch_size=batch_size, device="cpu", rows=rows, part=part or Part()).key
+
+    assert key() == key()
+    different = [key(), key(6), key(rows=range(3)), key(part=Part(1, 2)), key(resize=30), key(std=(1.0, 1.0, 1.0))]
+    assert len(set(different)) == len(different)
+
+
 def test_strong_views_leave_the_rest_as_it_is_and_differ_from_it(root: Path) -> None:
     stream = image_folder(root=str(root), **SMALL).stream(batch_size=9, seed=1, device="cpu", strong=StrongView())
     (first, *_) = stream.epoch(1)

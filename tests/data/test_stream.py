@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerator import DEVICE, waiting_is_an_error
 
-from distill.data import Batch, EvaluationStream, ImageDataset, ImageStream, draw_generator, synthetic
+from distill.data import Batch, EvaluationStream, ImageDataset, ImageStream, Part, draw_generator, synthetic
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,24 @@ def test_keys_are_equal_exactly_where_batches_are(data: ImageDataset) -> None:
     ]
     keys = [stream(data).key, *(other.key for other in different)]
     assert len(set(keys)) == len(keys)
+
+
+def test_keys_of_evaluation_streams_are_equal_exactly_where_batches_are(data: ImageDataset) -> None:
+    def key(data: ImageDataset, batch_size: int = 9, **options: object) -> object:
+        return data.evaluation_stream(batch_size=batch_size, device="cpu", **options).key  # type: ignore[arg-type]
+
+    same = synthetic(train_size=150, test_size=70, image_size=8, pad=1)  # evaluation images are not cropped
+    assert key(same) == key(data)
+    different = [
+        key(data),
+        key(data, batch_size=10),
+        key(data, rows=range(70)[:5]),
+        key(data, part=Part(0, 2)),
+        key(synthetic(train_size=150, test_size=70, image_size=8, pad=2, std=(1.0, 1.0, 1.0))),
+        key(synthetic(train_size=150, test_size=70, image_size=8, pad=2, holdout=70)),
+        key(synthetic(train_size=150, test_size=70, image_size=8, pad=2, seed=1)),
+    ]
+    assert len(set(different)) == len(different)
 
 
 def test_streams_of_equal_content_share_memory(data: ImageDataset) -> None:

@@ -180,7 +180,7 @@ def test_evaluation_is_captured(make) -> None:
     engine = Captured(new_lane, declined=pytest.fail)
     expected = evaluate(member.student, member.evaluation, precision="fp32")
     for _ in range(2):
-        found = engine.evaluate(member)
+        (found,) = engine.evaluate([member])
         assert (found.correct, found.count) == (expected.correct, expected.count)
         assert found.loss == pytest.approx(expected.loss, rel=1e-4)
 

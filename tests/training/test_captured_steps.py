@@ -3,6 +3,7 @@
 import gc
 import weakref
 from functools import partial
+from itertools import groupby
 
 import pytest
 import torch
@@ -287,12 +288,25 @@ def test_the_teacher_is_asked_by_replay(lab, recipe, capture, teacher) -> None:
 def test_evaluation_is_captured(lab, capture, recipe) -> None:
     member = lab.member(student=lab.network(1, dropout=0.5), recipe=recipe)
     for _ in range(4):
-        measured = capture.engine.evaluate(member)
+        (measured,) = capture.engine.evaluate([member])
         assert measured == evaluate(member.student, member.evaluation, precision="fp32")
         assert all(module.training for module in member.student.modules())
         with torch.no_grad():
             member.student.conv.weight.mul_(1.1)  # in place, as a step would
     assert (capture.count("capture"), capture.count("replay")) == (2, 8 - WARM_UP + 4 - WARM_UP)
+
+
+def test_students_are_evaluated_side_by_side_on_one_copy_of_a_batch(lab, recipe) -> None:
+    """Each in its lane; the batch is overwritten when all are done with it."""
+    capture = Capture(LateLane)
+    members = [lab.member(student=lab.network(seed), recipe=recipe) for seed in (1, 2, 3)]
+    for _ in range(WARM_UP + 1):
+        found = capture.engine.evaluate(members)
+    assert found == [evaluate(member.student, member.evaluation, precision="fp32") for member in members]
+    assert capture.declined == []
+    happened = [(what, lane) for what, lane in capture.log if what in ("replay", "join")]
+    replays = [list(group) for what, group in groupby(happened, key=lambda each: each[0]) if what == "replay"]
+    assert {len({lane for _, lane in group}) for group in replays} == {len(members)}
 
 
 class Waits(Poison):

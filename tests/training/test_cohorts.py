@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distill.data import ImageStream
+from distill.data import EvaluationStream, ImageStream
 from distill.losses import zscore_kd
 from distill.teachers import LiveTeacher
 
@@ -112,6 +112,39 @@ def test_equal_streams_are_drawn_once(lab, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(ImageStream, "draws", counted)
     lab.run(*members)
     assert sorted(drawn) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+
+def test_evaluation_images_are_drawn_once_for_all_members(lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make():
+        averaged = lab.member(recipe=lab.recipe(ema=0.8))
+        others = lab.member(seed=2), lab.member()
+        others[1].evaluation = EvaluationStream(lab.dataset, batch_size=5, device="cpu")
+        return [averaged, *others]
+
+    alone = [lab.run(member)[0] for member in make()]
+    passes, batches = [], EvaluationStream.__iter__
+    monkeypatch.setattr(
+        EvaluationStream, "__iter__", lambda stream: passes.append(stream.batch_size) or batches(stream)
+    )
+    together = lab.run(*make())
+    assert passes == 2 * [8, 5, 8]  # an epoch's: two members, the one with other batches, the averaged weights
+    for ours, theirs in zip(together, alone, strict=True):
+        assert (ours.lines, ours.weights) == (theirs.lines, theirs.weights)
+
+
+def test_the_time_of_an_evaluation_is_divided_among_its_members(lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, batches = [0.0], EvaluationStream.__iter__
+
+    def slow(stream):
+        now[0] += 6
+        return batches(stream)
+
+    monkeypatch.setattr(EvaluationStream, "__iter__", slow)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    for done in lab.run(lab.member(), lab.member(seed=2)):
+        assert [timing["evaluation_seconds"] for timing in done.timings] == [3, 3]
+        assert [timing["seconds"] for timing in done.timings] == [0, 0]
+        assert done.result["seconds"] == 6
 
 
 def test_the_teacher_stays_as_it_was(lab, teacher) -> None:

@@ -134,7 +134,7 @@ def test_at_intervals_and_after_the_last_epoch(lab, monkeypatch, epochs: int, ev
     monkeypatch.setattr(member, "gradient_norms", lambda member: {"ce": float(member.epoch)})
     trained.begin_epoch(lambda: 0.0)
     for _ in range(epochs):
-        trained.end_epoch(lambda member: Evaluation(1, 2, 50.0, 1.0))
+        trained.end_epoch(Evaluation(1, 2, 50.0, 1.0), None, seconds=0.0)
     recorded = [json.loads(line) for line in trained.recorder.lines]
     assert len(recorded) == epochs
     assert [line["epoch"] for line in recorded if "gradient_norms" in line] == measured
