@@ -208,6 +208,7 @@ class Dataset(Protocol):
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
         strong: StrongView | None = None,
         part: Part = WHOLE,
     ) -> Stream:
@@ -296,11 +297,12 @@ class ImageDataset:
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
         strong: StrongView | None = None,
         part: Part = WHOLE,
     ) -> ImageStream:
         """The training images, shuffled and augmented anew in every epoch."""
-        return ImageStream(self, batch_size=batch_size, seed=seed, device=device, strong=strong, part=part)
+        return ImageStream(self, batch_size=batch_size, seed=seed, device=device, dtype=dtype, strong=strong, part=part)
 
     def evaluation_stream(
         self,

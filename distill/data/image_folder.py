@@ -136,6 +136,7 @@ class PhotoDataset:
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
         strong: StrongView | None = None,
         part: Part = WHOLE,
     ) -> PhotoStream:
@@ -147,6 +148,7 @@ class PhotoDataset:
             batch_size=batch_size,
             seed=seed,
             device=device,
+            dtype=dtype,
             strong=strong,
             part=part,
         )

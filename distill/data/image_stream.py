@@ -196,13 +196,14 @@ class PhotoStream:
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
         strong: StrongView | None = None,
         part: Part = WHOLE,
     ) -> None:
         """`content` identifies images, labels and preparation. ValueError if `batch_size` < 1."""
         self._files, self._preparation, self._content = files, preparation, content
         self.batch_size, self.seed, self.strong = checked_batch_size(batch_size), seed, strong
-        self.device, self.part = full_device(device), part
+        self.device, self.dtype, self.part = full_device(device), dtype, part
         self.labels, self.image_size, self.count = files.labels, preparation.size, len(files)
         self._normalise = Normalise(preparation.size, mean=preparation.mean, std=preparation.std, device=self.device)
         self._labels = torch.tensor(files.labels, dtype=torch.int64, device=self.device)
@@ -215,7 +216,7 @@ class PhotoStream:
     @property
     def key(self) -> Hashable:
         """Streams with equal keys yield equal batches."""
-        return (self._content, self.batch_size, self.seed, str(self.device), self.strong, self.part)
+        return (self._content, self.batch_size, self.seed, str(self.device), self.dtype, self.strong, self.part)
 
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The epoch's order, and -1 for the views, both (N,) int64 on the device."""
@@ -242,8 +243,9 @@ class PhotoStream:
         for work in _in_order(self._works(order, crops, positions.tolist(), own), batch_size=own):
             rows = torch.from_numpy(order[work.positions]).to(self.device)
             weak, *more = (buffer.to(self.device, non_blocking=True) for buffer in work.buffers)
-            strong = None if strengthen is None else self._normalise(next(strengthen)(*more))
-            yield Batch(self._normalise(weak), self._labels[rows], rows, torch.full_like(rows, -1), strong)
+            strong = None if strengthen is None else self._normalise(next(strengthen)(*more), dtype=self.dtype)
+            images = self._normalise(weak, dtype=self.dtype)
+            yield Batch(images, self._labels[rows], rows, torch.full_like(rows, -1), strong)
 
     def _crops(self, order: NDArray[np.int64], purpose: str, epoch: int) -> Crops:
         how = self._preparation

@@ -75,7 +75,9 @@ def split_view(view: Tensor, *, pad: int, flip: bool) -> tuple[Tensor, Tensor, T
 
 
 class Normalise:
-    """Pixels (B, H, H, 3) uint8 to (B, 3, H, H) float32 in channels_last memory, (x / 255 - mean) / std."""
+    """Pixels (B, H, H, 3) uint8 to (B, 3, H, H) in channels_last memory, (x / 255 - mean) / std.
+
+    It is computed in float32; the last operation rounds to `dtype`."""
 
     def __init__(self, size: int, *, mean: Channels, std: Channels, device: torch.device) -> None:
         """H is `size`; `mean` and `std` in units of 0..1 per channel."""
@@ -86,9 +88,11 @@ class Normalise:
         self._scale = scale.float().repeat(size**2).to(device)
         self._shift = shift.float().repeat(size**2).to(device)
 
-    def __call__(self, pixels: Tensor) -> Tensor:
+    def __call__(self, pixels: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
         # Not one fused multiply-add: vector units and the scalar tail of a loop may round it differently.
-        values = pixels.view(len(pixels), -1).to(torch.float32).mul_(self._scale).add_(self._shift)
+        scaled = pixels.view(len(pixels), -1).to(torch.float32).mul_(self._scale)
+        values = scaled if dtype == torch.float32 else torch.empty_like(scaled, dtype=dtype)
+        torch.add(scaled, self._shift, out=values)
         return values.view(pixels.shape).permute(0, 3, 1, 2)
 
 
@@ -123,11 +127,11 @@ class DeviceImages:
         rows = torch.add(starts, index.unsqueeze(1), alpha=self._stride)  # (B, H)
         return self._windows.index_select(0, rows.view(-1)).view(-1, self.size, self.size, 3)
 
-    def images(self, index: Tensor, view: Tensor) -> Tensor:
-        """The same, normalised: (B, 3, H, H) float32 in channels_last memory.
+    def images(self, index: Tensor, view: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The same, normalised: (B, 3, H, H) in channels_last memory.
 
         An element's value does not depend on the batch around it, so batches may be gathered jointly."""
-        return self.normalised(self.pixels(index, view))
+        return self.normalised(self.pixels(index, view), dtype=dtype)
 
 
 def _padded(images: NDArray[np.uint8], *, pad: int, flip: bool) -> NDArray[np.uint8]:

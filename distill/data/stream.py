@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Batch:
     """One batch on the stream's device (B images, H = W = the data set's image size).
 
-    images  (B, 3, H, W) float32 in channels_last memory, normalised
+    images  (B, 3, H, W) in channels_last memory, normalised; float32, or the stream's `dtype`
     labels  (B,) int64
     index   (B,) int64, position in the training set used (after limit and hold-out);
             for an evaluation stream the position in the evaluation set
@@ -86,12 +86,14 @@ class Stream(Protocol):
     """What training draws its batches from; the draws of an epoch depend on the seed and the epoch alone.
 
     batch_size    of all batches but an epoch's last one, over all processes; `part` are the rows yielded here
+    dtype         of the images: bfloat16 where every network that reads them would cast them to it
     strong        the second view of each image, None where there is none
     """
 
     batch_size: int
     part: Part
     device: torch.device
+    dtype: torch.dtype
     strong: StrongView | None
 
     @property
@@ -179,6 +181,7 @@ class ImageStream:
         batch_size: int,
         seed: int,
         device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
         strong: StrongView | None = None,
         part: Part = WHOLE,
     ) -> None:
@@ -187,7 +190,7 @@ class ImageStream:
         self.part = part
         self.batch_size = checked_batch_size(batch_size)
         self.seed = seed
-        self.device = full_device(device)
+        self.device, self.dtype = full_device(device), dtype
         self.strong = strong
         self.source = dataset.on(self.device)
 
@@ -216,7 +219,7 @@ class ImageStream:
         """Streams with equal keys yield equal batches."""
         data = self.dataset
         content = (data.digest["train"], data.holdout, data.mean, data.std, data.pad, data.flip)
-        return (*content, self.batch_size, self.seed, str(self.device), self.strong, self.part)
+        return (*content, self.batch_size, self.seed, str(self.device), self.dtype, self.strong, self.part)
 
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The epoch's order and views, both (N,) int64 on the device: step k takes the k-th slice of each."""
@@ -241,7 +244,8 @@ class ImageStream:
         slices = (torch.split(draw, own) for draw in (index, view))
         for rows, views in zip(*slices, strict=True):
             labels = self.source.labels.index_select(0, rows)
-            yield Batch(self.source.images(rows, views), labels, rows, views, next(strong))
+            images = self.source.images(rows, views, dtype=self.dtype)
+            yield Batch(images, labels, rows, views, next(strong))
 
     def _strong_images(self, epoch: int, positions: Tensor, index: Tensor) -> Iterator[Tensor | None]:
         """Those of the images `index`, which lie at `positions` in the epoch, batch by batch."""
@@ -252,7 +256,7 @@ class ImageStream:
         generator = draw_generator(self.seed, "strong", epoch)
         draws = self.strong.draw(self.count, num_views=self.dataset.num_views, generator=generator).at(positions)
         own = len(self.part.fed(self.batch_size))
-        return strong_images(self.source, index, view=self.strong, draws=draws, batch_size=own)
+        return strong_images(self.source, index, view=self.strong, draws=draws, batch_size=own, dtype=self.dtype)
 
 
 class EvaluationStream:

@@ -156,9 +156,15 @@ CHUNK_PIXELS = 512 * 32 * 32
 
 
 def strong_images(
-    source: DeviceImages, index: Tensor, *, view: StrongView, draws: StrongDraws, batch_size: int
+    source: DeviceImages,
+    index: Tensor,
+    *,
+    view: StrongView,
+    draws: StrongDraws,
+    batch_size: int,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[Tensor]:
-    """The strong views of the images `index` (N,), batch by batch: (B, 3, H, H) float32 in channels_last memory.
+    """The strong views of the images `index` (N,), batch by batch: (B, 3, H, H) in channels_last memory.
 
     `draws` has one row per image of `index`. An image's view depends on its row alone: batches are made several
     at a time, which changes nothing but speed."""
@@ -168,7 +174,7 @@ def strong_images(
     for rows, chunk in zip(torch.split(index, together), chunks, strict=True):
         pixels = cutout(randaugment(source.pixels(rows, chunk.view), chunk), chunk.squares, fill)
         for batch in torch.split(pixels, batch_size):
-            yield source.normalised(batch)
+            yield source.normalised(batch, dtype=dtype)
 
 
 def strengthened(

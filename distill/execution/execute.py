@@ -231,6 +231,7 @@ def _begin(
         batch_size=batch_size,
         seed=plan.seed,
         device=plan.device,
+        dtype=image_type(plan, teacher, reads=objective.reads),
         strong=objective.strong_view,
         part=world.part,
     )
@@ -275,6 +276,17 @@ def _begin(
         _resume(member, loaded, directory, cohort.console.note)
     world.first(lambda: directory.rewind(member.epoch - 1))
     cohort.members[plan.run_id], cohort.directories[plan.run_id] = member, directory
+
+
+def image_type(plan: RunPlan, teacher: MeasuredTeacher | None, *, reads: Sequence[str] | None) -> torch.dtype:
+    """bfloat16 where every network that reads the training images casts them to it first: then they are cast once.
+
+    `reads` is what the objective declares to read; one that declares nothing may read the images.
+    """
+    readers = {plan.precision}
+    if plan.teacher is not None and teacher is not None and teacher.facts["source"] == "live":
+        readers.add(plan.teacher.precision)
+    return torch.bfloat16 if readers == {"bf16"} and reads is not None else torch.float32
 
 
 def _resume(member: Member, loaded: Loaded, directory: RunDirectory, note: Callable[[str], None]) -> None:

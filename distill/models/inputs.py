@@ -59,6 +59,8 @@ class Inputs(nn.Module):
         self.offset = _per_channel([(d - m) / s for d, m, s in zip(data_mean, mean, std, strict=True)])
 
     def forward(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.bfloat16:  # of a stream that has cast them already
+            images = images.float()
         if self.factor is not None and self.offset is not None:
             images = images * self.factor + self.offset
         if self.size is None or images.shape[2:] == (self.size, self.size):

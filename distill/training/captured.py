@@ -106,7 +106,7 @@ class Captured:
             return
         draws = (draw[start * stream.batch_size :] for draw in stream.draws(epoch))
         for index, view in zip(*(torch.split(draw, stream.batch_size) for draw in draws), strict=True):
-            yield self._gathered(stream.key, stream.source, index, view)
+            yield self._gathered(stream, stream.source, index, view)
 
     def train(self, members: Sequence[Member], batches: Batches) -> Iterator[Member]:
         """Queue the step of every member, then yield them all."""
@@ -153,10 +153,11 @@ class Captured:
             self._static[key] = copied(fresh)
         return self._static[key]
 
-    def _gathered(self, stream: Hashable, source: DeviceImages, index: Tensor, view: Tensor) -> Batch:
-        key = (stream, len(index))
+    def _gathered(self, stream: Stream, source: DeviceImages, index: Tensor, view: Tensor) -> Batch:
+        key = (stream.key, len(index))
         if key not in self._static:
-            first = Batch(source.images(index, view), source.labels.index_select(0, index), index, view)
+            images = source.images(index, view, dtype=stream.dtype)
+            first = Batch(images, source.labels.index_select(0, index), index, view)
             batch = self._static[key] = copied(first)
             name = f"the gather of {len(index)} images"
             self._gathers[key] = Recording(Gather(source, batch), self._shared, name=name, declined=self._declined)

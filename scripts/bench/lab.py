@@ -246,10 +246,12 @@ class Lab:
         """A data set whose epoch has `count` full batches."""
         return self.first(count * self.batch_size)
 
-    def stream(self, data: Dataset, *, seed: int | None = None, world: World = ALONE) -> Stream:
+    def stream(
+        self, data: Dataset, *, seed: int | None = None, dtype: torch.dtype = torch.float32, world: World = ALONE
+    ) -> Stream:
         """A run's stream, the plan's own by default."""
         seed = self.plan.seed if seed is None else seed
-        return data.stream(batch_size=self.batch_size, seed=seed, device=self.device, part=world.part)
+        return data.stream(batch_size=self.batch_size, seed=seed, device=self.device, dtype=dtype, part=world.part)
 
     def evaluation(self, data: Dataset, *, world: World = ALONE) -> OrderedStream:
         """What a run is evaluated on."""
@@ -311,16 +313,19 @@ class Lab:
         """A run of the plan, at another temperature or with another seed; a `teacher` of None leaves cross-entropy."""
         plan = self._changed(temperature=temperature, seed=seed, taught=teacher is not None)
         windows = 2 * (self.sizes.rounds + self.sizes.warm_up)
+        precision = precision or self.precision
+        readers = {precision, self.teacher_precision}
+        dtype = torch.bfloat16 if readers == {"bf16"} else torch.float32
         return Member(
             name="bench",
             student=plan.network().to(self.device),
             objective=plan.objective().to(self.device),
             teacher=teacher,
             recipe=replace(plan.recipe, epochs=epochs or max(plan.recipe.epochs, windows)),
-            stream=self.stream(data, seed=plan.seed, world=world),
+            stream=self.stream(data, seed=plan.seed, dtype=dtype, world=world),
             evaluation=self.evaluation(data, world=world),
             split=data.split,
-            precision=precision or self.precision,
+            precision=precision,
             seed=plan.seed,
             recorder=Unrecorded(),
             checkpoints=CheckpointSchedule(NEVER),

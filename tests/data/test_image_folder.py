@@ -89,6 +89,18 @@ def test_processes_take_their_rows_of_each_batch(root: Path) -> None:
     assert {stream.count for stream in streams} == {12}
 
 
+def test_images_may_come_in_bf16_rounded_once(root: Path) -> None:
+    data = image_folder(root=str(root), **SMALL)
+    full, half = (
+        data.stream(batch_size=7, seed=3, device="cpu", dtype=dtype, strong=StrongView())
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert full.key != half.key
+    batch, expected = next(half.epoch(1)), next(full.epoch(1))
+    assert torch.equal(batch.images, expected.images.to(torch.bfloat16))
+    assert torch.equal(batch.strong, expected.strong.to(torch.bfloat16))
+
+
 def test_keys_of_evaluation_streams_are_equal_exactly_where_batches_are(root: Path) -> None:
     def key(batch_size: int = 5, rows: range | None = None, part: Part | None = None, **changes: object) -> object:
         data = image_folder(root=str(root), **{**SMALL, **changes})  # type: ignore[arg-type]

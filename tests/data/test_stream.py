@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerator import DEVICE, waiting_is_an_error
 
-from distill.data import Batch, EvaluationStream, ImageDataset, ImageStream, Part, draw_generator, synthetic
+from distill.data import Batch, EvaluationStream, ImageDataset, ImageStream, Part, StrongView, draw_generator, synthetic
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,21 @@ def test_keys_are_equal_exactly_where_batches_are(data: ImageDataset) -> None:
     ]
     keys = [stream(data).key, *(other.key for other in different)]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("strong", [None, StrongView()])
+def test_images_may_come_in_bf16_rounded_once(data: ImageDataset, strong: StrongView | None) -> None:
+    full, half = (
+        data.stream(batch_size=64, seed=0, device="cpu", dtype=dtype, strong=strong)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert full.key != half.key
+    for batch, expected in zip(half.epoch(1), full.epoch(1), strict=True):
+        assert torch.equal(batch.images, expected.images.to(torch.bfloat16))
+        assert batch.images.stride() == expected.images.stride()
+        assert torch.equal(batch.labels, expected.labels)
+        if strong is not None:
+            assert torch.equal(batch.strong, expected.strong.to(torch.bfloat16))
 
 
 def test_keys_of_evaluation_streams_are_equal_exactly_where_batches_are(data: ImageDataset) -> None:

@@ -13,7 +13,8 @@ from tape_lane import TapeLane
 
 import distill.execution.execute
 from distill.cli import main
-from distill.execution.teachers import evaluation_batch
+from distill.execution.execute import image_type
+from distill.execution.teachers import MeasuredTeacher, evaluation_batch
 from distill.runs.provenance import why_bytes_differ
 
 TINY = (
@@ -53,6 +54,23 @@ def test_a_gpu_has_connections_for_all_streams_before_it_is_used(monkeypatch, tm
 @pytest.mark.parametrize(("device", "size", "batch"), [("cpu", 32, 256), ("cuda", 32, 1000), ("cuda", 224, 256)])
 def test_a_gpu_evaluates_small_images_in_large_batches(device: str, size: int, batch: int) -> None:
     assert evaluation_batch(torch.device(device), size) == batch
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "source", "reads", "dtype"),
+    [
+        ("bf16", "bf16", "live", (), torch.bfloat16),
+        ("bf16", "fp32", "table", (), torch.bfloat16),
+        ("bf16", None, None, (), torch.bfloat16),
+        ("bf16", "fp32", "live", (), torch.float32),
+        ("fp32", "bf16", "live", (), torch.float32),
+        ("bf16", "bf16", "live", None, torch.float32),  # the method may read the images itself
+    ],
+)
+def test_images_are_cast_once_where_all_networks_would_cast_them(student, teacher, source, reads, dtype) -> None:
+    plan = SimpleNamespace(precision=student, teacher=teacher and SimpleNamespace(precision=teacher))
+    measured = teacher and MeasuredTeacher(None, {"source": source})
+    assert image_type(plan, measured, reads=reads) == dtype
 
 
 def train(folder: Path, *words: str) -> int:

@@ -25,6 +25,13 @@ def test_without_options_the_images_stay() -> None:
     assert inputs.state_dict() == {}
 
 
+def test_images_that_a_stream_has_rounded_are_computed_with_in_full() -> None:
+    images = torch.randn(2, 3, 8, 8).to(torch.bfloat16)
+    inputs = Inputs(size=16, **WEIGHTS, **DATA)
+    assert inputs(images).dtype == torch.float32
+    assert torch.equal(inputs(images), inputs(images.float()))
+
+
 def test_images_are_resized_as_pillow_resizes() -> None:
     plane = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     resized = Inputs(size=56)(plane.expand(1, 3, 16, 16))

@@ -12,7 +12,7 @@ from method_presets import build
 from tape_lane import LateLane, TapeLane
 from torch.nn import functional as F
 
-from distill.data import StrongView
+from distill.data import ImageStream, StrongView
 from distill.losses import CrossEntropy, Objective, zscore_kd
 from distill.teachers import LiveTeacher
 from distill.training import WARM_UP, Captured, Cosine, NonFinite, NotCaptured, captured, evaluate, fit, seeded
@@ -307,6 +307,25 @@ def test_students_are_evaluated_side_by_side_on_one_copy_of_a_batch(lab, recipe)
     happened = [(what, lane) for what, lane in capture.log if what in ("replay", "join")]
     replays = [list(group) for what, group in groupby(happened, key=lambda each: each[0]) if what == "replay"]
     assert {len({lane for _, lane in group}) for group in replays} == {len(members)}
+
+
+@pytest.mark.parametrize("engine", ["eager", "captured"])
+def test_images_in_bf16_change_nothing_for_networks_that_cast_them(lab, capture, recipe, engine: str) -> None:
+    def make(dtype: torch.dtype):
+        taught = LiveTeacher(lab.network(99, width=9), weights="teacher", precision="bf16", taps=False)
+        member = lab.member(lab.soft_targets(), teacher=taught, precision="bf16", recipe=recipe)
+        member.stream = ImageStream(lab.dataset, batch_size=16, seed=1, device="cpu", dtype=dtype)
+        return member
+
+    full, half, seen = make(torch.float32), make(torch.bfloat16), []
+    half.student.register_forward_pre_hook(lambda _, given: seen.append((half.student.training, given[0].dtype)))
+    lab.run(full)
+    if engine == "eager":
+        lab.run(half)
+    else:
+        capture.run(half)
+    assert {dtype for training, dtype in seen if training} == {torch.bfloat16}
+    same(half, full)
 
 
 class Waits(Poison):
