@@ -2,20 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from distill.runs.files import DEEPEST, StorageError, check_plain, parse_json, read_record, storage_errors, write_bytes
+from distill.runs.files import DEEPEST, StorageError, check_plain, explain, parse_json, read_record, write_bytes
 from distill.runs.layout import CONFIG
 from distill.runs.records import changed
+from distill.runs.target_names import with_current_names
 
 # libyaml where PyYAML was built with it (seven times faster); both read plain data only, never Python objects
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# YAML is slow to parse, JSON thirty times faster: a copy under the digest of the file it was made from, so
-# that an edited config.yaml always wins. A listing of 500 runs then takes a tenth of a second.
+# YAML is slow to parse, JSON thirty times faster. The first line of this copy is the digest of config.yaml and of the
+# other lines, so that an edited config.yaml always wins. Each other line is one part of the configuration, after its
+# keys: runs of a store have most parts in common, and a listing parses each of them once.
 COPY = ".config.json"
 
 
@@ -27,8 +30,8 @@ def write_config(directory: Path, config: Mapping[str, object]) -> bytes:
     content = plain(config)
     data = as_yaml(content)
     write_bytes(directory / CONFIG, data)
-    copy = json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "content": content})
-    write_bytes(directory / COPY, copy.encode("utf-8"))
+    lines = "".join(json.dumps(part) + "\n" for part in _parts(content)).encode("ascii")
+    write_bytes(directory / COPY, hashlib.sha256(data + lines).hexdigest().encode("ascii") + b"\n" + lines)
     return data
 
 
@@ -39,15 +42,31 @@ def as_yaml(content: Mapping[str, object]) -> bytes:
 
 def read_config(directory: Path, *, expected_sha256: str | None = None) -> dict[str, Any]:
     """The mapping in `config.yaml`. Raises StorageError: missing, damaged, more than plain data, or another file."""
-    path = directory / CONFIG
-    with storage_errors(path, action="read"):
+    return _read(directory, expected_sha256, _part, lambda config: config)
+
+
+def read_shared_config(directory: Path, *, expected_sha256: str | None = None) -> dict[str, Any]:
+    """The same under today's names of targets. Runs share its parts: they must not be changed."""
+    return _read(directory, expected_sha256, _shared_part, _renamed)
+
+
+def _read(
+    directory: Path,
+    expected_sha256: str | None,
+    parse: Callable[[bytes], list[Any]],
+    rename: Callable[[dict[str, Any]], dict[str, Any]],
+) -> dict[str, Any]:
+    path = f"{directory}/{CONFIG}"
+    try:
         data = read_record(path)
+    except OSError as error:
+        raise StorageError(explain(Path(path), error, action="read")) from error
     digest = hashlib.sha256(data).hexdigest()
     if expected_sha256 not in (None, digest):
         raise StorageError(changed(path))
-    config = _read_copy(directory, digest)
+    config = _read_copy(directory, data, parse, rename)
     if config is None:
-        config = _parse(path, data)
+        config = rename(_parse(path, data))
     for key in ("names", "config", "identity"):
         if not isinstance(config.get(key), dict):
             raise StorageError(f"{path} is damaged: its key '{key}' must be a mapping")
@@ -74,13 +93,65 @@ def plain(value: object, where: str = "config") -> Any:
     raise ValueError(f"{where} must be plain data with string keys, got {type(value).__name__}: convert it first")
 
 
-def _read_copy(directory: Path, digest: str) -> dict[str, Any] | None:
+def _read_copy(
+    directory: Path,
+    data: bytes,
+    parse: Callable[[bytes], list[Any]],
+    rename: Callable[[dict[str, Any]], dict[str, Any]],
+) -> dict[str, Any] | None:
+    """The configuration in the copy; None where that is missing, damaged or no copy of `data`."""
     try:
-        copy = parse_json(read_record(directory / COPY))
-        content = copy["content"] if copy["sha256"] == digest else None
-    except (OSError, StorageError, ValueError, KeyError, TypeError):
+        head, _, lines = read_record(f"{directory}/{COPY}").partition(b"\n")
+        if head == hashlib.sha256(data + lines).hexdigest().encode("ascii"):
+            return _joined(map(parse, lines.splitlines()))
+        earlier = parse_json(head)  # a run of an earlier version: one mapping
+        return rename(earlier["content"]) if earlier["sha256"] == hashlib.sha256(data).hexdigest() else None
+    except (OSError, StorageError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return content if isinstance(content, dict) else None
+
+
+def _parts(content: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """`[key, key, value]` for every value of a mapping in `content`, `[key, value]` for anything else."""
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from ([key, inner, value[inner]] for inner in value)
+        else:
+            yield [key, value]
+
+
+def _joined(parts: Iterable[list[Any]]) -> dict[str, Any]:
+    """The mapping that `_parts` took apart, made anew from the values given. Raises ValueError where a key repeats."""
+    content: dict[str, Any] = {}
+    mappings: dict[str, dict[str, Any]] = {}
+    for *keys, value in parts:
+        if len(keys) == 2 and keys[0] in mappings:
+            place, key = mappings[keys[0]], keys[1]
+        elif len(keys) == 2 and keys[0] not in content:
+            content[keys[0]] = mappings[keys[0]] = place = {}
+            key = keys[1]
+        else:
+            place, (key,) = content, keys
+        if key in place:
+            raise ValueError(f"the key {key} repeats")
+        place[key] = value
+    return content
+
+
+def _part(line: bytes) -> list[Any]:
+    part = parse_json(line)
+    if not isinstance(part, list) or len(part) < 2 or not all(isinstance(key, str) for key in part[:-1]):
+        raise ValueError("it is no list of keys and a value")
+    return part
+
+
+@lru_cache(maxsize=10_000)
+def _shared_part(line: bytes) -> list[Any]:
+    part = _part(line)
+    return with_current_names(part) if part[0] == "config" else part
+
+
+def _renamed(config: dict[str, Any]) -> dict[str, Any]:
+    return {**config, "config": with_current_names(config.get("config"))}
 
 
 def _refuse_traps(data: bytes) -> None:
@@ -94,7 +165,7 @@ def _refuse_traps(data: bytes) -> None:
             raise ValueError("it uses an alias (*name), and a few of those can stand for gigabytes")
 
 
-def _parse(path: Path, data: bytes) -> dict[str, Any]:
+def _parse(path: str, data: bytes) -> dict[str, Any]:
     try:
         _refuse_traps(data)
         config = yaml.load(data, Loader=_Loader)

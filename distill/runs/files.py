@@ -131,7 +131,7 @@ def refuse_links(*paths: Path) -> None:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
-def read_record(path: Path, *, largest: int | None = LARGEST_RECORD) -> bytes:
+def read_record(path: str | Path, *, largest: int | None = LARGEST_RECORD) -> bytes:
     """The bytes of a file of a store, which anybody who can write to the store may have replaced.
 
     `largest` is its largest size in bytes, None for weights and checkpoints. Raises OSError where it cannot be opened,
@@ -139,13 +139,13 @@ def read_record(path: Path, *, largest: int | None = LARGEST_RECORD) -> bytes:
     or too large.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    with open(descriptor, "rb", buffering=0) as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise StorageError(f"{path} is damaged: a record must be a regular file")
         if largest is not None and found.st_size > largest:
             raise StorageError(f"{path} is damaged: a record must be below 64 MB, got {found.st_size:,} bytes")
-        return file.read()
+        return file.readall()
 
 
 DEEPEST = 100  # levels of nesting
@@ -204,14 +204,14 @@ def check_plain(value: object, depth: int = 0) -> None:
         raise ValueError(f"it holds a {type(value).__name__}, which is no plain data")
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: str | Path) -> dict[str, Any] | None:
     """The JSON mapping in `path`, None where there is no file. Raises StorageError when it is damaged."""
     try:
         value = parse_json(read_record(path))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageError(explain(path, error, action="read")) from error
+        raise StorageError(explain(Path(path), error, action="read")) from error
     except ValueError as error:
         raise StorageError(f"{path} is damaged: {error}") from error
     if not isinstance(value, dict):

@@ -20,7 +20,7 @@ SEAL = "seal"  # its key
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 LONGEST_HEADER = 64 * 2**20  # of a checkpoint, in bytes
 
-Shape = Mapping[str, Union[Callable[[object], bool], "Shape"]]  # a missing key and null are no matter of shape
+Shape = dict[str, Union[Callable[[object], bool], "Shape"]]  # a missing key and null are no matter of shape
 
 
 def _text(value: object) -> bool:
@@ -62,6 +62,7 @@ _EPOCH: Shape = {
 }
 _NODE: Shape = {"_target_": _text}
 _TEACHER: Shape = {"run_id": _text, "weights_sha256": _text, "source": _text, "accuracy": _percent}
+_OF_SEAL: Shape = {SEAL: _texts}
 _OF_RESULT: Shape = {
     "run_id": _text,
     SEAL: _texts,
@@ -119,8 +120,8 @@ _NEEDED = {
 
 def check_records(path: Path, config: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
     """Raises StorageError, naming file and key, where a value of a run's records is of a wrong type or range."""
-    _check(path / CONFIG, config, _OF_CONFIG)
-    _check(path / RESULT, result or {}, _OF_RESULT)
+    _check(path, CONFIG, config, _OF_CONFIG)
+    _check(path, RESULT, result or {}, _OF_RESULT)
 
 
 def sealed(result: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -144,14 +145,14 @@ def seal_of(path: Path, result: Mapping[str, Any] | None) -> Mapping[str, str]:
         return dict(seal) if isinstance(seal, dict) and _texts(seal) else {}
     if result.get(SEAL) is None:
         return {}
-    _check(path / RESULT, result, {SEAL: _texts})
+    _check(path, RESULT, result, _OF_SEAL)
     seal = dict(result[SEAL])
     if seal.pop(RESULT, "") != _digest_of_result(result, seal):
         raise StorageError(changed(path / RESULT))
     return seal
 
 
-def changed(path: Path) -> str:
+def changed(path: str | Path) -> str:
     """The sentence about a record that is not the one that was sealed."""
     return f"{path} has been changed since it was recorded: restore it, or delete its folder to train the run again"
 
@@ -184,7 +185,7 @@ def read_metrics(path: Path, result: Mapping[str, Any] | None) -> list[dict[str,
         if digest_of_metrics(path, last) != seal[METRICS]:
             raise StorageError(changed(path / METRICS))
     for line in lines:
-        _check(path / METRICS, line, _OF_METRICS)
+        _check(path, METRICS, line, _OF_METRICS)
     return lines
 
 
@@ -206,10 +207,10 @@ def lacking(path: Path, config: Mapping[str, Any], result: Mapping[str, Any]) ->
     return None
 
 
-def _check(path: Path, content: Mapping[str, Any], shape: Shape) -> None:
+def _check(path: Path, name: str, content: Mapping[str, Any], shape: Shape) -> None:
     key = _misfit(content, shape)
     if key is not None:
-        raise StorageError(_sentence(path, key))
+        raise StorageError(_sentence(path / name, key))
 
 
 def _misfit(content: Mapping[str, Any], shape: Shape) -> str | None:
@@ -218,13 +219,12 @@ def _misfit(content: Mapping[str, Any], shape: Shape) -> str | None:
         value = content.get(key)
         if value is None:
             continue
-        if callable(kind):
-            if not kind(value):
-                return key
-        elif not isinstance(value, dict):
+        if isinstance(kind, dict):
+            inner = _misfit(value, kind) if isinstance(value, dict) else ""
+            if inner is not None:
+                return f"{key}.{inner}".rstrip(".")
+        elif not kind(value):
             return key
-        elif inner := _misfit(value, kind):
-            return f"{key}.{inner}"
     return None
 
 

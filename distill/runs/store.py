@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.runs.config_file import read_config
+from distill.runs.config_file import read_shared_config
 from distill.runs.escapes import escaped
 from distill.runs.files import StorageError, read_json, refuse_links, storage_errors
 from distill.runs.identity import run_id as digest_of
 from distill.runs.layout import CONFIG, EXPORT, FAILED, PUBLISHED, RESULT, STUDENT, STUDENT_EMA, TABLES, up_to_store
 from distill.runs.lock import RunLock, is_held
 from distill.runs.records import SEAL, check_records, lacking, seal_of
-from distill.runs.target_names import with_current_names
 
 WEIGHTS = "weights"  # key of the identity of imported weights; the id of such a run is not the digest of its identity
 Status = Literal["finished", "failed", "running", "unfinished", "damaged"]
@@ -94,10 +93,11 @@ def read_run(path: Path) -> RunRecord | None:
                 return None
             if path.is_symlink() and any(os.path.lexists(path / name) for name in (CONFIG, RESULT, FAILED)):
                 refuse_links(path)
-        result, failure = read_json(path / RESULT), read_json(path / FAILED)
-        if result is None and failure is None and not os.path.lexists(path / CONFIG):
+        # as texts: a store has thousands of runs, and joining paths takes as long as reading them
+        result, failure = read_json(f"{path}/{RESULT}"), read_json(f"{path}/{FAILED}")
+        if result is None and failure is None and not os.path.lexists(f"{path}/{CONFIG}"):
             return None
-        found = read_config(path, expected_sha256=seal_of(path, result).get(CONFIG))
+        found = read_shared_config(path, expected_sha256=seal_of(path, result).get(CONFIG))
         check_records(path, found, result)
         content, status = found, _status(path, result, failure)
     except StorageError as error:
@@ -107,7 +107,7 @@ def read_run(path: Path) -> RunRecord | None:
         run_id=content.get("run_id") or escaped(path.name.rpartition("-")[2]),
         status=status,
         names={key: escaped(name) for key, name in content.get("names", {}).items() if name is not None},
-        config=with_current_names(content.get("config", {})),
+        config=content.get("config", {}),
         identity=content.get("identity", {}),
         result=result,
         failure=failure,

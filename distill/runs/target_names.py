@@ -7,6 +7,7 @@ imports no torch: tables compare presets with old runs by it.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 # module at commit ba96155: its names, all of which `distill.losses` exports today
@@ -50,9 +51,11 @@ _FORMER = {
     "distill.losses.transform": "center identity scale standardize",
     "distill.losses.weighted": "soft_label_weights weighted_soft_labels",
 }
+_SCALARS = {str, int, float, bool, type(None)}
 _DIGESTED = {f"distill.losses.{name}": f"{module}.{name}" for module in _FORMER for name in _FORMER[module].split()}
 
 
+@lru_cache(maxsize=1024)
 def current_name(target: str) -> str:
     """Today's public name of what `target` named at any time; a name outside distill is returned unchanged."""
     found = re.fullmatch(r"distill\.(?:losses|objectives)\.(?:\w+\.)?(\w+)", target)
@@ -67,11 +70,10 @@ def digested_name(target: str) -> str:
 
 def with_current_names(node: Any) -> Any:
     """Plain data with every `_target_` in it under its current name, as new mappings and lists."""
-    if isinstance(node, str | int | float):  # most nodes; isinstance with an abstract class is slow
-        return node
-    if isinstance(node, Mapping):
-        return {
-            key: current_name(value) if key == "_target_" and isinstance(value, str) else with_current_names(value)
-            for key, value in node.items()
-        }
-    return [with_current_names(value) for value in node] if isinstance(node, list) else node
+    if isinstance(node, dict | Mapping):  # isinstance with an abstract class is slow: dict comes first
+        # a listing reads thousands of configurations, and most values are scalars
+        renamed = {key: v if type(v) in _SCALARS else with_current_names(v) for key, v in node.items()}
+        if isinstance(target := renamed.get("_target_"), str):
+            renamed["_target_"] = current_name(target)
+        return renamed
+    return [v if type(v) in _SCALARS else with_current_names(v) for v in node] if isinstance(node, list) else node

@@ -216,6 +216,21 @@ def test_500_runs_are_listed_in_well_under_a_second(runs_dir: Path, monkeypatch:
     assert time.process_time() - begin < 0.5
 
 
+def test_a_listing_opens_four_files_a_run_and_parses_what_runs_have_in_common_once(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        add_run(runs_dir, f"{number:03d}", result='{"seconds": 1}')
+    opened, parsed = [], []
+    open_file, parse = os.open, config_file.parse_json
+    monkeypatch.setattr(os, "open", lambda path, *flags: (opened.append(path), open_file(path, *flags))[1])
+    monkeypatch.setattr(config_file, "parse_json", lambda line: (parsed.append(line), parse(line))[1])
+    config_file._shared_part.cache_clear()
+    assert len(scan(runs_dir)) == 50
+    assert len(opened) == 4 * 50  # result, failure, configuration, its copy
+    assert len(parsed) == len(set(parsed)) == 50 + 10  # ids, and the parts that all have
+
+
 def test_the_store_answers_without_torch() -> None:
     code = "import sys, distill.runs.store, distill.runs.identity; sys.exit('torch' in sys.modules)"
     root = Path(config_file.__file__).parents[2]
