@@ -69,14 +69,22 @@ def one_thread() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def modules_to_keep() -> set[str]:
+    """The names of the modules that no test wrote: the thousands of torch are looked at once."""
+    return set()
+
+
 @pytest.fixture(autouse=True)
-def no_modules_of_other_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def no_modules_of_other_tests(tmp_path_factory: pytest.TempPathFactory, modules_to_keep: set[str]) -> Iterator[None]:
     """Forget the modules that a test wrote and imported: another test may write one of the same name."""
     yield
     written = str(tmp_path_factory.getbasetemp())
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(written):
+    for name in sys.modules.keys() - modules_to_keep:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(written):
             del sys.modules[name]
+        else:
+            modules_to_keep.add(name)
 
 
 @pytest.fixture

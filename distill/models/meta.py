@@ -51,10 +51,19 @@ def outline(network: Network, *, image_size: int, batch: int = 2) -> Output:
     """
     known = _OUTLINES.get(network, {})
     if (image_size, batch) not in known:
-        clone = cast(Network, meta_copy(network))
+        clone = _without_norms(network)
         with torch.no_grad():
             known[image_size, batch] = clone(meta_images(image_size, batch=batch), taps=True)
     return known[image_size, batch]
+
+
+def _without_norms(network: nn.Module) -> Network:
+    """A `meta_copy` without BatchNorm, which changes no shape and takes most of the time on the meta device."""
+    clone = cast(Network, meta_copy(network))
+    for module in clone.modules():
+        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            module.forward = nn.Identity().forward
+    return clone
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
@@ -83,7 +92,7 @@ def profile(network: Network, *, image_size: int) -> Profile:
     attention are in, while BatchNorm, activations, pooling and biases are not. Runs on the meta device: the
     network, its mode and its statistics stay as they are.
     """
-    clone = cast(Network, meta_copy(network))
+    clone = _without_norms(network)
     images = meta_images(image_size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         features = clone(images, taps=True).features

@@ -1,6 +1,5 @@
 """Every method meets every network: they work together, or the method says at composition what is lacking."""
 
-import sys
 from functools import cache
 from typing import Any
 
@@ -8,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-import distill.models.meta
 from distill.config.build import build_objective, try_network
 from distill.config.check import check_target, reduce_alpha
 from distill.config.compose.presets import Presets
 from distill.config.plan import split_stages
 from distill.config.rehearsal import rehearse
-from distill.models import Output, as_network, mobilenet_v1, torchvision_network
+from distill.models import as_network, mobilenet_v1, torchvision_network
+from distill.models.meta import shapes_of
 
 PRESETS = Presets()
 CLASSES = 10
@@ -50,30 +49,6 @@ def network(name: str) -> nn.Module:
     return try_network(node, num_classes=CLASSES, image_size=32)
 
 
-@pytest.fixture
-def outlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network is run once for all methods."""
-    known: dict[tuple[int, int, int], tuple[nn.Module, Output]] = {}
-    real = distill.models.meta.outline
-
-    def remembered(network: Any, *, image_size: int, batch: int = 2) -> Output:
-        key = (id(network), image_size, batch)
-        if key not in known:
-            known[key] = (
-                network,
-                real(network, image_size=image_size, batch=batch),
-            )  # held, so that its id stays its own
-        return known[key][1]
-
-    for module in modules_with_outline():
-        monkeypatch.setattr(module, "outline", remembered)
-
-
-def modules_with_outline() -> list[Any]:
-    named = [module for name, module in sys.modules.items() if name.startswith("distill.")]
-    return [module for module in named if vars(module).get("outline") is distill.models.meta.outline]
-
-
 def meet(student: nn.Module, teacher: nn.Module) -> dict[str, str]:
     """How each method fares: "" where it works, else the reason it gives; anything but a reason is an error."""
     told = {}
@@ -94,7 +69,7 @@ def meet(student: nn.Module, teacher: nn.Module) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", FAMILIES + OTHERS)
-def test_every_family(name: str, outlines: None) -> None:
+def test_every_family(name: str) -> None:
     told = [meet(network(student), network(teacher)) for student, teacher in ((name, "resnet8"), ("resnet8", name))]
     if name == "resnet8":  # the same network on both sides has all that any method needs
         assert not any(reason for each in told for reason in each.values())
@@ -102,14 +77,14 @@ def test_every_family(name: str, outlines: None) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS.groups["student"])
-def test_every_network(name: str, outlines: None) -> None:
+def test_every_network(name: str) -> None:
     for student, teacher in ((name, "resnet20"), ("resnet8x4", name)):
         meet(network(student), network(teacher))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", [e for e in PRESETS.groups["experiment"] if e.startswith("cifar100/")])
-def test_every_method_works_on_the_pairs_of_the_convolutional_tables(experiment: str, outlines: None) -> None:
+def test_every_method_works_on_the_pairs_of_the_convolutional_tables(experiment: str) -> None:
     config = PRESETS.compose([f"experiment={experiment}"])
     told = meet(network(config.choices["student"]), network(config.choices["teacher"]))
     if "tiny" in experiment:
@@ -124,8 +99,8 @@ def test_methods_on_the_pairs_of_imagenet(student: str) -> None:
     """At 224 pixels; the ResNets are torchvision's, which give no maps before the ReLU."""
     with torch.device("meta"):
         names = ("resnet34", "resnet18") if student == "resnet18" else ("resnet50",)
-        teacher, *other = (torchvision_network(name=name, num_classes=1000) for name in names)
-        ours = other[0] if other else mobilenet_v1()
+        teacher, *other = (shapes_of(torchvision_network(name=name, num_classes=1000)) for name in names)
+        ours = other[0] if other else shapes_of(mobilenet_v1())
     labels, refused = torch.arange(20_000) % 1000, set()
     for name, stages in methods().items():
         for node in stages:
@@ -136,7 +111,7 @@ def test_methods_on_the_pairs_of_imagenet(student: str) -> None:
     assert refused == {"ab", "ofd"} | ({"fsp"} if student == "mobilenet_v1" else set())  # it compares equal widths
 
 
-def test_stages_that_end_without_a_relu_are_their_own_preactivations(outlines: None) -> None:
+def test_stages_that_end_without_a_relu_are_their_own_preactivations() -> None:
     told = meet(network("mobilenet_v2"), network("vgg13"))
     assert {name for name, reason in told.items() if reason} == {"fsp"}
 

@@ -43,8 +43,9 @@ class Tape(TorchDispatchMode):
         new = [tensor for tensor in tensors(result) if storage(tensor) not in given]
         self.made.update({storage(tensor): tensor.untyped_storage() for tensor in new})
         # other tensors of the same memory: autograd clones a gradient that somebody else holds
-        kept = tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs, result))
-        self.operations.append((func, *kept, torch.is_grad_enabled()))
+        kept = tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs))
+        made = [(i, old.detach()) for i, old in enumerate(tensors(result)) if storage(old) not in given]
+        self.operations.append((func, *kept, made, torch.is_grad_enabled()))
         return result
 
     def undo(self) -> None:
@@ -58,13 +59,12 @@ class Tape(TorchDispatchMode):
 
     def replay(self) -> None:
         with torch._C._AutoDispatchBelowAutograd():
-            for func, args, kwargs, result, grad in self.operations:
-                given = {storage(tensor) for tensor in tensors(args, kwargs)}
+            for func, args, kwargs, made, grad in self.operations:
                 with torch.set_grad_enabled(grad):  # kernels are chosen by it
                     fresh = func(*args, **kwargs)
-                for old, new in zip(tensors(result), tensors(fresh), strict=True):
-                    if storage(old) not in given:
-                        old.copy_(new)
+                fresh = [fresh] if isinstance(fresh, torch.Tensor) else tensors(fresh)
+                for i, old in made:
+                    old.copy_(fresh[i])
 
 
 class TapeLane:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from distill.models import Network, Output
+from distill.models import Network, Output, outline
 from distill.training import seeded
 
 CLASSES = 5
@@ -18,6 +18,7 @@ class Staged(Network):
     def __init__(self, widths: Sequence[int], strides: Sequence[int], *, classes: int = CLASSES) -> None:
         super().__init__()
         self.num_classes, self.feature_channels, self.embedding_dim = classes, tuple(widths), widths[-1]
+        self.strides = tuple(strides)
         ends = zip([3, *widths], widths, strides, strict=False)
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv2d(i, o, 3, stride=s, padding=1), nn.BatchNorm2d(o)) for i, o, s in ends
@@ -46,6 +47,20 @@ PAIRS: dict[str, Callable[[], tuple[Network, Network]]] = {
     "other channels": lambda: (Staged(NARROW, (1, 1, 2, 2)), Staged(WIDE, (1, 1, 2, 2))),
     "equal shapes": lambda: (Staged(NARROW, (1, 1, 2, 2)), Staged(NARROW, (1, 1, 2, 2))),
 }
+
+
+_OUTLINES: dict[tuple[object, ...], Output] = {}
+
+
+def outline_of(network: Network, *, image_size: int, batch: int = 2) -> Output:
+    """As `distill.models.outline`, drawn once for all networks of this file that are made alike."""
+    if type(network) is not Staged:
+        return outline(network, image_size=image_size, batch=batch)
+    place = network.fc.weight.device
+    key = (network.feature_channels, network.strides, network.num_classes, place, image_size, batch)
+    if key not in _OUTLINES:
+        _OUTLINES[key] = outline(network, image_size=image_size, batch=batch)
+    return _OUTLINES[key]
 
 
 def networks(pair: str) -> tuple[Network, Network]:

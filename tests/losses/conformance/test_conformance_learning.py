@@ -6,7 +6,7 @@ from method_presets import METHODS, reference_module
 from method_trials import Trial, trial
 from torch import Tensor
 
-STEPS = 20
+STEPS = 8
 
 
 def descent(method: Trial, *, without: str = "") -> tuple[float, float]:

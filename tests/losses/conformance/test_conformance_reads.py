@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
 from method_networks import IMAGE_SIZE, PAIRS
 from method_presets import METHODS, build
 from method_trials import TASK, pairs, trial
+from torch import nn
 
 from distill.config.rehearsal import rehearse
 from distill.losses import Objective
 from distill.models import Network, Output
+from distill.models.meta import shapes_of
 
 WITHOUT: dict[str, Callable[[Output], Output]] = {
     "features": lambda output: replace(output, features=()),
@@ -22,8 +25,13 @@ WITHOUT: dict[str, Callable[[Output], Output]] = {
 }
 
 
-def lacking(network: Network, part: str) -> Network:
-    """The network with one of its outputs withheld, or its `head` attribute."""
+@cache
+def lacking(pair: str, part: str) -> list[nn.Module]:
+    """A pair of networks with one of their outputs withheld, or their `head` attribute, on the meta device."""
+    return [shapes_of(without(network, part)) for network in PAIRS[pair]()]
+
+
+def without(network: Network, part: str) -> Network:
     whole = type(network)
 
     class Lacking(whole):
@@ -38,7 +46,7 @@ def lacking(network: Network, part: str) -> Network:
 
 
 def fails_without(part: str, name: str) -> bool:
-    student, teacher = (lacking(network, part) for network in PAIRS[pairs(name)[0]]())
+    student, teacher = lacking(pairs(name)[0], part)
     objective = build(name)
     guide = teacher if objective.needs_teacher else None
     try:
