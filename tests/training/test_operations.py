@@ -35,6 +35,8 @@ LABELS = {
     "zscore_kd": "step of resnet8x4, Z-score KD",
 }
 SLACK = 3  # between versions of torch
+TEACHER_BEFORE, BIASES = 153, 34  # on CUDA each bias is added by a kernel of its own, after the convolution
+COMPILED = 67  # kernels of the folded teacher
 
 
 class Operations(TorchDispatchMode):
@@ -128,7 +130,34 @@ def test_the_old_way_of_casting_and_counting_is_counted(member, monkeypatch: pyt
     assert counted(member("ce"))["student"] >= NOW["ce"] + 25
 
 
+@pytest.mark.slow
+def test_a_compiled_teacher_has_no_more_kernels_than_the_documents_say(images, monkeypatch) -> None:
+    """As the compiler plans them; it stops before it makes code. A ReLU takes bias and shortcut with it."""
+    planned: list[int] = []
+
+    class Planned(Exception):
+        pass
+
+    def codegen(scheduler) -> None:
+        planned.append(len(scheduler.nodes))
+        raise Planned
+
+    monkeypatch.setattr("torch._inductor.scheduler.Scheduler.codegen", codegen)
+    network = resnet32x4().to(memory_format=torch.channels_last)
+    fast = folded(network, image_size=16)
+    teacher = LiveTeacher(network, weights="teacher", precision="bf16", taps=False, fast=fast)
+    teacher.compile()
+    with pytest.raises(RuntimeError, match="Planned"):
+        teacher(next(ImageStream(images, batch_size=4, seed=1, device=CPU, dtype=torch.bfloat16).epoch(1)))
+    assert planned[0] <= COMPILED + SLACK
+    assert planned[0] <= 0.4 * (TEACHER_BEFORE + BIASES)
+    torch._dynamo.reset()
+
+
 def test_the_documents_have_these_numbers() -> None:
     text = (Path(__file__).parents[2] / "docs" / "speed.md").read_text()
     rows = {name: rf"\| {label} \| \d+ \| {NOW[name]} \|" for name, label in LABELS.items()}
     assert [name for name, row in rows.items() if not re.search(row, text)] == []
+    assert f"{TEACHER_BEFORE + BIASES} and {NOW['teacher'] + BIASES} kernels, compiled {COMPILED}" in " ".join(
+        text.split()
+    )
