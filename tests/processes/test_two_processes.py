@@ -19,12 +19,10 @@ def sessions(run: Path) -> int:
 def test_the_second_process_on_a_run_says_who_has_it_and_stops_with_3(lab: Lab, reference: Path) -> None:
     first = lab.start(*BASELINE, gate=2)
     first.reaches_step()
-    second = lab.real(*BASELINE)
-    out, err = second.communicate(timeout=60)
-    assert second.returncode == 3
-    assert out == ""
-    assert f"runs/{reference.name} is being trained by process {first.pid} on {os.uname().nodename} since" in err
-    assert len(err.splitlines()) == 1
+    second = lab.run(*BASELINE)
+    assert (second.code, second.out) == (3, "")
+    assert f"runs/{reference.name} is being trained by process {first.pid} on {os.uname().nodename} since" in second.err
+    assert len(second.err.splitlines()) == 1
     first.passes()
     assert first.end().code == 0
     assert_equal_runs(lab.runs / reference.name, reference)

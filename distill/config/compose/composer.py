@@ -123,17 +123,19 @@ class ReadOnce(ConfigRepository):
     of CIFAR-100 takes 2.2 times as long.
 
     read      the presets, pickled: a copy takes half as long as with deepcopy
+    options   the names of each group's options
     combined  by the groups' options that a command chooses: these presets as one configuration, before any value of
               the command is set in it, with the option of each group, pickled
     """
 
     read: dict[str, bytes]
+    options: dict[str, list[str]]
     combined: dict[tuple[str | None, ...], bytes]
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
         """Read from another search path."""
         super().initialize_sources(config_search_path)
-        self.read, self.combined = {}, {}
+        self.read, self.options, self.combined = {}, {}, {}
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         """A copy of the preset at that path, None where there is none."""

@@ -56,7 +56,6 @@ class Presets:
         self.composer = Composer(config_dir)
         self._loader = self.composer.loader
         self._config_dir = config_dir
-        self._options: dict[str, list[str]] = {}
         self._parsed: dict[str, tuple[Override | None, list[Fault]]] = {}
         self._nodes = _NODES.setdefault(config_dir and config_dir.resolve(), {})
         self._group_names = frozenset(self._loader.list_groups("")) - {"hydra", TABLES}
@@ -68,9 +67,10 @@ class Presets:
 
     def options(self, group: str) -> list[str]:
         """The options of a group."""
-        if group not in self._options:
-            self._options[group] = sorted(set(self._found(group)))
-        return self._options[group]
+        known = self.composer.repository.options
+        if group not in known:
+            known[group] = sorted(set(self._found(group)))
+        return known[group]
 
     def parse(self, overrides: Sequence[str]) -> tuple[list[Override], list[Fault]]:
         """Overrides by Hydra's grammar, and every fault that needs no composition.
