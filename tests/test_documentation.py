@@ -16,6 +16,7 @@ import torch
 
 from distill.cli import VERBS, main
 from distill.cli.arguments import parse
+from distill.data import Part, arrays
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -182,3 +183,29 @@ def test_a_wrong_command_fails(prepared: Path, monkeypatch: pytest.MonkeyPatch) 
     for wrong in ("distill train loss=kdd", "distill table --colums n", "distill evaluate run=ID dataset.npy=FILE"):
         with pytest.raises(AssertionError):
             run(wrong)
+
+
+def test_an_augmentation_as_documented_is_that_of_an_uninterrupted_run(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(prepared)
+    found = {file: block for _, file, block in blocks(ROOT / "docs" / "extending.md")}
+    (tmp_path / "my_augmentation.py").write_text(found["my_augmentation.py"])
+    augmented = runpy.run_path(str(tmp_path / "my_augmentation.py"))["contrast"](npz="cifar100.npz")
+    plain = arrays(npz="cifar100.npz")
+    options = {"batch_size": 40, "seed": 1, "device": "cpu"}
+    stream, unchanged = augmented.stream(**options), plain.stream(**options)
+    whole, same = list(stream.epoch(2)), list(unchanged.epoch(2))
+    factors = [batch.images / other.images for batch, other in zip(whole, same, strict=True)]
+    for factor in factors:
+        assert ((factor - factor[:, :1, :1, :1]).abs() < 1e-4).all()  # one factor for an image
+    drawn = torch.cat([factor[:, 0, 0, 0] for factor in factors])
+    assert len(drawn) == len(drawn.unique()) == 100
+    assert 0.6 <= drawn.min() < 0.7 < 1.3 < drawn.max() <= 1.4
+    for batch, later in zip(whole[1:], stream.epoch(2, start=1), strict=True):
+        assert torch.equal(batch.images, later.images)
+    halves = [augmented.stream(**options, part=Part(rank, 2)).epoch(2) for rank in (0, 1)]
+    assert torch.equal(torch.cat([next(half).images for half in halves]), whole[0].images)
+    assert not torch.equal(next(stream.epoch(3)).images, whole[0].images)
+    assert augmented.identity() == {**plain.identity(), "contrast": 0.4}
+    assert stream.key != unchanged.key

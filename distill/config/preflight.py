@@ -148,7 +148,8 @@ def _identify(job: _Checked, composed: Composed, presets: Presets, *, may_downlo
     if not job.taught:
         names["teacher"], config["teacher"] = "none", None
     elif job.finished is not None or any(config["teacher"].get(key) for key in ELSEWHERE):
-        teacher = _foreign_teacher(job, names["teacher"], common["runs_dir"], may_download=may_download)
+        stated = _stated(composed, "teacher.expected.")
+        teacher = _foreign_teacher(job, names["teacher"], common["runs_dir"], stated, may_download=may_download)
         names["teacher"] = teacher.name
     else:
         assert job.baseline is not None
@@ -163,15 +164,24 @@ def _identify(job: _Checked, composed: Composed, presets: Presets, *, may_downlo
     return replace(plan, notes=(*notes, *job.notes, *plan.notes, *job.dataset.notes))
 
 
-def _foreign_teacher(job: _Checked, name: str, runs_dir: Path, *, may_download: bool) -> TeacherSource:
-    """The teacher of a finished run, or one with published weights."""
+def _foreign_teacher(
+    job: _Checked, name: str, runs_dir: Path, stated: set[str], *, may_download: bool
+) -> TeacherSource:
+    """The teacher of a finished run, or one with published weights; `stated` of `teacher.expected` by the command."""
     node, data = job.config["teacher"], job.dataset.identity()
-    precision = resolve_precision(node["precision"] or job.config["precision"], job.device)
+    common: dict[str, Any] = {
+        "precision": resolve_precision(node["precision"] or job.config["precision"], job.device),
+        "stated": stated,
+    }
     if job.finished is not None:
-        return finished_teacher(job.finished, node, job.dataset, job.config["dataset"], data, precision=precision)
-    return published_teacher(
-        node, job.dataset, data, name=name, runs_dir=runs_dir, precision=precision, download=may_download
-    )
+        return finished_teacher(job.finished, node, job.dataset, job.config["dataset"], data, **common)
+    return published_teacher(node, job.dataset, data, name=name, runs_dir=runs_dir, download=may_download, **common)
+
+
+def _stated(composed: Composed, node: str) -> set[str]:
+    """The keys of a node that the command itself sets."""
+    keys = {override.lstrip("+").partition("=")[0] for override in composed.overrides}
+    return {key.removeprefix(node) for key in keys if key.startswith(node)}
 
 
 def _conflicts(
@@ -232,7 +242,7 @@ def _stage_plan(
 
 def _typed(composed: Composed, uncertain: frozenset[str], faults: list[Fault]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The configuration with its values cast, without the uncertain nodes; a first stage apart."""
-    given = {override.lstrip("+").partition("=")[0].removeprefix("loss.") for override in composed.overrides}
+    given = _stated(composed, "loss.")
     nodes, loss = dict(composed.config), composed.config.get("loss")
     if isinstance(loss, Mapping):
         loss = reduce_alpha(loss, given, faults, option=composed.choices.get("loss", "?"))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -263,11 +263,23 @@ def _evaluated(data: Any) -> Any:
     return data.get("test") or (data.get("train"), data.get("holdout"))
 
 
-def _expected(teacher: Node, data: Node, *, images: int, size: int) -> Reference | None:
-    """What the node states for a test set of so many images, which the teacher reads at that size."""
+def _expected(teacher: Node, data: Node, *, images: int, size: int, stated: Set[str]) -> Reference | None:
+    """What the node states for a test set of so many images, which the teacher reads at that size.
+
+    Raises Refused where it is for other images, and the command has `stated` its accuracy and not these keys.
+    """
     node = teacher.get("expected")
-    if node is None or node.get("images") not in (None, images, data["test"]) or node.get("size") not in (None, size):
+    if node is None:
         return None
+    if node.get("images") not in (None, images, data["test"]) or node.get("size") not in (None, size):
+        if not stated or stated & {"images", "size"}:
+            return None
+        text = (
+            f"teacher.expected.{min(stated)} is not used: the preset's teacher.expected is for {node.get('images')} "
+            f"evaluation images read at {node.get('size')} pixels, these are {images} at {size}: add "
+            f"teacher.expected.images={images} teacher.expected.size={size}"
+        )
+        raise Refused([Fault("teacher.expected", "conflict", text)])
     remedy = "is its normalisation right (teacher.mean, teacher.std), and the order of its classes?"
     return Reference(node["accuracy"], "teacher.expected says", remedy, node["tolerance"])
 
@@ -278,17 +290,26 @@ def own_class(teacher: Node) -> str | None:
 
 
 def finished_teacher(
-    record: RunRecord, teacher: Node, dataset: Dataset, node: Node, data: Node, *, precision: str
+    record: RunRecord,
+    teacher: Node,
+    dataset: Dataset,
+    node: Node,
+    data: Node,
+    *,
+    precision: str,
+    stated: Set[str] = frozenset(),
 ) -> FinishedTeacher:
     """The finished run that `teacher.run` names, for the students of the data set of `node`, which ids hold as `data`.
 
+    `stated` are the keys of `teacher.expected` that the command sets itself.
+
     Raises:
-        Refused: its classes cannot be those of the data set.
+        Refused: its classes cannot be those of the data set, or what is stated is for other images.
         StorageError: its config is damaged.
     """
     view = view_of(record, data, teacher, image_size=dataset.image_size)
     seen = dataset.image_size if view.size is None else view.size
-    expected = _expected(teacher, data, images=len(dataset.evaluation_labels), size=seen)
+    expected = _expected(teacher, data, images=len(dataset.evaluation_labels), size=seen, stated=stated)
     return FinishedTeacher(record, view, expected, node, data, precision, own_class(teacher))
 
 
@@ -351,11 +372,22 @@ class PublishedTeacher:
 
 
 def published_teacher(
-    teacher: Node, dataset: Dataset, data: Node, *, name: str, runs_dir: Path, precision: str, download: bool
+    teacher: Node,
+    dataset: Dataset,
+    data: Node,
+    *,
+    name: str,
+    runs_dir: Path,
+    precision: str,
+    download: bool,
+    stated: Set[str] = frozenset(),
 ) -> PublishedTeacher:
     """The teacher that `teacher.pretrained` or `teacher.weights` names, for the students of a data set.
 
-    Raises Refused: the weights cannot be read or do not fit, or its classes cannot be those of the data set.
+    `stated` are the keys of `teacher.expected` that the command sets itself.
+
+    Raises Refused: the weights cannot be read or do not fit, its classes cannot be those of the data set, or what is
+    stated is for other images.
     """
     node, count = teacher["network"], dataset.num_classes
     key = next(key for key in ELSEWHERE if teacher.get(key))
@@ -379,10 +411,10 @@ def published_teacher(
     view = _view(teacher, mean, std, known.size, data, image_size=dataset.image_size, classes=positions)
     images, seen = len(dataset.evaluation_labels), dataset.image_size if view.size is None else view.size
     whole = positions is None and count == 1000 and images == 50_000 and not dataset.holdout
-    stated = _expected(teacher, data, images=images, size=seen)
-    if stated is None and known.accuracy is not None and whole and seen == known.size:
+    reference = _expected(teacher, data, images=images, size=seen, stated=stated)
+    if reference is None and known.accuracy is not None and whole and seen == known.size:
         remedy = "are these the validation images of ImageNet, resized and cropped as usual?"
-        stated = Reference(known.accuracy, "their publisher states", remedy)
+        reference = Reference(known.accuracy, "their publisher states", remedy)
     shown = f"weights={file.name}" if file else " ".join(filter(None, ["pretrained", known.name]))
     return PublishedTeacher(
         node,
@@ -390,7 +422,7 @@ def published_teacher(
         known.weights,
         view,
         count,
-        stated,
+        reference,
         runs_dir,
         precision,
         f"{name} {shown}",

@@ -31,8 +31,10 @@ from distill.execution.rounds import (
     state,
 )
 from distill.execution.stopping import Deadline, Interrupted, stop_when
+from distill.runs import layout
 from distill.runs.identity import run_id
 from distill.tables.cells import PLACES, Facts
+from distill.tables.presets import comparable
 from distill.tables.published import Cell, PublishedTable
 
 LATEST_START, LATEST_SHARE = 30.0, 0.1  # nothing starts in the last seconds, or the last share, of a budget
@@ -155,7 +157,8 @@ def plan_cells(request: Request, presets: Presets) -> Filling:
     left_out |= {key: found[0].text for key, found in faults.items()}
     if not plans:
         raise Refused(f"table={request.table.name} cannot be trained here: {reason}" for reason in left_out.values())
-    if elsewhere := _outside_of_cells(request, [request.table.cells[key] for key in plans], presets):
+    cells_of_plans = [request.table.cells[key] for key in plans]
+    if elsewhere := _outside_of_cells(request, cells_of_plans, presets) + _other_teachers(request, plans, presets):
         raise Refused(elsewhere)
     ids = {key: tuple(plan.run_id for plan in runs.values()) for key, runs in plans.items()}
     return Filling(tuple(in_order(list(plans.values()))), ids, left_out)
@@ -190,6 +193,27 @@ def _outside_of_cells(request: Request, cells: Sequence[Cell], presets: Presets)
         for override in given
         if facts([override]) != required
     ]
+
+
+def _other_teachers(request: Request, plans: Mapping[Key, Mapping[int, RunPlan]], presets: Presets) -> list[Fault]:
+    """A fault for a `teacher.run` with which no run would fill its cell: of another network, or in another store."""
+    given = next((each.lstrip("+") for each in request.overrides if each.lstrip("+").startswith("teacher.run=")), None)
+    required = presets.declared([request.table.cells[key].overrides for key in plans]) if given else []
+    for key, config in zip(plans, required, strict=False):
+        plan = next(iter(plans[key].values()))
+        if plan.teacher is None or not plan.config["teacher"].get("run"):
+            continue
+        wanted = request.table.column(request.table.cells[key].column).teacher
+        if comparable(plan.teacher.node, prefix="teacher.network") != Facts.of(config).teacher:
+            text = f"{given} is the run of a {plan.teacher.name}, and table={request.table.name} shows students of "
+            text += f"{wanted} here, so the runs would fill no cell: name a run of {wanted}, or leave teacher.run out"
+            return [Fault("teacher.run", "conflict", text)]
+        folder = plan.teacher.facts().folder
+        if folder.parent.resolve() != plan.runs_dir.resolve():
+            text = f"{given} lies outside of {plan.runs_dir}, where table={request.table.name} looks for its network: "
+            text += f"bring it there with `distill import {folder / layout.STUDENT} runs_dir={plan.runs_dir}`"
+            return [Fault("teacher.run", "conflict", text)]
+    return []
 
 
 class _Cells:

@@ -101,7 +101,7 @@ def _run(
         raise StorageError(explain(Path(error.filename or sweep.jobs[0].runs_dir), error)) from error
     except RuntimeError as error:  # joblib or submitit lost a process, for example one killed for its memory
         reason = next(iter(str(error).splitlines()), "")
-        print(f"the launcher gave up: {type(error).__name__}: {reason}", file=sys.stderr)
+        say(f"the launcher gave up: {type(error).__name__}: {reason}", stream=sys.stderr)
         return list(summarise(outcomes_on_disk(sweep.jobs, "did not finish; type the command again to go on")))
     return list(summarise([job.return_value for batch in returned for job in batch]))
 
@@ -129,17 +129,16 @@ def _train_chosen(
     left = {each.method for each in tuning.combinations}
     for each in chosen:
         left.discard(each.combination.method)
-        print(
+        say(
             f"chosen: {each.combination.title}, {each.accuracy:.2f} % on {tuning.holdout:,} held-out images\n"
-            f"  {each.rank}; now on all images, {tuning.seeds} seeds",
-            flush=True,
+            f"  {each.rank}; now on all images, {tuning.seeds} seeds"
         )
         overrides = tuning.overrides(each.combination)
         presets, final = prepare(overrides, multirun=True, config_dir=config_dir, faults=[], may_download=False)
         yield from _run(presets, final, config_dir=config_dir, retry=retry, note=note)
     for method in sorted(left):
         name = " ".join(method) or "this sweep"
-        print(f"nothing to choose from for {name}: no configuration finished")
+        say(f"nothing to choose from for {name}: no configuration finished")
         yield Outcome(name, "", "failed", "no configuration finished")
 
 
@@ -382,7 +381,7 @@ def follow_plans(
 
 def _leave(message: str) -> NoReturn:
     """End this process at once: the others of its world may wait for it, and are not to wait for long."""
-    print(message, file=sys.__stderr__, flush=True)
+    say(message, stream=sys.__stderr__)
     os._exit(1)
 
 

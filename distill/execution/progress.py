@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from distill.runs.escapes import escaped
@@ -22,13 +22,15 @@ class TrainingProgress:
     Args:
         stream: stdout by default.
         titles: what runs are called, by the names of their folders, as `3/12 9f1acb kd temperature=4`.
-        epochs: how many epochs these runs have before them; with it, the time left for all is shown.
+        epochs: how many epochs these runs have before them; with it, the time left for all is shown. A worker of
+            joblib or submitit gives none: it sees its own run alone, and not how many others are at work.
     """
 
     def __init__(self, stream: TextIO | None = None, *, titles: Mapping[str, str] | None = None, epochs: int = 0):
         self._stream = sys.stdout if stream is None else stream
         self._live = self._stream.isatty()
-        self._titles, self._epochs, self._finished = titles or {}, epochs, 0
+        self._titles, self._epochs = titles or {}, epochs
+        self._reached: dict[str, tuple[float, float]] = {}  # member with a title: epochs done at its first step and now
         self._begun: dict[str, tuple[float, float]] = {}  # member: (time, epochs done) at its first step here
         self._opened: float | None = None  # the first step of a cohort: its members share one clock
         self._started: float | None = None  # the first step of a run with a title
@@ -42,8 +44,10 @@ class TrainingProgress:
             self._opened = now if self._opened is None else self._opened
             self._begun[member.name] = self._opened, self._done(member)
             self._paces.clear()
-        if self._started is None and member.name in self._titles:
-            self._started = now
+        if member.name in self._titles:
+            self._started = now if self._started is None else self._started
+            done = self._done(member)
+            self._reached[member.name] = self._reached.get(member.name, (done, done))[0], done
         if not self._live or now - self._refreshed < REFRESH_SECONDS:
             return
         self._refreshed = now
@@ -54,7 +58,6 @@ class TrainingProgress:
         """Print one line for the epoch."""
         self._rewrite("")
         self._opened = None
-        self._finished += member.name in self._titles
         done = self._done(member), self._begun.get(member.name, (0.0, self._done(member)))[1]
         if done not in self._paces:
             self._paces[done] = self._pace(member)
@@ -70,24 +73,25 @@ class TrainingProgress:
         print(escaped(f"{member.name}  stopped: {error}"), file=self._stream, flush=True)
 
     def _line(self, member: "Member", place: str, means: dict[str, float], accuracy: str, pace: str) -> str:
-        """At most `WIDTH` columns: the terms of the loss are left out first, then the training accuracy."""
+        """At most `WIDTH` columns: terms of the loss, training accuracy and speed go first, then the title's middle."""
         terms = [f"{name} {value:.4f}" for name, value in means.items() if name != "accuracy"]
         speed, _, left = pace.partition("  ")
         title = escaped(self._titles.get(member.name, member.name))
         train = f"train {means['accuracy']:.2f} %"
         parts = [title, place, *terms, train, accuracy, speed, left, self._left_for_all()]
-        whole = [term for term in terms if term.startswith("loss ")]
-        for spare in [*(term for term in terms if term not in whole), train, speed, *whole]:
-            if len("  ".join(filter(None, parts))) <= WIDTH:
+        for spare in [*(term for term in terms if not term.startswith("loss ")), train, speed]:
+            if _width(parts) <= WIDTH:
                 break
             parts.remove(spare)
-        return "  ".join(filter(None, parts))
+        room = len(title) - max(0, _width(parts) - WIDTH)
+        return "  ".join(filter(None, [_shortened(title, room), *parts[1:]]))
 
     def _left_for_all(self) -> str:
-        if self._started is None or not self._epochs or not self._finished or self._finished >= self._epochs:
+        # members of a cohort end an epoch together but print one after the other: steps are counted, not printed epochs
+        done = sum(now - first for first, now in self._reached.values())
+        if self._started is None or not 0 < done < self._epochs:
             return ""
-        each = (time.monotonic() - self._started) / self._finished
-        return f"all {duration(each * (self._epochs - self._finished))}"
+        return f"all {duration((time.monotonic() - self._started) / done * (self._epochs - done))}"
 
     @staticmethod
     def _done(member: "Member") -> float:
@@ -110,9 +114,21 @@ class TrainingProgress:
             self._stream.flush()
 
 
-def say(sentence: str) -> None:
-    """Print a sentence at once; names in it may be those of folders and presets that others have made."""
-    print("\n  ".join(map(escaped, sentence.split("\n  "))), flush=True)  # a second line is indented
+def _width(parts: Sequence[str]) -> int:
+    return len("  ".join(filter(None, parts)))
+
+
+def _shortened(title: str, room: int) -> str:
+    """A title in at most `room` columns: its place stands at one end, its id or what differs at the other."""
+    if len(title) <= room:
+        return title
+    tail = max(0, room - 3) // 2
+    return f"{title[: max(0, room - 3 - tail)]}...{title[len(title) - tail :]}"
+
+
+def say(sentence: str, *, stream: TextIO | None = None) -> None:
+    """Print a sentence at once, on stdout by default; names in it may be those of folders and presets of others."""
+    print("\n  ".join(map(escaped, sentence.split("\n  "))), file=stream, flush=True)  # a second line is indented
 
 
 def discard_output() -> None:

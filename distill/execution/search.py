@@ -3,7 +3,6 @@
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import optuna
@@ -16,7 +15,7 @@ from distill.config.plan import RunPlan
 from distill.config.preflight import preflight
 from distill.config.tuning import Choice, Chosen, Combination, Range, Search, override
 from distill.execution.execute import Console, execute
-from distill.execution.progress import TrainingProgress
+from distill.execution.progress import TrainingProgress, say
 from distill.execution.stopping import EndedEarly, RunFailed
 from distill.runs.files import refuse_links, storage_errors
 from distill.runs.layout import SEARCHES
@@ -70,7 +69,7 @@ def optimise(
                 _one_trial(study, search, list(base), presets, retry=retry)
         states = [trial.state.name for trial in study.trials]
         finished, pruned = states.count("COMPLETE"), states.count("PRUNED")
-        print(f"{combination.title}: {finished} trials finished, {pruned} ended early", flush=True)
+        say(f"{combination.title}: {finished} trials finished, {pruned} ended early")
         if finished:
             yield _chosen(study, search, combination)
 
@@ -94,13 +93,13 @@ def _chosen(study: optuna.Study, search: Search, combination: Combination) -> Ch
 def _one_trial(study: optuna.Study, search: Search, base: list[str], presets: Presets, *, retry: bool) -> None:
     trial = study.ask()
     proposed = [override(each.key, _suggested(trial, each)) for each in search.space]
-    print(f"trial {trial.number}: {' '.join(text.lstrip('+') for text in proposed)}", flush=True)
+    say(f"trial {trial.number}: {' '.join(text.lstrip('+') for text in proposed)}")
     try:
         plan = preflight(presets.compose([*base, *proposed]), presets)
-        console = Console(partial(print, flush=True), Reporting(trial, plan.directory.name))
+        console = Console(say, Reporting(trial, plan.directory.name))
         (ending,) = execute([plan], console, retry=retry)
         if isinstance(ending, RunFailed):
-            print(ending, flush=True)
+            say(str(ending))
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         elif isinstance(ending, Exception):
             raise ending
@@ -110,7 +109,7 @@ def _one_trial(study: optuna.Study, search: Search, base: list[str], presets: Pr
         print(refused, flush=True)
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
     except EndedEarly:
-        print(f"trial {trial.number} ended early: its accuracy is below the median of the trials before it", flush=True)
+        say(f"trial {trial.number} ended early: its accuracy is below the median of the trials before it")
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
 
 

@@ -6,6 +6,7 @@ Black is the ink of the page, and their yellow, too pale for a line, is replaced
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 
 from distill.report.page import FAINT, GRID, INK, PAPER
 from distill.report.runs import Report
+from distill.runs.escapes import escaped
 
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
 GREY = "#7F7F7F"
@@ -50,6 +52,7 @@ _PRESETS = _LISTED.split()
 
 _RC: dict[Any, Any] = {
     "backend": "svg",
+    "text.parse_math": False,  # a name with two dollars is no formula
     "svg.fonttype": "none",
     "svg.hashsalt": "distill",
     "font.family": "DejaVu Sans",
@@ -162,11 +165,17 @@ class Drawing:
         return [(handles[n], labels[n]) if n < len(labels) else empty for n in order], across
 
     def svg(self) -> str:
-        """The SVG document without date and creator: equal data give equal bytes. Call it inside the block."""
+        """The SVG document without date and creator: equal data give equal bytes. Call it inside the block.
+
+        Names of others may stand in it: what no document may hold, or a terminal would obey, is an escape.
+        """
         buffer = io.StringIO()
-        self.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        with warnings.catch_warnings():
+            # the text of the document is text: whatever shows it has fonts of its own
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            self.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         text = re.sub(r"\s*<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
-        return text.replace("'DejaVu Sans'", _FONTS)
+        return escaped(text, keep="\n").replace("'DejaVu Sans'", _FONTS)
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Figure:
         head = head.replace("<svg ", f'<svg class="drawing drawing-{self.name}" ', 1)
         # as wide as the page allows, but readable on a narrow one: the page scrolls it sideways
         style = f"width:100%;max-width:{pixels:.0f}px;min-width:{0.55 * pixels:.0f}px"
-        head += f' role="img" aria-label="{escape(self.alt)}" style="{style}"'
+        head += f' role="img" aria-label="{escape(escaped(self.alt))}" style="{style}"'
         return Markup(_coloured(f"{head}>{rest}", _THEME).strip())  # matplotlib escapes its text
 
     @property

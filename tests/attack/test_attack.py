@@ -27,7 +27,7 @@ from distill.runs.records import sealed
 pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("DISTILL_ATTACK_SECONDS", "250"))
-PATIENCE = 60  # seconds for one command
+PATIENCE = 300  # seconds for one command: a machine may be shared with many others
 GOLDEN = Path(__file__).parents[1] / "golden" / "run"
 RECORDS = ("config.yaml", "result.json", "metrics.jsonl", "provenance.json", "timing.jsonl", ".config.json", "lock")
 FILES = (*RECORDS, "student.safetensors", "last.safetensors", "failed.json", "evaluations.json", *["tables"] * 3)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -290,6 +291,31 @@ def test_a_teacher_whose_weights_are_elsewhere_is_told_before_anything_starts(fi
     assert fill("runs", "rows=ce,kd", "seeds=1,2") == (FINISHED, [["ce-s2"]])
     assert f"left out: kd, all columns: teacher resnet8: {teacher} is a record" in capsys.readouterr().out
     assert fill("runs", "rows=kd", "seeds=1,2") == (REFUSED, [])
+
+
+def test_a_teacher_with_which_no_run_would_fill_its_cell_is_refused(fill: Fill, capsys: Capture) -> None:
+    words = [word.strip() for word in TABLE[TABLE.index("[") + 1 : TABLE.index("]")].split(",")]
+    words = [word for word in words if not word.startswith(("student", "teacher", "recipe.epochs"))]
+    for student, store in (("resnet14", "runs"), ("resnet8", "elsewhere")):
+        trained = [*words, f"student={student}", "loss=ce", "seed=7", "recipe.epochs=1", f"runs_dir={store}"]
+        assert main(["train", *trained]) == FINISHED
+    (other,), (elsewhere,) = (Path(store).glob("*-s7-*") for store in ("runs", "elsewhere"))
+    capsys.readouterr()
+    assert fill("runs", "rows=ce,kd", "seeds=1", f"teacher.run={other.name}") == (REFUSED, [])
+    assert capsys.readouterr().err == (
+        f"teacher.run={other.name} is the run of a resnet14, and table=tiny shows students of resnet8 here, so the "
+        "runs would fill no cell: name a run of resnet8, or leave teacher.run out\n"
+    )
+    assert fill("runs", "rows=ce,kd", "seeds=1", f"teacher.run={elsewhere}") == (REFUSED, [])
+    told = capsys.readouterr().err
+    assert told.startswith(f"teacher.run={elsewhere} lies outside of runs, where table=tiny looks for its network: ")
+    (command,) = re.findall("`distill (.*)`", told)
+    assert main(shlex.split(command)) == FINISHED
+    assert fill("runs", "rows=ce,kd", "seeds=1", f"teacher.run={elsewhere.name}") == (FINISHED, [["ce-s1"], ["kd-s1"]])
+    capsys.readouterr()
+    assert main(["table", "table=tiny", "runs_dir=runs", "--config-dir", "own", "--format=json"]) == FINISHED
+    (student,) = Path("runs").glob("*-kd-s1-*")
+    assert student.name.rpartition("-")[2] in capsys.readouterr().out
 
 
 def test_a_pinned_source_is_compared_with_every_finished_seed(fill: Fill, capsys: Capture) -> None:

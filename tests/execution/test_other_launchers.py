@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -237,3 +239,32 @@ def test_faults_and_failures_end_as_with_any_launcher(sweep: Sweeps) -> None:
     assert code == 1
     assert err.splitlines()[-1].startswith("the launcher gave up: ")
     assert "did not finish; type the command again to go on" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", ["joblib"], indirect=True)
+def test_the_workers_of_a_killed_command_save_and_end(sweep: Sweeps) -> None:
+    words = [*TINY, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "loss=ce", "seed=1,2", "recipe.epochs=100000"]
+    process = subprocess.Popen([sys.executable, "-m", "distill", "train", "-m", *words], cwd=sweep._folder)
+    try:
+        wait_until(lambda: len(list(sweep._folder.glob("runs/*/metrics.jsonl"))) == 2, seconds=240)
+        workers = children(process.pid)
+        assert len(workers) >= 2
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), seconds=stopping.GRACE + 60)
+    assert len(list(sweep._folder.glob("runs/*/last.safetensors"))) == 2
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one has started and that still run."""
+    return [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
+
+
+def wait_until(true: Callable[[], bool], *, seconds: float) -> None:
+    """Return as soon as `true()`; fails after `seconds`."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -143,6 +143,31 @@ def test_one_that_does_worse_than_stated_is_refused_with_both_figures(
     assert command(*TINY, *stated) == FINISHED
 
 
+def test_an_accuracy_stated_for_other_images_than_the_presets_says_for_which(
+    tmp_path: Path, network: Colours, command: Callable[..., int], capsys: Capture
+) -> None:
+    """What the preset states is for its own images; what the command states is never passed over in silence."""
+    preset = tmp_path / "own" / "teacher" / "colours.yaml"
+    preset.parent.mkdir(parents=True)
+    preset.write_text(
+        "defaults: [/student@network: timm]\nnetwork: {name: test_resnet}\npretrained: true\n"
+        "expected: {accuracy: 50.0, tolerance: 1.0, images: 3925, size: 224}\n"
+    )
+    own = ["--config-dir", str(tmp_path / "own"), "teacher=colours"]
+    stated = "teacher.expected.accuracy=100"
+    assert command(*own, stated) == REFUSED
+    assert capsys.readouterr().err == (
+        "teacher.expected.accuracy is not used: the preset's teacher.expected is for 3925 evaluation images read at "
+        f"224 pixels, these are 6 at {SIZE}: add teacher.expected.images=6 teacher.expected.size={SIZE}\n"
+    )
+    assert command(*own, "teacher.expected.tolerance=2") == REFUSED
+    capsys.readouterr()
+    right = ["teacher.expected.images=6", f"teacher.expected.size={SIZE}"]
+    assert command(*own, "teacher.expected.accuracy=90", *right) == FAILED
+    assert "where teacher.expected says 90.00 %" in capsys.readouterr().err
+    assert command(*own, stated, *right) == FINISHED
+
+
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [

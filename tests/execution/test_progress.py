@@ -49,7 +49,10 @@ def test_equal_members_of_a_cohort_show_equal_speed_and_the_time_left_for_all(cl
         watch.step(each)
         clock(10)
     for each in (first, second):
-        each.epoch = 2
+        each.step = 10
+        watch.step(each)
+    for each in (first, second):
+        each.epoch, each.step = 2, 0
         watch.epoch(each, SimpleNamespace(accuracy=40.0))
         clock(5)
     one, two = stream.getvalue().splitlines()
@@ -57,7 +60,8 @@ def test_equal_members_of_a_cohort_show_equal_speed_and_the_time_left_for_all(cl
     assert two.startswith("2/3 bbbbbb dkd  epoch 1/2  ")
     speed = [re.findall(r"([\d,]+) images/s  (\d+ s) left", line) for line in (one, two)]
     assert speed == [[("2,500", "20 s")]] * 2
-    assert two.endswith("20 s left  all 50 s")  # two of six epochs took 25 s
+    assert one.endswith("20 s left  all 40 s")  # two of six epochs took 20 s: the second has ended too
+    assert two.endswith("20 s left  all 50 s")  # 25 s
 
 
 @pytest.mark.parametrize("terms", [0, 3, 9])
@@ -73,6 +77,28 @@ def test_no_line_is_wider_than_100_columns(clock: Callable[[float], None], terms
     assert len(line) <= WIDTH == 100
     assert "epoch 12/240" in line
     assert "holdout 44.20 %" in line
+    assert "  loss 2.0000  " in line
+
+
+@pytest.mark.parametrize("length", [30, 60, 300])
+def test_a_long_title_is_shortened_in_its_middle_and_the_loss_stays(
+    clock: Callable[[float], None], length: int
+) -> None:
+    stream = io.StringIO()
+    title = f"3/12 9f1acb {'x' * length} temperature=4"
+    watch = TrainingProgress(stream, titles={"run": title}, epochs=1000)
+    each = member("run", 2)
+    for each.step in (1, 5):
+        watch.step(each)
+        clock(30000)
+    each.epoch, each.step = 101, 0
+    watch.epoch(each, SimpleNamespace(accuracy=44.2))
+    (line,) = stream.getvalue().splitlines()
+    assert len(line) <= WIDTH
+    assert "  epoch 100/240  loss 2.0000  " in line
+    assert "  holdout 44.20 %  " in line
+    assert re.search(r" left  all \d+ d \d\d h$", line)
+    assert re.match(r"3/12 9f1a.*\.\.\..*ature=4  epoch", line)
 
 
 def test_a_sweep_names_its_jobs_and_says_once_where_the_teacher_is(

@@ -1,14 +1,17 @@
 """`sweep=optuna`: proposals, early ends, taking up, and what follows."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from distill.cli import main
 from distill.config.faults import Fault, Refused
-from distill.config.tuning import Choice, Range, corners, override, read_space
-from distill.execution.stopping import Interrupted
+from distill.config.tuning import Choice, Combination, HoldoutTuning, Range, Search, corners, override, read_space
+from distill.execution import jobs
+from distill.execution.stopping import EndedEarly, Interrupted, RunFailed
 from distill.runs.store import scan
 
 optuna = pytest.importorskip("optuna", reason="the extra is not installed: pip install 'distill[optuna]'")
@@ -126,6 +129,49 @@ def test_a_point_that_is_refused_between_sound_ends_fails_alone(
     assert main(LINE.split()) == 0
     assert [trial.state.name for trial in trials()] == ["FAIL", "COMPLETE"]
     assert "temperature must not be so: change it" in capsys.readouterr().out
+
+
+def test_names_of_others_are_printed_as_escapes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of methods, proposed values, runs and failures, however a trial ends."""
+    hostile = "a\x1b[2Jb\nc\u202e"
+    endings = iter(
+        [
+            [RunFailed(f"{hostile}: ce is not finite")],
+            Refused([Fault("loss", "value", f"{hostile} must not be so")]),
+            EndedEarly(hostile),
+            [{"last": {"accuracy": 50.0}}],
+        ]
+    )
+
+    def execute(plans: Any, console: Any, **_: Any) -> Any:
+        console.note(f"{hostile} is the teacher")
+        ending = next(endings)
+        if isinstance(ending, Exception):
+            raise ending
+        return ending
+
+    plan = SimpleNamespace(runs_dir=folder, directory=folder / "run", recipe=SimpleNamespace(epochs=1))
+    monkeypatch.setattr(optimise, "execute", execute)
+    monkeypatch.setattr(optimise, "preflight", lambda *_: plan)
+    presets = SimpleNamespace(compose=lambda overrides: overrides)
+    search = Search(4, 0, (Choice("loss.variant", (hostile, f"{hostile}2")),), ((f"loss={hostile}",),))
+    methods = [Combination((f"loss={hostile}",), (), (0,))]
+    chosen = list(optimise.optimise(search, methods, [plan], presets, retry=False))
+    tuning = HoldoutTuning(10, 1, (), ())
+    monkeypatch.setattr(jobs, "prepare", lambda *_, **__: (presets, None))
+    monkeypatch.setattr(jobs, "_run", lambda *_, **__: [])
+    none = Combination((f"loss={hostile}2",), (), (1,))
+    list(jobs._train_chosen(chosen, replace(tuning, combinations=(none,)), config_dir=None, retry=False, note=print))
+    told = capsys.readouterr().out
+    lines = told.splitlines()
+    assert all(line.isprintable() for line in lines), lines
+    assert len(lines) == 4 * 2 + 3 + 1 + 2 + 1, (
+        lines
+    )  # notes and trials, ends but one, the search, the choice, no other
+    assert "3 ended" not in told
+    assert told.count("a\\x1b[2Jb\\nc\\u202e") > 10
 
 
 @pytest.mark.parametrize(

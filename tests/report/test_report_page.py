@@ -2,6 +2,7 @@
 
 import json
 import re
+import xml.etree.ElementTree
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -160,6 +161,39 @@ def test_text_is_text_and_escaped(files: dict[str, str], page: Page) -> None:
     assert "<dog>" in words
     assert "cat & dog" in words
     assert "/home/somebody" not in "".join(files.values())
+
+
+HOSTILE = "a\x1b[2J\x07\x9b\u202e <b>&$\\frac$ {} %d"
+
+
+def unprintable(text: str) -> set[str]:
+    return {letter for letter in text if not letter.isprintable() and letter not in "\n\u00a0"}
+
+
+def test_names_that_a_terminal_would_obey_are_escapes_in_figures_and_pages(whole: Report) -> None:
+    """Of runs, methods, terms of a loss, classes and data sets; none of them ends a drawing or a page either."""
+
+    def hostile(run: ReportedRun) -> ReportedRun:
+        names = {key: f"{HOSTILE}{name}" for key, name in run.record.names.items()}
+        lines = [{**line, "train": {**line["train"], HOSTILE: 1.0}} for line in run.history]
+        gradients = run.gradients and {**run.gradients, "terms": {HOSTILE: run.gradients["terms"]["ce"]}}
+        return replace(
+            run, record=replace(run.record, names=names), history=tuple(lines), gradients=gradients, missing=(HOSTILE,)
+        )
+
+    assert whole.images
+    assert whole.teacher
+    images = replace(whole.images, class_names=tuple(f"{HOSTILE}{n}" for n in range(len(whole.images.class_names))))
+    baselines = [hostile(each) for each in whole.baselines]
+    made = files_of(make_report(hostile(whole.run), baselines, hostile(whole.teacher), images=images))
+    for name, text in made.items():
+        assert not unprintable(text), name
+        if name.endswith(".svg"):
+            xml.etree.ElementTree.fromstring(text)
+    Page(made[PAGE])
+    assert "a\\x1b[2J" in made[PAGE]
+    drawn = [name for name, text in made.items() if name.endswith(".svg") and "a\\x1b[2J" in text]
+    assert len(drawn) > 5, drawn
 
 
 def test_the_page_says_what_must_be_known(files: dict[str, str]) -> None:
