@@ -144,7 +144,7 @@ checks() {
     local form taught
     for form in live fp32; do
         mkdir -p "$RUNS/$form"
-        cp -rn "$store/$TEACHER"-* "$RUNS/$form/"
+        cp -r "$store/$TEACHER"-* "$RUNS/$form/"
     done
     taught=$(sed -n 's/.*"precision": "\([a-z0-9]*\)".*/\1/p' "$store/$TEACHER"-*/result.json)
     $DISTILL train "${student[@]}" "teacher=$TEACHER" "precision=$PRECISION" teacher.source=live "runs_dir=$RUNS/live"
