@@ -39,6 +39,7 @@ NOT_RUN = {
     "sweep=temperature_alpha": "dozens of jobs; see config/test_sweeps",
     "sweep=methods": "42 runs; see config/test_shipped_presets and execution/test_methods",
     "dataset=imagenet": "ImageNet; see config/test_shipped_presets",
+    "experiment=imagenet/": "ImageNet; see config/test_shipped_presets",
     "dataset=image_folder": "photographs; see execution/test_photograph_runs",
     "distill fill": "dozens of runs; see execution/test_fill",
 }

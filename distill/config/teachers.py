@@ -54,6 +54,11 @@ class View:
         size = {} if self.size is None else {"input": self.size}
         return {**found, **size, **({} if self.classes is None else {"classes": list(self.classes)})}
 
+    @property
+    def words(self) -> str:
+        """What tables add to the teacher's name."""
+        return "" if self.size is None else " input=native"
+
     def key(self, weights: str) -> str:
         """Equal for teachers that give equal logits for equal images."""
         return f"{weights}:{run_id(self.identity)}" if self.identity else weights
@@ -118,23 +123,31 @@ def class_positions(
             return None
         raise _unmatched(
             f"the teacher has {count} classes, the data set has {len(names)}, and nothing says which are the same: set "
-            "teacher.classes=[...], the teacher's class of each class of the data set (numbers from 0, or WordNet ids)"
+            f"teacher.classes=[...], {_one_for_each(names)}"
         )
     if len(wanted) != len(names):
-        raise _unmatched(
-            f"teacher.classes must name {len(names)} classes, one for each of the data set's, got {len(wanted)}"
-        )
+        raise _unmatched(f"teacher.classes must have {len(names)} entries, got {len(wanted)}: {_one_for_each(names)}")
     places = {name: place for place, name in enumerate(own)}
     found = [each if isinstance(each, int) else places.get(each, -1) for each in wanted]
     lost = [str(each) for each, place in zip(wanted, found, strict=True) if not 0 <= place < count]
     if lost:
-        shown = ", ".join(lost[:_SHOWN]) + (f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else "")
         remedy = "leave them out of the data set, or choose another teacher"
+        if wanted is not names:
+            remedy = f"teacher.classes is {_one_for_each(names)}"
+        shown = _listed(lost)
         raise _unmatched(f"the teacher has no class {shown} among its {count}: {remedy}")
     if len(set(found)) < len(found):
         twice = next(str(each) for each, place in zip(wanted, found, strict=True) if found.count(place) > 1)
         raise _unmatched(f"teacher.classes must name different classes, got {twice} twice")
     return None if found == list(range(count)) else tuple(found)
+
+
+def _one_for_each(names: Sequence[str]) -> str:
+    return f"the teacher's class (a number from 0, or a WordNet id) of each class of the data set: {_listed(names)}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:_SHOWN]) + (f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")
 
 
 def _unmatched(text: str) -> Refused:
@@ -206,7 +219,7 @@ class FinishedTeacher:
 
     @property
     def name(self) -> str:
-        return str(self.record.names.get("student", self.record.run_id))
+        return str(self.record.names.get("student", self.record.run_id)) + self.view.words
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -425,7 +438,7 @@ def published_teacher(
         reference,
         runs_dir,
         precision,
-        f"{name} {shown}",
+        f"{name} {shown}{view.words}",
     )
 
 

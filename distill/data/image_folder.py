@@ -183,7 +183,7 @@ def image_folder(
     root: str | None = None,
     shards: str | None = None,
     size: int = 224,
-    resize: int = 256,
+    resize: int | None = None,
     scale: Scale = (0.08, 1.0),
     ratio: Scale = (0.75, 1.3333333333333333),
     flip: bool = True,
@@ -197,12 +197,12 @@ def image_folder(
     """Photographs of any size in `root/train/CLASS/` and `root/val/CLASS/` (or `test`), or in tar files below `shards`.
 
     Training images are cropped at random as torchvision's RandomResizedCrop does (`scale`: area, `ratio`: width over
-    height), evaluation images resized to `resize` on the shorter side and cut to `size`. Raises ValueError for values
-    out of range, for classes that do not match, and for damaged images unless `skip_damaged`."""
+    height), evaluation images resized to `resize` on the shorter side (None: 8/7 of `size`) and cut to `size`. Raises
+    ValueError for values out of range, for classes that do not match, and for damaged images unless `skip_damaged`."""
     return _photographs(
         root,
         shards,
-        _preparation(size, resize, scale, ratio, flip, resample, mean, std),
+        _preparation(size, _shorter(size, resize, 8 / 7), scale, ratio, flip, resample, mean, std),
         limit=limit,
         holdout=holdout,
         skip_damaged=skip_damaged,
@@ -214,7 +214,7 @@ def imagenette(
     root: str | None = None,
     shards: str | None = None,
     size: int = 128,
-    resize: int = 144,
+    resize: int | None = None,
     scale: Scale = (0.08, 1.0),
     ratio: Scale = (0.75, 1.3333333333333333),
     flip: bool = True,
@@ -225,7 +225,8 @@ def imagenette(
     std: Channels = IMAGENET_STD,
     skip_damaged: bool = False,
 ) -> PhotoDataset:
-    """Imagenette, ten classes of ImageNet (folders named by WordNet id); otherwise as `image_folder`."""
+    """Imagenette, ten classes of ImageNet (folders named by WordNet id); `resize` is 9/8 of `size`, the rest as in
+    `image_folder`."""
 
     def check(names: Sequence[str], counts: dict[str, int], place: Path) -> None:
         if list(names) != IMAGENETTE:
@@ -237,7 +238,7 @@ def imagenette(
     return _photographs(
         root,
         shards,
-        _preparation(size, resize, scale, ratio, flip, resample, mean, std),
+        _preparation(size, _shorter(size, resize, 9 / 8), scale, ratio, flip, resample, mean, std),
         limit=limit,
         holdout=holdout,
         skip_damaged=skip_damaged,
@@ -250,7 +251,7 @@ def imagenet(
     root: str | None = None,
     shards: str | None = None,
     size: int = 224,
-    resize: int = 256,
+    resize: int | None = None,
     scale: Scale = (0.08, 1.0),
     ratio: Scale = (0.75, 1.3333333333333333),
     flip: bool = True,
@@ -277,12 +278,17 @@ def imagenet(
     return _photographs(
         root,
         shards,
-        _preparation(size, resize, scale, ratio, flip, resample, mean, std),
+        _preparation(size, _shorter(size, resize, 8 / 7), scale, ratio, flip, resample, mean, std),
         limit=limit,
         holdout=holdout,
         skip_damaged=skip_damaged,
         check=check,
     )
+
+
+def _shorter(size: int, resize: int | None, ratio: float) -> int:
+    """The shorter side of an evaluation image before its centre is cut out: `resize`, or this ratio times `size`."""
+    return round(size * ratio) if resize is None else resize
 
 
 def _preparation(

@@ -194,7 +194,8 @@ def _shard(path: Path) -> Iterator[IndexedImage]:
         for member in shard:
             if not member.isfile():
                 continue
-            folder, _, base = member.name.rpartition("/")
+            name = member.name.removeprefix("./")  # as `tar -C DIR .` writes them
+            folder, _, base = name.rpartition("/")
             stem, _, extension = base.partition(".")
             key = f"{folder}/{stem}"
             if extension == "cls":
@@ -204,7 +205,7 @@ def _shard(path: Path) -> Iterator[IndexedImage]:
                     raise ValueError(f"{path}: {member.name} must hold the number of a class, got {content[:20]!r}")
                 labels[key] = int(content)
             elif is_image(base):
-                images[key] = (member.name, member.offset_data, member.size)
+                images[key] = (name, member.offset_data, member.size)
     with open(path, "rb") as file:
         for key, (name, offset, length) in images.items():
             file.seek(offset)

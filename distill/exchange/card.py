@@ -76,6 +76,7 @@ def card(source: Source, facts: Mapping[str, Any], written: Sequence[Any], round
         rows=rows,
         how_to_read=how_to_read,
         size=source.image_size,
+        resize=record.identity["data"].get("resize"),
         mean=list(normalise.mean),
         std=list(normalise.std),
         classes=result["classes"],

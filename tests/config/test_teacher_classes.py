@@ -26,14 +26,29 @@ def test_classes_are_matched(wanted, names, own, count: int, found) -> None:
 @pytest.mark.parametrize(
     ("wanted", "names", "sentence"),
     [
-        (None, ("n01440764", "n99999999"), "the teacher has no class n99999999 among its 4"),
+        (
+            None,
+            ("n01440764", "n99999999"),
+            "the teacher has no class n99999999 among its 4: leave them out of the data set, or",
+        ),
         (
             None,
             ("church", "fish"),
             "the teacher has 4 classes, the data set has 2, and nothing says which are the same",
         ),
-        ([0], ("church", "fish"), "teacher.classes must name 2 classes, one for each of the data set's, got 1"),
+        (
+            [0],
+            ("church", "fish"),
+            "teacher.classes must have 2 entries, got 1: the teacher's class (a number from 0, or a WordNet id) of "
+            "each class of the data set: church, fish",
+        ),
         ([0, 4], ("church", "fish"), "the teacher has no class 4 among its 4"),
+        (
+            ["church", "fish"],
+            ("church", "fish"),
+            "the teacher has no class church, fish among its 4: teacher.classes is the teacher's class (a number from "
+            "0, or a WordNet id) of each class of the data set: church, fish",
+        ),
         ([1, "n01443537"], ("church", "fish"), "teacher.classes must name different classes, got 1 twice"),
     ],
 )

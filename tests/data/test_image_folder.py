@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torchvision.transforms import functional
 from distill.data import Part, StrongView, UnreadableImage, image_folder, imagenet, imagenette, set_workers
 from distill.data import image_index as index_module
 from distill.data.image_decode import Resample
-from distill.data.image_folder import PhotoDataset
+from distill.data.image_folder import IMAGENETTE, PhotoDataset
 from distill.data.image_index import INDEX, ImageIndex
 
 SMALL = {"size": 24, "resize": 28}
@@ -58,6 +59,11 @@ def test_folder_and_shards_are_one_data_set(root: Path, tmp_path: Path, labels: 
     assert folder.class_names == shards.class_names
     assert batches(folder) == batches(shards)
     assert evaluated(folder) == evaluated(shards)
+    (tmp_path / "packed").mkdir()
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / "packed" / f"{split}.tar", "w") as tar:
+            tar.add(root / split, arcname=".")  # members ./CLASS/FILE
+    assert image_folder(shards=str(tmp_path / "packed"), **SMALL).identity() == folder.identity()
 
 
 def test_workers_and_resuming_change_no_byte(root: Path) -> None:
@@ -132,6 +138,17 @@ def test_the_id_holds_the_content_and_the_crops_not_the_place(root: Path, tmp_pa
     victim = sorted((moved / "train").glob("*/*"))[0]
     victim.write_bytes(encoded(picture(44, 44, seed=99)))
     assert image_folder(root=str(moved), **SMALL).identity()["train"] != data.identity()["train"]
+
+
+def test_evaluation_images_are_cut_in_proportion_to_their_size(root: Path, tmp_path: Path) -> None:
+    """Unless `resize` is given: to 7/8 of the shorter side, Imagenette to 8/9, as at 224 and 128 pixels."""
+    assert [image_folder(root=str(root), size=size).identity()["resize"] for size in (224, 64, 7)] == [256, 73, 8]
+    assert image_folder(root=str(root), size=64, resize=64).identity()["resize"] == 64
+    ten = write_folder(tmp_path / "ten", classes=10, train=1, val=1)
+    for split in ("train", "val"):
+        for label, name in enumerate(IMAGENETTE):
+            (ten / split / f"class{label}").rename(ten / split / name)
+    assert [imagenette(root=str(ten), size=size).identity()["resize"] for size in (128, 80)] == [144, 90]
 
 
 def test_every_byte_is_read_once_and_later_only_what_changed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

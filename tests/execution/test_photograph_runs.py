@@ -74,6 +74,10 @@ def test_a_run_from_a_folder_is_measured_from_shards_and_the_other_way_round(
             out = ("--out", str(tmp_path / "report"))
             assert main(["report", f"run={run}", "engine.device=cpu", elsewhere, *out]) == 0
             assert "left out" not in capsys.readouterr().out
+            card = ("--format", "safetensors", "--out", str(tmp_path / "card"))
+            assert main(["export", f"run={run}", elsewhere, *card]) == 0
+            capsys.readouterr()
+            assert "shorter side was resized to 28 pixels" in (tmp_path / "card" / "README.md").read_text()
             both = ["evaluate", f"run={run}", elsewhere, f"dataset.root={root}"]
             assert main(both) == REFUSED
             assert "dataset.root and dataset.shards name two places: keep one" in capsys.readouterr().err

@@ -101,6 +101,7 @@ def test_it_teaches_the_data_sets_classes_as_it_was_trained_to_see_them(
     identity = plan.identity["teacher"]
     assert (identity["classes"], identity.get("input")) == ([3, 4, 1], None if size == SIZE else size)
     assert (identity["mean"], identity["std"]) == ([0.25] * 3, [0.1] * 3)
+    assert plan.names["teacher"].endswith(" input=native") == (size == NATIVE)  # rows of a table differ by it
     pixels = torch.from_numpy(plan.dataset.evaluation_images[range(6)]).permute(0, 3, 1, 2).float() / 255
     outside = 1 - network((pixels - 0.25) / 0.1).logits.softmax(dim=1)[:, [3, 4, 1]].sum(dim=1)
     assert facts["mass_outside"] == pytest.approx(100 * float(outside.mean()), abs=0.2 if words else 1e-3)
@@ -116,7 +117,7 @@ def test_a_report_shows_it(
     assert main(["report", f"run={run}", "engine.device=cpu", "--out", str(tmp_path / "report")]) == FINISHED
     assert "left out" not in capsys.readouterr().out
     teacher, student = json.loads((tmp_path / "report/report.json").read_text())["runs"]
-    name = "timm name=test_resnet pretrained colours"
+    name = "timm name=test_resnet pretrained colours input=native"
     assert (teacher["role"], teacher["label"], student["role"]) == ("teacher", f"teacher {name}", "student")
     assert (teacher["last"]["accuracy"], set(network.sizes)) == (100.0, {NATIVE})
 

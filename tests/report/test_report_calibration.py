@@ -12,6 +12,7 @@ from distill.report.sections.calibration import (
     halves,
     reliability,
     scores,
+    shown_temperature,
 )
 from distill.report.softmax import log_softmax
 
@@ -99,3 +100,11 @@ def test_halves_share_every_class_and_depend_on_nothing_but_the_labels() -> None
         assert abs(int((inside == 0).sum()) - int((inside == 1).sum())) <= 1
     assert np.array_equal(folds, halves(labels))
     assert not np.array_equal(folds, np.arange(len(labels)) % 2)  # shuffled: the order of a test set means something
+
+
+def test_a_temperature_at_the_limit_of_the_search_says_so() -> None:
+    assert [shown_temperature(each) for each in (1.5, 999.0, 1e-3)] == [
+        "1.5",
+        "999 (limit of the search)",
+        "0.001 (limit of the search)",
+    ]

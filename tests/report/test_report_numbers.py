@@ -222,6 +222,16 @@ def test_differences_of_configuration() -> None:
     }
 
 
+def test_how_a_finished_teacher_would_be_trained_is_no_difference() -> None:
+    trained = {"run": None, "pretrained": None, "seed": 0, "recipe": {"epochs": 20}, "loss": {"ce_weight": 1.0}}
+    published = trained | {"pretrained": "V1"}
+    own = {"teacher.seed", "teacher.recipe.epochs", "teacher.loss.ce_weight"}
+    assert own <= differences({"alone": {"teacher": None}, "taught": {"teacher": trained}}).keys()
+    found = differences({"alone": {"teacher": None}, "taught": {"teacher": published}})
+    assert "teacher.pretrained" in found
+    assert not own & found.keys()
+
+
 def test_the_toy_case_is_the_papers() -> None:
     found = toy_case()["networks"]
     assert [found[name]["prediction"] for name in ("teacher", "student 1", "student 2")] == ["Dog", "Bird", "Dog"]

@@ -20,8 +20,8 @@ BINS = 15
 SEED = 0
 _LOWEST, _HIGHEST = 1e-3, 1e3  # bounds of the search for a temperature
 WARNING = (
-    "The logits of Z-score students are small by design: training matches their relations to the teacher's, not their "
-    "size. Their raw confidence is therefore too low and misleading; compare methods after temperature scaling."
+    "A Z-score loss matches the relations between a student's logits and leaves their size free, so the raw confidence "
+    "of its students can be far too low or too high: compare methods after temperature scaling."
 )
 _METHOD = (
     f"ECE has {BINS} bins of equal width on the largest probability. Temperature scaling is two-fold cross-fitting "
@@ -120,6 +120,12 @@ def fitted_temperature(logits: Logits, labels: Labels) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x))
 
 
+def shown_temperature(temperature: float) -> str:
+    """With a note where no better one could be found because the search ended there."""
+    at_limit = min(temperature / _LOWEST, _HIGHEST / temperature) < 1.01
+    return f"{temperature:.3g}{' (limit of the search)' if at_limit else ''}"
+
+
 def draw_reliability(numbers: Mapping[str, Any], styles: Styles) -> str:
     """Accuracy over confidence above, the number of images below; raw left, scaled right."""
     with drawing(4, 2, height=2.8, sharex=True, sharey="row", height_ratios=[2.4, 1]) as drawn:
@@ -158,7 +164,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
             name,
             kind,
             *(number(each[kind][key], n) for key, n in digits.items()),
-            ", ".join(f"{t:.3g}" for t in each[kind].get("temperatures", ())) or "-",
+            ", ".join(map(shown_temperature, each[kind].get("temperatures", ()))) or "-",
         )
         for name, each in networks
         for kind in ("raw", "scaled")

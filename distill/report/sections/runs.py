@@ -15,14 +15,29 @@ _ONE_SEED = (
 )
 # settings that change no number: how it was computed, where the data were
 _HIDDEN_KEYS = ("engine.", "dataset.npz", "dataset.root", "dataset.shards", "dataset.download")
+FINISHED = ("run", "pretrained", "weights")  # keys of `teacher` that name weights which exist
 
 
 def differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """The value of each configuration (`-` for none) by dotted path, for the paths in which they differ."""
-    flat = {name: {path: to_text(value) for path, value in flatten(config).items()} for name, config in configs.items()}
+    flat = {
+        name: {path: to_text(value) for path, value in flatten(_used(config)).items()}
+        for name, config in configs.items()
+    }
     paths = sorted({path for each in flat.values() for path in each if not path.startswith(_HIDDEN_KEYS)})
     rows = {path: {name: each.get(path, "-") for name, each in flat.items()} for path in paths}
     return {path: values for path, values in rows.items() if len(set(values.values())) > 1}
+
+
+def _used(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration without how its teacher would be trained, where that teacher was trained elsewhere."""
+    teacher = config.get("teacher") or {}
+    if not any(teacher.get(key) for key in FINISHED):
+        return config
+    return {
+        **config,
+        "teacher": {key: value for key, value in teacher.items() if key not in ("recipe", "loss", "seed")},
+    }
 
 
 def summary(report: Report) -> list[Block]:
