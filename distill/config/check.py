@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, get_args, get_type_hints
 
 from distill.config.faults import Fault, Refused, correction, nearest
@@ -78,6 +79,11 @@ class Signature:
 
 def signature(target: Any) -> Signature:
     """The keyword parameters of a class or function."""
+    return _signature(target) if isinstance(target, collections.abc.Hashable) else _signature.__wrapped__(target)
+
+
+@lru_cache(maxsize=1000)
+def _signature(target: Any) -> Signature:
     try:
         parameters = dict(inspect.signature(target).parameters)
     except (TypeError, ValueError):

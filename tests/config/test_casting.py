@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from distill.config.check import Mismatch, cast
+from distill.config.check import Mismatch, cast, signature
 
 FUNCTION = {"_target_": "math.sqrt", "_partial_": True}
 
@@ -67,3 +67,13 @@ def test_what_does_not(value: Any, annotation: Any, words: str) -> None:
     with pytest.raises(Mismatch) as mismatch:
         cast(value, annotation)
     assert str(mismatch.value).startswith(words)
+
+
+def test_a_signature_is_read_once_and_may_be_that_of_a_callable_without_a_hash() -> None:
+    class Rate:
+        __hash__ = None
+
+        def __call__(self, *, rate: float = 2.0) -> None: ...
+
+    assert signature(Rate.__call__) is signature(Rate.__call__)
+    assert signature(Rate()).defaults == signature(Rate.__call__).defaults == {"rate": 2.0}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from distill.config.build import build_objective, try_network
-from distill.config.check import check_target, reduce_alpha
+from distill.config.check import check_target
 from distill.config.compose.presets import Presets
 from distill.config.plan import split_stages
 from distill.config.rehearsal import rehearse
@@ -27,11 +27,11 @@ FOREIGN: dict[str, tuple[str, ...]] = {"timm": ("student.name=resnet18",), "torc
 @cache
 def methods() -> dict[str, list[dict[str, Any]]]:
     """The stages of every preset that reads more than logits; logits fit any pair of equal classes."""
-    found = {}
-    for name in PRESETS.groups["loss"]:
-        pair = ("experiment=cifar100/resnet32x4_resnet8x4", "pair.ce_weight=1")
-        config = PRESETS.compose([f"loss={name}", *pair]).config
-        loss, stage = split_stages(reduce_alpha(config["loss"], (), [], option=name))
+    found, names = {}, PRESETS.groups["loss"]
+    pair = ("experiment=cifar100/resnet32x4_resnet8x4", "pair.ce_weight=1")
+    configs = PRESETS.declared([[f"loss={name}", *pair] for name in names])
+    for name, config in zip(names, configs, strict=True):
+        loss, stage = split_stages(config["loss"])
         nodes = [loss, *([stage["loss"]] if stage else [])]
         faults: list[str] = []
         checked = [check_target(node, "loss", faults) for node in nodes]

@@ -37,6 +37,7 @@ def results(runs: Path) -> dict[str, tuple[bytes, bytes]]:
     }
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_side_by_side_as_alone_with_top5_and_a_report(root: Path, tmp_path: Path) -> None:
     train(root, tmp_path / "cohort", "-m", "hydra/launcher=cohort", "loss=kd,mlkd")
     for loss in ("kd", "mlkd"):
@@ -50,6 +51,7 @@ def test_side_by_side_as_alone_with_top5_and_a_report(root: Path, tmp_path: Path
     assert main(["report", f"run={kd}", f"runs_dir={tmp_path / 'cohort'}", "--out", str(tmp_path / "report")]) == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_from_a_folder_is_measured_from_shards_and_the_other_way_round(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,7 @@ def test_it_teaches_the_data_sets_classes_as_it_was_trained_to_see_them(
     assert facts["mass_outside"] == pytest.approx(100 * float(outside.mean()), abs=0.2 if words else 1e-3)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_shows_it(
     root: Path, tmp_path: Path, network: Colours, command: Callable[..., int], capsys: Capture
 ) -> None:
