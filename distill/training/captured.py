@@ -131,19 +131,24 @@ class Captured:
         with ExitStack() as stack:
             for member in members:
                 stack.enter_context(evaluating(member.student))
-                self._tallies.setdefault(member, tally_of(member)).clear()
+                self._tally(member).clear()
             for fresh in stream:
                 batch = self._copied_in(stream.key, fresh)
                 for member in members:
                     self._evaluation(member, batch)()
                 for member in members:
                     self._lane(member).join()
-        return [self._tallies[member].read(stream.count) for member in members]
+        return [self._tally(member).read(stream.count) for member in members]
 
     def _lane(self, member: Member) -> Lane:
         if member not in self._lanes:
             self._lanes[member] = self._new_lane()
         return self._lanes[member]
+
+    def _tally(self, member: Member) -> Tally:
+        if member not in self._tallies:
+            self._tallies[member] = tally_of(member)
+        return self._tallies[member]
 
     def _copied_in(self, stream: Hashable, fresh: Batch) -> Batch:
         key = (stream, len(fresh.labels))
@@ -181,7 +186,7 @@ class Captured:
         key = (member, len(batch.labels))
         if key not in self._evaluations:
             name = f"the evaluation of {member.name}, {len(batch.labels)} images,"
-            work = partial(self._tallies[member].add, batch)
+            work = partial(self._tally(member).add, batch)
             self._evaluations[key] = Recording(work, self._lane(member), name=name, declined=self._declined)
         return self._evaluations[key]
 

@@ -100,10 +100,8 @@ def evaluate(network: nn.Module, stream: OrderedStream, *, precision: str, world
 
     Every process of `world` runs it on its part of the images, and gets the counts of all.
     """
-    (found,) = evaluate_together(
-        [Tally(network, precision=precision, device=stream.device, top5=stream.top5)], stream, world
-    )
-    return found
+    tally = Tally(network, precision=precision, device=stream.device, top5=stream.top5)
+    return evaluate_together([tally], stream, world)[0]
 
 
 def evaluate_together(tallies: Sequence[Tally], stream: OrderedStream, world: World) -> list[Evaluation]:

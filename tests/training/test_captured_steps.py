@@ -17,6 +17,7 @@ from distill.losses import CrossEntropy, Objective, zscore_kd
 from distill.teachers import LiveTeacher
 from distill.training import WARM_UP, Captured, Cosine, NonFinite, NotCaptured, captured, evaluate, fit, seeded
 from distill.training.captured import copied
+from distill.training.engine import tally_of
 from distill.training.fit import Silent
 from distill.training.graphs import Recording
 
@@ -296,14 +297,17 @@ def test_evaluation_is_captured(lab, capture, recipe) -> None:
     assert (capture.count("capture"), capture.count("replay")) == (2, 8 - WARM_UP + 4 - WARM_UP)
 
 
-def test_students_are_evaluated_side_by_side_on_one_copy_of_a_batch(lab, recipe) -> None:
+def test_students_are_evaluated_side_by_side_on_one_copy_of_a_batch(lab, recipe, monkeypatch) -> None:
     """Each in its lane; the batch is overwritten when all are done with it."""
+    tallies = []
+    monkeypatch.setattr(captured, "tally_of", lambda member: tallies.append(member) or tally_of(member))
     capture = Capture(LateLane)
     members = [lab.member(student=lab.network(seed), recipe=recipe) for seed in (1, 2, 3)]
     for _ in range(WARM_UP + 1):
         found = capture.engine.evaluate(members)
     assert found == [evaluate(member.student, member.evaluation, precision="fp32") for member in members]
     assert capture.declined == []
+    assert tallies == members  # once for all epochs
     happened = [(what, lane) for what, lane in capture.log if what in ("replay", "join")]
     replays = [list(group) for what, group in groupby(happened, key=lambda each: each[0]) if what == "replay"]
     assert {len({lane for _, lane in group}) for group in replays} == {len(members)}
