@@ -100,7 +100,8 @@ class PhotoDataset:
         if not self.skipped:
             return ()
         more = f", and {len(self.skipped) - SHOWN} more" if len(self.skipped) > SHOWN else ""
-        return (f"left out {len(self.skipped)} damaged images: {'; '.join(self.skipped[:SHOWN])}{more}",)
+        images = "1 damaged image" if len(self.skipped) == 1 else f"{len(self.skipped)} damaged images"
+        return (f"left out {images}: {'; '.join(self.skipped[:SHOWN])}{more}",)
 
     @cached_property
     def evaluation_images(self) -> KeptPixels:
