@@ -1,7 +1,7 @@
 """Builds objects from configuration nodes; the only module that calls Hydra's `instantiate`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -139,12 +139,30 @@ def _recipe(text: str) -> Recipe:
         raise Refused([*faults, *_faults_of_parts(node)]) from None
     if not faults:
         try:
-            recipe.optimizer([nn.Parameter(torch.zeros(1))])
+            recipe.optimizer(_parameters(node["optimizer"]))
+        except _ValuesAreSound:
+            pass
         except Exception as error:  # of any library
             faults = Refused(sentences(error)[:1]).at("recipe.optimizer")
     if faults:
         raise Refused(faults)
     return recipe
+
+
+class _ValuesAreSound(Exception):
+    """An optimizer has checked its values and asks for its parameters."""
+
+
+def _parameters(node: Mapping[str, Any]) -> Iterator[nn.Parameter]:
+    """The parameters to check an optimizer with.
+
+    torch's own optimizers check their values before they read parameters, except for the four below; what they do
+    afterwards imports torch._dynamo, which takes as long as the rest of a command that trains nothing.
+    """
+    later = ("foreach", "fused", "capturable", "differentiable")
+    if str(node.get("_target_")).startswith("torch.optim.") and not any(node.get(key) for key in later):
+        raise _ValuesAreSound
+    yield nn.Parameter(torch.zeros(1))
 
 
 def _faults_of_parts(node: Mapping[str, Any]) -> list[Fault]:

@@ -6,6 +6,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -324,11 +325,8 @@ def digits(
 
     `mean` and `std` are those of the training half. Not mirrored: a mirrored 2 is no digit.
     """
-    from sklearn.datasets import load_digits  # here, because importing it takes a second
-
-    source = load_digits()
-    images = enlarge(np.asarray(source.images).astype(np.int64))
-    labels = np.asarray(source.target).astype(np.int64)
+    values = _digits()
+    images, labels = enlarge(values[:, :-1].reshape(-1, 8, 8)), values[:, -1]
     test = stratified(labels, len(labels) // 2, num_classes=10, seed=TEST_SEED)
 
     def read_test() -> Arrays:
@@ -345,6 +343,22 @@ def digits(
         limit=limit,
         holdout=holdout,
     )
+
+
+def _digits() -> NDArray[np.int64]:
+    """(1797, 65): 8 x 8 pixels and the label of each image, from the file of scikit-learn.
+
+    The file is read directly, because importing sklearn takes as long as the rest of a command that trains nothing.
+    """
+    package = find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",").astype(np.int64)
+    from sklearn.datasets import load_digits  # a version that keeps it elsewhere
+
+    source = load_digits()
+    return np.column_stack([source.data, source.target]).astype(np.int64)
 
 
 def enlarge(images: NDArray[np.int64]) -> NDArray[np.uint8]:

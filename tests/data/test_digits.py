@@ -54,6 +54,11 @@ def test_the_digest_is_pinned(data: ImageDataset) -> None:
     }
 
 
+def test_they_are_scikit_learns_wherever_its_file_lies(data: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.data.small_images.find_spec", lambda name: None)
+    assert digits().digest == data.digest
+
+
 def test_limit_and_holdout(data: ImageDataset) -> None:
     small = digits(limit=100, holdout=20)
     assert (len(small.train_labels), len(small.evaluation_labels), small.split) == (80, 20, "holdout")

@@ -49,8 +49,14 @@ def test_every_preset_says_what_it_is_and_how_to_use_it(folder: str) -> None:
         assert re.search(rf"distill train .*{folder}={preset.stem}\b", comment), preset
 
 
-def test_importing_the_networks_imports_no_library_of_networks() -> None:
-    libraries = {"timm", "torchvision", "hydra"}
-    code = f"import sys, distill.models; sys.exit(' '.join({libraries} & set(sys.modules)) or 0)"
+def test_networks_and_a_checked_command_import_no_library_that_they_do_not_use(tmp_path: Path) -> None:
+    """torch._dynamo and sklearn would double the time of a command that trains nothing."""
+    code = (
+        "import sys; from distill import models, cli;"
+        "loaded = {'timm', 'torchvision', 'hydra'} & set(sys.modules);"
+        f"code = cli.main(['train', 'loss=kd', '--cfg', 'job', {f'runs_dir={tmp_path}'!r}]);"
+        "loaded |= {'timm', 'torchvision', 'sklearn', 'torch._dynamo'} & set(sys.modules);"
+        "sys.exit(' '.join(loaded) or code)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=CONFIGS.parent, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
