@@ -160,7 +160,8 @@ def write_report(folder: Path, files: Mapping[str, str], *, record: Mapping[str,
     with storage_errors(folder):
         for name in files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    write_text(folder / RECORD, json.dumps({**record, "files": sorted(files)}, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps({**record, "files": sorted(files)}, indent=2, ensure_ascii=False)
+    write_text(folder / RECORD, f"{escaped_json(text)}\n")
     for name in sorted(files, key=lambda each: each == PAGE):
         write_text(folder / name, files[name])
     with storage_errors(folder):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 # Keys of a data set that name the place of its files, which changes no number; and its hold-out, which tables show
@@ -82,10 +83,11 @@ def split_list(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def natural_key(text: str) -> list[tuple[int, str]]:
+@lru_cache(maxsize=4096)
+def natural_key(text: str) -> tuple[tuple[int, str], ...]:
     """A sort key that reads numbers: resnet8 comes before resnet20, temperature=2 before temperature=16."""
     # the longer number is the larger one; int() refuses thousands of digits
-    return [(len(digits), digits) if digits else (-1, rest) for digits, rest in _PARTS.findall(text)]
+    return tuple((len(digits), digits) if digits else (-1, rest) for digits, rest in _PARTS.findall(text))
 
 
 def preset_name(name: str) -> str:
@@ -98,6 +100,7 @@ def preset_changes(name: str) -> list[str]:
     return re.split(r" (?=[\w.]+=)", name.partition(" = ")[0])[1:]
 
 
+@lru_cache(maxsize=4096)
 def dataset_name(name: str) -> str:
     """A data set's name without the place of its files: `cifar100 limit=500` of `cifar100 npz=FILE limit=500`.
 

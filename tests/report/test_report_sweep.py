@@ -161,6 +161,23 @@ def test_words_and_lists_may_be_swept(runs_dir: Path, tmp_path: Path) -> None:
     assert page.count('<th scope="col">recipe.milestones</th>') == 2  # sorts as words, not as numbers
 
 
+def test_values_that_a_terminal_would_obey_are_escapes(runs_dir: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "presets/sweep").mkdir(parents=True)
+    preset = "# @package _global_\nsweep:\n  params:\n    recipe.milestones: a,b\n    loss.temperature: 1,2\n"
+    (tmp_path / "presets/sweep/words.yaml").write_text(preset)
+    for number, hostile in enumerate(("a\x1b[2J\x9b\u202e<b>$\\frac$", "b\x07\x1b")):
+        for temperature in (1.0, 2.0):
+            words = {"teacher_name": hostile, "recipe_overrides": {"milestones": hostile}}
+            tried(runs_dir, "kd", {temperature: (60.0 + number,)}, holdout=500, **words)
+    assert command(["report", "sweep=words", "--config-dir", str(tmp_path / "presets")]) == FINISHED
+    files = [path for path in Path("report/sweep-words").rglob("*") if path.is_file()]
+    assert len(files) >= 4
+    for path in files:
+        assert not {each for each in path.read_text() if not each.isprintable() and each not in "\n\u00a0"}, path
+    assert "a\\x1b[2J" in Path("report/sweep-words/index.html").read_text()
+    assert capsys.readouterr().out.count("\n") == 1
+
+
 def test_two_keys_are_a_map_for_each_method(runs_dir: Path) -> None:
     grid = {(t, w): 60.0 + t + w / 10 for t in (2.0, 3.0) for w in (3.0, 9.0)}
     for (temperature, weight), accuracy in grid.items():
