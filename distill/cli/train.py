@@ -87,7 +87,7 @@ Prints a line per epoch and the final accuracy; the run is saved below runs_dir.
         "distill train -m loss=ce,kd,zscore_kd seed=1,2,3",
         "distill train sweep=temperature loss=kd,zscore_kd   tunes on held-out images (sweep.select=null: the grid)",
     ),
-    exit_codes="0 finished; 1 a run failed; 2 the command was refused; 3 another process is working on a run",
+    exit_codes="0 finished; 1 a run failed, or a signal stopped it; 2 refused; 3 another process is working on a run",
     hydra=True,
     appendix=_list_presets,
 )
