@@ -167,7 +167,7 @@ def test_a_missing_package_is_named_and_ends_the_call(script, tmp_path: Path) ->
 TINY_TABLE = """\
 title: a tiny pair
 source: none
-dataset: digits
+dataset: tiny
 recipe: tiny
 baseline: {row: kd}
 columns:
@@ -179,13 +179,21 @@ rows:
 EXPERIMENT = """\
 # @package _global_
 defaults:
-  - override /dataset: digits
+  - override /dataset: tiny
   - override /student: resnet8
   - override /teacher: resnet14
   - override /recipe: tiny
 """
 
 
+DATASET = """\
+defaults:
+  - synthetic
+train_size: 64
+test_size: 50
+image_size: 8
+pad: 1
+"""
 RECIPE = """\
 defaults:
   - demo
@@ -193,16 +201,19 @@ epochs: 1
 """
 
 
+TINY = {"table": TINY_TABLE, "experiment": EXPERIMENT, "dataset": DATASET, "recipe": RECIPE}
+
+
 @pytest.mark.slow
 def test_a_rehearsal_on_a_cpu_runs_every_step(tmp_path: Path) -> None:
     """All commands are the real ones; the tests marked gpu compute with stand-ins."""
     presets = tmp_path / "presets"
-    for group, text in {"table": TINY_TABLE, "experiment": EXPERIMENT, "recipe": RECIPE}.items():
+    for group, text in TINY.items():
         (presets / group).mkdir(parents=True)
         (presets / group / "tiny.yaml").write_text(text)
     told = {
         **{"OUT": str(tmp_path / "out"), "RUNS": str(tmp_path / "runs"), "CONFIGS": str(presets), "SEEDS": "1"},
-        **{"TABLE": "tiny", "COLUMN": "small", "TEACHER": "resnet14", "STUDENT": "resnet8", "DATASET": "digits"},
+        **{"TABLE": "tiny", "COLUMN": "small", "TEACHER": "resnet14", "STUDENT": "resnet8", "DATASET": "tiny"},
         **{"RECIPE": "tiny", "ROWS": "ce,kd", "CHECKED": "kd", "EXPERIMENT": "tiny", "PYTHON": sys.executable},
         **{"SIZES": "rounds=1 steps=4 images=100", "TESTS": "tests/data", "DISTILL_TEST_STAND_IN": "1"},
         **{"CALL": "36000", "LEFT": "36000"},  # a busy machine may take long
