@@ -15,7 +15,8 @@ from distill.config.faults import Fault, Refused
 from distill.config.plan import MethodFlags
 from distill.config.rebuild import check_trusted
 from distill.config.rehearsal import BuiltMethod, has_fault
-from distill.config.teachers import ELSEWHERE, class_positions, own_class
+from distill.config.teacher_view import class_positions
+from distill.config.teachers import ELSEWHERE, own_class
 from distill.config.weights import start_network, weights_digest
 from distill.data import SHAPES, Dataset
 from distill.runs.files import StorageError

@@ -1,8 +1,8 @@
 """Carries out run plans: locks each run, then skips, waits for, resumes or trains it; missing teachers come first."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from distill.config.own_code import OWN_CODE
 from distill.config.plan import RunPlan, not_from_a_table, teacher_epochs_of, teacher_use
 from distill.config.rebuild import weights_of
 from distill.data import UnreadableImage, set_workers
+from distill.execution.engines import EngineError, numeric_settings, step_engine
 from distill.execution.stopping import EndedEarly, Interrupted, RunFailed, stop_signals
 from distill.execution.teachers import MeasuredTeacher, choose_source, evaluation_batch, measured_teacher
 from distill.runs.checkpoint import SHARE, CheckpointSchedule, Loaded
@@ -22,34 +23,17 @@ from distill.runs.lock import Busy, RunLock
 from distill.runs.provenance import byte_conditions, collect, why_bytes_differ
 from distill.runs.store import RunRecord
 from distill.training import (
-    WARM_UP,
-    WORTH_COMPILING,
-    Captured,
-    CudaLane,
-    Eager,
-    Engine,
     Member,
-    NotAcross,
-    NotCaptured,
     ProcessLost,
     Watch,
     World,
-    compiled,
-    compiled_surroundings,
     determinism,
     fit,
-    is_fused,
     this_world,
-    why_not_compiled,
 )
 
 Result = Mapping[str, Any]
 SOURCE, FOLDED = "teacher source", "teacher folded"  # among the conditions of a checkpoint
-NONDETERMINISTIC = "does not have a deterministic implementation"  # in torch's message
-
-
-class EngineError(RuntimeError):
-    """The engine's settings cannot be carried out; the text is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -338,77 +322,6 @@ def _train(cohort: Cohort, engine: Mapping[str, Any], device: torch.device) -> N
             raise Interrupted(f"stopped at epoch {member.epoch}, step {member.step}: type the command again to go on")
         elif member.error is None:
             cohort.endings[run_id] = results[run_id]
-
-
-def numeric_settings(engine: Mapping[str, Any], device: torch.device, member: Member) -> dict[str, object]:
-    """The engine's settings that may change rounding: for a checkpoint's conditions and for the provenance."""
-    return {
-        "optimizer": "fused" if is_fused(member.optimizer) else "unfused",
-        "compile": True
-        if engine["compile"] is True
-        else "surroundings"
-        if _compiles_surroundings(engine, member)
-        else False,
-        "capture": _captures(engine, device),
-        "deterministic": engine["deterministic"],
-    }
-
-
-@contextmanager
-def step_engine(
-    members: Sequence[Member], engine: Mapping[str, Any], device: torch.device, note: Callable[[str], None]
-) -> Iterator[Engine]:
-    """The `Engine` for `fit`, as the engine node sets it: compiled, captured as CUDA graphs, or eager.
-
-    Raises:
-        EngineError: a step cannot be captured, compiled or made deterministic although the settings demand it.
-    """
-    with ExitStack() as stack, _explained(engine):
-        if engine["compile"] is True and this_world().size > 1:
-            raise EngineError("engine.compile=true cannot be used by several processes yet: set engine.compile=false")
-        if engine["compile"] is True:
-            stack.enter_context(compiled(members))
-            note("networks are compiled at the first steps, which takes a while")
-        if any(_compiles_surroundings(engine, member) for member in members):
-            stack.enter_context(compiled_surroundings(members))
-            note("loss and teacher are compiled at the first steps (engine.compile=false: not)")
-        if _captures(engine, device):
-            note(f"CUDA graphs: steps are captured after {WARM_UP} of a kind, and replayed (engine.capture=false: not)")
-            declined = _refuse if engine["capture"] is True else note
-            yield Captured(partial(CudaLane, device), declined=declined)
-        else:
-            yield Eager()
-
-
-def _compiles_surroundings(engine: Mapping[str, Any], member: Member) -> bool:
-    steps = member.recipe.epochs * member.stream.steps
-    wanted = engine["compile"] is True or (engine["compile"] == "auto" and steps >= WORTH_COMPILING)
-    return wanted and member.device.type == "cuda" and member.world.size == 1 and not why_not_compiled(member.device)
-
-
-def _captures(engine: Mapping[str, Any], device: torch.device) -> bool:
-    return engine["capture"] is not False and device.type == "cuda" and this_world().size == 1
-
-
-def _refuse(sentence: str) -> None:
-    raise NotCaptured(sentence)
-
-
-@contextmanager
-def _explained(engine: Mapping[str, Any]) -> Iterator[None]:
-    try:
-        yield
-    except NotAcross as error:
-        raise EngineError(str(error)) from error
-    except NotCaptured as error:
-        raise EngineError(f"{error}: set engine.capture=auto to train it as it is") from error
-    except RuntimeError as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if engine["deterministic"] and NONDETERMINISTIC in str(error):
-            raise EngineError(f"{first.partition('. ')[0]}: set engine.deterministic=false") from error
-        if engine["compile"] is not False and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise EngineError(f"torch.compile failed ({first}): set engine.compile=false") from error
-        raise
 
 
 def _teacher(plan: RunPlan, cohort: Cohort, loaded: Loaded | None) -> MeasuredTeacher | None:

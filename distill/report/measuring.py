@@ -11,7 +11,8 @@ from torch import nn
 from distill.config.build import usable_device
 from distill.config.faults import Refused
 from distill.config.rebuild import Untrusted, network_of_teacher, rebuild_network
-from distill.config.teachers import published_teacher, view_of
+from distill.config.teacher_view import view_of
+from distill.config.teachers import published_teacher
 from distill.data import Dataset
 from distill.exchange.load import run_dataset
 from distill.report.page import report_files, write_report

@@ -3,7 +3,7 @@
 import pytest
 
 from distill.config.faults import Refused
-from distill.config.teachers import class_positions
+from distill.config.teacher_view import class_positions
 
 OWN = ("n01440764", "n01443537", "n02102040", "n03028079")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tape_lane import TapeLane
 
-import distill.execution.execute
+import distill.execution.engines
 from distill.cli import main
 from distill.execution.execute import image_type
 from distill.execution.teachers import MeasuredTeacher, evaluation_batch
@@ -86,8 +86,8 @@ def only(folder: Path, pattern: str) -> Path:
 def on_tapes(monkeypatch: pytest.MonkeyPatch) -> list:
     """As on CUDA, with the stand-in for its graphs."""
     log: list = []
-    monkeypatch.setattr(distill.execution.execute, "CudaLane", lambda device: TapeLane(log))
-    monkeypatch.setattr(distill.execution.execute, "_captures", lambda engine, device: engine["capture"] is not False)
+    monkeypatch.setattr(distill.execution.engines, "CudaLane", lambda device: TapeLane(log))
+    monkeypatch.setattr(distill.execution.engines, "_captures", lambda engine, device: engine["capture"] is not False)
     return log
 
 
@@ -148,14 +148,14 @@ def test_auto_precision_says_what_it_became_and_why(tmp_path, capsys) -> None:
     ],
 )
 def test_what_is_compiled_around_the_students(monkeypatch, setting, device, epochs, size, compiles) -> None:
-    monkeypatch.setattr(distill.execution.execute, "why_not_compiled", lambda device: None)
+    monkeypatch.setattr(distill.execution.engines, "why_not_compiled", lambda device: None)
     member = SimpleNamespace(
         recipe=SimpleNamespace(epochs=epochs),
         stream=SimpleNamespace(steps=782),
         device=torch.device(device),
         world=SimpleNamespace(size=size),
     )
-    assert distill.execution.execute._compiles_surroundings({"compile": setting}, member) is compiles
+    assert distill.execution.engines._compiles_surroundings({"compile": setting}, member) is compiles
 
 
 def test_captured_runs_end_as_eager_ones_and_say_so(tmp_path, capsys, on_tapes) -> None:

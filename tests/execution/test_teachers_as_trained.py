@@ -86,7 +86,7 @@ def test_one_that_does_not_do_as_recorded_is_refused_with_both_figures(
     teacher: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loud, measured = imported(teacher / "loud.pth", "dataset.std=[2.5,2.5,2.5]")
-    monkeypatch.setattr("distill.config.teachers.normalisation", lambda record: ((0.5,) * 3, (0.25,) * 3))
+    monkeypatch.setattr("distill.config.teacher_view.normalisation", lambda record: ((0.5,) * 3, (0.25,) * 3))
     assert main(["train", *DATA, *QUICK, f"teacher.run={loud}"]) == FAILED
     error = capsys.readouterr().err
     assert f"% where its record says {measured:.2f} %: its weights or the data have changed" in error
