@@ -7,7 +7,7 @@ import pytest
 from accelerator import DEVICE, IS_CUDA, new_lane
 
 from distill.cli import main
-from distill.execution import execute
+from distill.execution import engines
 from distill.training import WARM_UP
 
 pytestmark = [pytest.mark.gpu] if IS_CUDA else []
@@ -32,8 +32,8 @@ ON_GPU = [f"engine.device={DEVICE.type}", "engine.capture=auto"]
 def lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU the commands choose their engine as on one, and record tapes instead of graphs."""
     if not IS_CUDA:
-        monkeypatch.setattr(execute, "CudaLane", lambda device: new_lane())
-        monkeypatch.setattr(execute, "_captures", lambda engine, device: engine["capture"] is not False)
+        monkeypatch.setattr(engines, "CudaLane", lambda device: new_lane())
+        monkeypatch.setattr(engines, "_captures", lambda engine, device: engine["capture"] is not False)
 
 
 def train(runs_dir: Path, *words: str) -> dict[str, Path]:
