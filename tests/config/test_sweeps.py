@@ -101,7 +101,7 @@ def test_showing_a_configuration_downloads_nothing(command) -> None:
 
 
 def test_what_is_absent_is_fetched_once_all_is_checked(command, image_files, monkeypatch: pytest.MonkeyPatch) -> None:
-    from distill.config import preflight as parts
+    from distill.config import parts
 
     asked = []
     build = parts.build_dataset
