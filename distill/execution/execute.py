@@ -208,18 +208,43 @@ def _begin(
             f"{world.size} and was not known when the command was checked: start the processes by torchrun"
         )
     source = {} if facts is None else {SOURCE: facts["source"], FOLDED: facts.get("folded", False)}
-    batch_size = plan.recipe.batch_size
+    member = _member(plan, directory, teacher, first, cohort, world)
+    engine = plan.config["engine"]
+    step = {**numeric_settings(engine, plan.device, member), "processes": world.size}
+    member.conditions |= byte_conditions(plan.device, precision=plan.precision, **source, **step)
+    length = f"{plan.recipe.epochs} epochs" if plan.recipe.epochs != 1 else "1 epoch"
+    cohort.note_once(f"recipe {plan.names['recipe']}: {length}, batch size {plan.recipe.batch_size}")
+    for note in plan.notes:
+        cohort.note_once(note)
+    code = {OWN_CODE: dict(plan.code)} if plan.code else {}
+    provenance = collect(plan.device, precision=plan.precision, engine=dict(engine), step=step, teacher=facts, **code)
+    world.first(lambda: directory.start(config=plan.record(), provenance=provenance))
+    if loaded is not None:
+        _resume(member, loaded, directory, cohort.console.note)
+    world.first(lambda: directory.rewind(member.epoch - 1))
+    cohort.members[plan.run_id], cohort.directories[plan.run_id] = member, directory
+
+
+def _member(
+    plan: RunPlan,
+    directory: RunDirectory,
+    teacher: MeasuredTeacher | None,
+    first: RunRecord | None,
+    cohort: Cohort,
+    world: World,
+) -> Member:
+    """The run's student with its data, loss and teacher, before its first step."""
     evaluated = evaluation_batch(plan.device, plan.dataset.image_size)
     objective = plan.objective()
     stream = plan.dataset.stream(
-        batch_size=batch_size,
+        batch_size=plan.recipe.batch_size,
         seed=plan.seed,
         device=plan.device,
         dtype=image_type(plan, teacher, reads=objective.reads),
         strong=objective.strong_view,
         part=world.part,
     )
-    member = Member(
+    return Member(
         name=plan.directory.name,
         student=plan.network().to(plan.device),
         objective=objective.to(plan.device),
@@ -238,7 +263,7 @@ def _begin(
         facts={
             "classes": plan.dataset.num_classes,
             "image_size": plan.dataset.image_size,
-            "teacher": facts,
+            "teacher": None if teacher is None else teacher.facts,
             # its seconds are a share of their common time
             **({"side_by_side": cohort.size} if cohort.size > 1 else {}),
         },
@@ -246,20 +271,6 @@ def _begin(
         norms_every=plan.config["engine"]["gradient_norms_every"],
         world=world,
     )
-    engine = plan.config["engine"]
-    step = {**numeric_settings(engine, plan.device, member), "processes": world.size}
-    member.conditions |= byte_conditions(plan.device, precision=plan.precision, **source, **step)
-    length = f"{plan.recipe.epochs} epochs" if plan.recipe.epochs != 1 else "1 epoch"
-    cohort.note_once(f"recipe {plan.names['recipe']}: {length}, batch size {batch_size}")
-    for note in plan.notes:
-        cohort.note_once(note)
-    code = {OWN_CODE: dict(plan.code)} if plan.code else {}
-    provenance = collect(plan.device, precision=plan.precision, engine=dict(engine), step=step, teacher=facts, **code)
-    world.first(lambda: directory.start(config=plan.record(), provenance=provenance))
-    if loaded is not None:
-        _resume(member, loaded, directory, cohort.console.note)
-    world.first(lambda: directory.rewind(member.epoch - 1))
-    cohort.members[plan.run_id], cohort.directories[plan.run_id] = member, directory
 
 
 def image_type(plan: RunPlan, teacher: MeasuredTeacher | None, *, reads: Sequence[str] | None) -> torch.dtype:
