@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from distill.runs.files import DEEPEST, StorageError, check_plain, explain, parse_json, read_record, write_bytes
+from distill.runs.identity import canonical
 from distill.runs.layout import CONFIG
-from distill.runs.records import changed
+from distill.runs.records import changed, check_config
 from distill.runs.target_names import with_current_names
 
 # libyaml where PyYAML was built with it (seven times faster); both read plain data only, never Python objects
@@ -20,6 +21,8 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # other lines, so that an edited config.yaml always wins. Each other line is one part of the configuration, after its
 # keys: runs of a store have most parts in common, and a listing parses each of them once.
 COPY = ".config.json"
+
+Part = tuple[str | None, str, Any]  # the key of the mapping that holds it, None at the top; its own key; its value
 
 
 def write_config(directory: Path, config: Mapping[str, object]) -> bytes:
@@ -46,15 +49,18 @@ def read_config(directory: Path, *, expected_sha256: str | None = None) -> dict[
 
 
 def read_shared_config(directory: Path, *, expected_sha256: str | None = None) -> dict[str, Any]:
-    """The same under today's names of targets. Runs share its parts: they must not be changed."""
-    return _read(directory, expected_sha256, _shared_part, _renamed)
+    """The same, checked: targets under today's names, the identity canonical, every value of its type, or StorageError.
+
+    Runs share its parts: they must not be changed.
+    """
+    return _read(directory, expected_sha256, _shared_part, _checked)
 
 
 def _read(
     directory: Path,
     expected_sha256: str | None,
-    parse: Callable[[bytes], list[Any]],
-    rename: Callable[[dict[str, Any]], dict[str, Any]],
+    parse: Callable[[bytes], Part],
+    check: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any]:
     path = f"{directory}/{CONFIG}"
     try:
@@ -64,9 +70,9 @@ def _read(
     digest = hashlib.sha256(data).hexdigest()
     if expected_sha256 not in (None, digest):
         raise StorageError(changed(path))
-    config = _read_copy(directory, data, parse, rename)
+    config = _read_copy(directory, data, parse, check)
     if config is None:
-        config = rename(_parse(path, data))
+        config = _parse(path, data, check)
     for key in ("names", "config", "identity"):
         if not isinstance(config.get(key), dict):
             raise StorageError(f"{path} is damaged: its key '{key}' must be a mapping")
@@ -96,8 +102,8 @@ def plain(value: object, where: str = "config") -> Any:
 def _read_copy(
     directory: Path,
     data: bytes,
-    parse: Callable[[bytes], list[Any]],
-    rename: Callable[[dict[str, Any]], dict[str, Any]],
+    parse: Callable[[bytes], Part],
+    check: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> dict[str, Any] | None:
     """The configuration in the copy; None where that is missing, damaged or no copy of `data`."""
     try:
@@ -105,7 +111,7 @@ def _read_copy(
         if head == hashlib.sha256(data + lines).hexdigest().encode("ascii"):
             return _joined(map(parse, lines.splitlines()))
         earlier = parse_json(head)  # a run of an earlier version: one mapping
-        return rename(earlier["content"]) if earlier["sha256"] == hashlib.sha256(data).hexdigest() else None
+        return check(earlier["content"]) if earlier["sha256"] == hashlib.sha256(data).hexdigest() else None
     except (OSError, StorageError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -119,39 +125,42 @@ def _parts(content: Mapping[str, Any]) -> Iterator[list[Any]]:
             yield [key, value]
 
 
-def _joined(parts: Iterable[list[Any]]) -> dict[str, Any]:
+def _joined(parts: Iterable[Part]) -> dict[str, Any]:
     """The mapping that `_parts` took apart, made anew from the values given. Raises ValueError where a key repeats."""
     content: dict[str, Any] = {}
-    mappings: dict[str, dict[str, Any]] = {}
-    for *keys, value in parts:
-        if len(keys) == 2 and keys[0] in mappings:
-            place, key = mappings[keys[0]], keys[1]
-        elif len(keys) == 2 and keys[0] not in content:
-            content[keys[0]] = mappings[keys[0]] = place = {}
-            key = keys[1]
-        else:
-            place, (key,) = content, keys
-        if key in place:
+    mappings: dict[str | None, dict[str, Any]] = {None: content}
+    for outer, key, value in parts:
+        place = mappings.get(outer)
+        if place is None and outer is not None and outer not in content:
+            content[outer] = mappings[outer] = place = {}
+        if place is None or key in place:
             raise ValueError(f"the key {key} repeats")
         place[key] = value
     return content
 
 
-def _part(line: bytes) -> list[Any]:
-    part = parse_json(line)
-    if not isinstance(part, list) or len(part) < 2 or not all(isinstance(key, str) for key in part[:-1]):
-        raise ValueError("it is no list of keys and a value")
-    return part
+def _part(line: bytes) -> Part:
+    match parse_json(line):
+        case [str(key), value]:
+            return None, key, value
+        case [str(outer), str(key), value]:
+            return outer, key, value
+    raise ValueError("it is no list of one or two keys and a value")
 
 
 @lru_cache(maxsize=10_000)
-def _shared_part(line: bytes) -> list[Any]:
-    part = _part(line)
-    return with_current_names(part) if part[0] == "config" else part
+def _shared_part(line: bytes) -> Part:
+    outer, key, value = _part(line)
+    if outer is None:
+        return None, key, _checked({key: value})[key]
+    return outer, key, _checked({outer: {key: value}})[outer][key]
 
 
-def _renamed(config: dict[str, Any]) -> dict[str, Any]:
-    return {**config, "config": with_current_names(config.get("config"))}
+def _checked(content: dict[str, Any]) -> dict[str, Any]:
+    """A configuration, or a part of one. Raises ValueError."""
+    check_config(content)
+    made = {"config": with_current_names, "identity": canonical}
+    return {key: made[key](value) if key in made else value for key, value in content.items()}
 
 
 def _refuse_traps(data: bytes) -> None:
@@ -165,14 +174,14 @@ def _refuse_traps(data: bytes) -> None:
             raise ValueError("it uses an alias (*name), and a few of those can stand for gigabytes")
 
 
-def _parse(path: str, data: bytes) -> dict[str, Any]:
+def _parse(path: str, data: bytes, check: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     try:
         _refuse_traps(data)
         config = yaml.load(data, Loader=_Loader)
         check_plain(config)
+        if not isinstance(config, dict):
+            raise ValueError(f"it must hold a mapping, got {type(config).__name__}")
+        return check(config)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StorageError(f"{path} is damaged: {reason}") from error
-    if not isinstance(config, dict):
-        raise StorageError(f"{path} is damaged: it must hold a mapping, got {type(config).__name__}")
-    return config

@@ -118,10 +118,16 @@ _NEEDED = {
 }
 
 
-def check_records(path: Path, config: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
-    """Raises StorageError, naming file and key, where a value of a run's records is of a wrong type or range."""
-    _check(path, CONFIG, config, _OF_CONFIG)
-    _check(path, RESULT, result or {}, _OF_RESULT)
+def check_config(content: Mapping[str, Any]) -> None:
+    """Raises ValueError, naming the key, where a value of a `config.yaml`, or of a part of one, is of a wrong type."""
+    key = _misfit(content, _OF_CONFIG)
+    if key is not None:
+        raise ValueError(_wrong(key))
+
+
+def check_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Raises StorageError, naming file and key, where a value of a `result.json` is of a wrong type or range."""
+    _check(path, RESULT, result, _OF_RESULT)
 
 
 def sealed(result: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -203,14 +209,14 @@ def lacking(path: Path, config: Mapping[str, Any], result: Mapping[str, Any]) ->
             for part in key.split("."):
                 value = value.get(part) if isinstance(value, Mapping) else None
             if value is None:
-                return _sentence(path / name, key)
+                return _damaged(path / name, key)
     return None
 
 
 def _check(path: Path, name: str, content: Mapping[str, Any], shape: Shape) -> None:
     key = _misfit(content, shape)
     if key is not None:
-        raise StorageError(_sentence(path / name, key))
+        raise StorageError(_damaged(path / name, key))
 
 
 def _misfit(content: Mapping[str, Any], shape: Shape) -> str | None:
@@ -228,5 +234,9 @@ def _misfit(content: Mapping[str, Any], shape: Shape) -> str | None:
     return None
 
 
-def _sentence(path: Path, key: str) -> str:
-    return f"{path} is damaged: its key '{key}' is missing or of a wrong type"
+def _damaged(path: Path, key: str) -> str:
+    return f"{path} is damaged: {_wrong(key)}"
+
+
+def _wrong(key: str) -> str:
+    return f"its key '{key}' is missing or of a wrong type"

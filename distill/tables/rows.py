@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from distill.runs.identity import canonical
 from distill.runs.layout import FIRST_STAGE
 from distill.runs.store import RunRecord
 from distill.tables.presets import equal_presets
@@ -80,8 +79,7 @@ def distinct(runs: Iterable[FinishedRun | None]) -> list[FinishedRun]:
 
 
 def _values_of(record: RunRecord, result: Mapping[str, Any]) -> FinishedRun:
-    identity: dict[str, Any] = canonical(record.identity)  # type: ignore[assignment]  # a mapping stays one
-    best, teacher = result.get("best"), result.get("teacher")
+    identity, best, teacher = record.identity, result.get("best"), result.get("teacher")
     return FinishedRun(
         run_id=record.run_id,
         names=record.names,

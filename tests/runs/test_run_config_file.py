@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from distill.runs.config_file import read_config, read_shared_config, write_config
+from distill.runs.files import StorageError
 
 CONFIG: dict[str, Any] = {
     "run_id": "abc",
@@ -102,6 +103,19 @@ def test_the_copy_of_an_earlier_version_is_read(tmp_path: Path, monkeypatch: pyt
     (tmp_path / ".config.json").write_text(json.dumps({"sha256": digest, "content": CONFIG}))
     monkeypatch.setattr(yaml, "load", pytest.fail)
     assert read_config(tmp_path) == read_shared_config(tmp_path) == CONFIG
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_a_shared_identity_is_canonical_and_a_value_of_a_wrong_type_is_named(tmp_path: Path, *, copy: bool) -> None:
+    def shared(**changes: Any) -> dict[str, Any]:
+        write_config(tmp_path, CONFIG | changes)
+        if not copy:
+            (tmp_path / ".config.json").unlink()
+        return read_shared_config(tmp_path)
+
+    assert shared(identity={"b": 1, "a": {"weight": 0.1 + 0.2}})["identity"] == {"a": {"weight": 0.3}, "b": 1}
+    with pytest.raises(StorageError, match=r"config\.yaml is damaged: its key 'identity\.seed' is missing"):
+        shared(identity={"seed": "one"})
 
 
 def test_runs_share_the_parts_of_their_configurations_under_todays_names(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_500_runs_are_listed_in_well_under_a_second(runs_dir: Path, monkeypatch:
     assert time.process_time() - begin < 0.5
 
 
-def test_a_listing_opens_four_files_a_run_and_parses_what_runs_have_in_common_once(
+def test_a_listing_opens_three_files_of_a_finished_run_and_parses_what_runs_have_in_common_once(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(50):
@@ -227,7 +227,7 @@ def test_a_listing_opens_four_files_a_run_and_parses_what_runs_have_in_common_on
     monkeypatch.setattr(config_file, "parse_json", lambda line: (parsed.append(line), parse(line))[1])
     config_file._shared_part.cache_clear()
     assert len(scan(runs_dir)) == 50
-    assert len(opened) == 4 * 50  # result, failure, configuration, its copy
+    assert len(opened) == 3 * 50  # result, configuration, its copy
     assert len(parsed) == len(set(parsed)) == 50 + 10  # ids, and the parts that all have
 
 
