@@ -150,7 +150,7 @@ def _recipe(text: str) -> Recipe:
 
 
 class _ValuesAreSound(Exception):
-    """An optimizer has checked its values and asks for its parameters."""
+    """An optimizer has checked its values and is about to read its parameters."""
 
 
 def _parameters(node: Mapping[str, Any]) -> Iterator[nn.Parameter]:

@@ -1,6 +1,6 @@
 """Data sets, of small images resident on a device or of photographs in files, and the streams that draw batches.
 
-Knows nothing of configuration files, networks or losses."""
+Imports nothing of configuration files, networks or losses."""
 
 from distill.data.dataset import Dataset, ImageDataset
 from distill.data.image_folder import PhotoDataset, image_folder, imagenet, imagenette

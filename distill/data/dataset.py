@@ -145,7 +145,7 @@ class Dataset(Protocol):
 
     @property
     def evaluation_images(self) -> PixelRows:
-        """Their pixels."""
+        """Pixels of the evaluation images."""
         ...
 
     @property

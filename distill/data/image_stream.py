@@ -29,7 +29,7 @@ from distill.data.resident import Channels, Normalise, full_device
 from distill.data.stream import WHOLE, Batch, Part, checked_batch_size, draw_generator
 from distill.data.strong import StrongView, strengthened
 
-TASK_IMAGES = 8  # of a worker at a time: enough that handing over costs nothing, few enough to spread a small batch
+TASK_IMAGES = 8  # handed to a worker at once: enough to make the hand-over cheap, few enough to spread a small batch
 KEPT_SHARE = 0.25  # of the machine's memory that decoded evaluation images may take
 
 _workers: list[int] = []

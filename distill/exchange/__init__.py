@@ -8,5 +8,5 @@ weights     a finished run made of such a checkpoint
 restore     a run of distill brought back from its weights
 folders     every finished run in a folder taken in
 
-`folder` and `results` import no torch, so that a refused command answers at once.
+`folder` and `results` import no torch, so that a command is refused at once.
 """

@@ -238,7 +238,7 @@ def _write_all(
                 raise ValueError(f"read back, it differs from the run's network on {sample}: {agreement}")
         except OSError:
             raise
-        except Exception as error:  # of any library that writes or reads the form
+        except Exception as error:  # any error of the format's library
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             failures.append(f"{path.name} is left out: {reason}")
             path.unlink(missing_ok=True)

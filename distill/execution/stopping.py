@@ -16,7 +16,7 @@ from distill.training import Evaluation, Member, Watch
 
 CHECKPOINT_BYTES = 3 * 4  # of one parameter: its value and two moments of an optimizer
 BYTES_PER_SECOND = 50e6  # written by a slow disk
-CHECKPOINT_SECONDS = 0.2  # of every checkpoint, besides its bytes
+CHECKPOINT_SECONDS = 0.2  # fixed for each checkpoint, added to the writing time
 RECENT_STEPS = 5  # the slowest of these predicts the next
 GRACE = 30.0  # seconds to save after the command has died
 WATCH = "end with the command"  # the name of a thread

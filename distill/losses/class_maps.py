@@ -64,7 +64,7 @@ class ClassAttention(Objective):
     `distill.losses.identity` here.
 
     Raises ValueError if `grid` < 1 or the weights are negative or all zero; from `attach` if a network has no
-    linear classifier that reads the average of its last map, or the networks tell different classes apart.
+    linear classifier that reads the average of its last map, or the networks have different numbers of classes.
     """
 
     family = "cat_kd"
@@ -94,7 +94,7 @@ class ClassAttention(Objective):
         heads = [need_pooled_head(n, output, of=of, image_size=task.image_size) for n, output, of in sides]
         if heads[0].out_features != heads[1].out_features:
             raise ValueError(
-                f"the teacher must tell the student's {heads[0].out_features} classes apart, got "
+                f"the teacher must have the student's {heads[0].out_features} classes, got "
                 f"{heads[1].out_features}: choose a teacher trained on this data set"
             )
         self._heads = tuple(heads)  # no submodules: they belong to the networks

@@ -106,7 +106,7 @@ class Objective(nn.Module):
         self.label_smoothing = smoothing
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of raw logits (B, K) with the labels (B,) int64, smoothed as the recipe wants it."""
+        """Cross-entropy of raw logits (B, K) with the labels (B,) int64, smoothed by the recipe's value."""
         return smoothed_cross_entropy(logits, labels, smoothing=self.label_smoothing)
 
     def label_term(self, student: Output, batch: Batch) -> dict[str, Tensor]:

@@ -18,13 +18,13 @@ EXACT = 1e-9  # of the largest logit in float64: rounding is below 1e-11, a wron
 
 
 def folded(network: nn.Module, *, image_size: int) -> nn.Module:
-    """A frozen copy of `network` in eval mode that has lost every BatchNorm it can do without; only its logits are
-    the original's, up to rounding.
+    """A frozen copy of `network` in eval mode with BatchNorm folded away where possible. Only its logits equal
+    those of the original, up to rounding.
 
-    No graph is traced: a BatchNorm whose input is the very tensor that a convolution gave is folded into that
-    convolution, and that nobody else reads or overwrites the tensor is found by trial, in float64 and with random
-    statistics, on a copy. Pairs that would change the logits stay as they are. A network that cannot be tried, or in
-    which there is nothing to fold, is returned itself.
+    No graph is traced: a BatchNorm whose input is the very tensor that a convolution returned is folded into that
+    convolution. A trial on a copy, in float64 and with random statistics, shows that no other operation reads or
+    overwrites the tensor. Pairs that would change the logits stay as they are. If a network cannot be tried, or there
+    is nothing to fold, the network itself is returned.
 
     Args:
         network: gives an `Output` of images (B, 3, S, S); neither it nor its mode is changed.

@@ -24,7 +24,7 @@ class TimmNetwork(Network):
     There are no preactivations. `final_map` is what the head pools, as (B, C, H, W) without prefix tokens.
     The embedding is what the last linear layer reads; several such layers give theirs side by side.
     The parameters are named `network.*`. `inputs` makes the images what the network expects, inside the network:
-    whoever else reads the same batch, a teacher for instance, sees it as it was.
+    other readers of the batch, a teacher for instance, get the unchanged images.
     """
 
     def __init__(self, network: nn.Module, *, num_classes: int, inputs: Inputs | None = None) -> None:

@@ -75,8 +75,8 @@ def _per_channel(values: Sequence[float]) -> Tensor:
 class AsTrained(Network):
     """A frozen network behind `inputs`: it reads the images of another network's stream as it was trained to read them.
 
-    With `classes`, K positions among the network's own logits, it answers for these classes alone and in this order:
-    what is computed from the K logits, a softmax too, then knows no other class. `head` is cut down alike. Raises
+    With `classes`, K positions among the network's own logits, its logits are those of these classes, in this order:
+    what is computed from the K logits, a softmax too, then covers only these classes. `head` is cut down alike. Raises
     ValueError for a position that the network does not have, and for one that is named twice.
     """
 

@@ -16,10 +16,10 @@ _OUTLINES: WeakKeyDictionary[nn.Module, dict[tuple[int, int], Output]] = WeakKey
 
 
 def meta_copy(network: nn.Module) -> nn.Module:
-    """A copy of `network` in eval mode whose tensors are on the meta device and want no gradient.
+    """A copy of `network` in eval mode whose tensors are on the meta device and need no gradient.
 
     The original is not touched (neither mode nor BatchNorm statistics), and no weight is ever copied: the
-    memo tells deepcopy what to put in the place of each tensor.
+    memo determines what deepcopy puts in the place of each tensor.
     """
     memo: dict[int, object] = {}
     for module in network.modules():

@@ -56,7 +56,7 @@ class WideStage(nn.Module):
         return [cast(PreactivatedBlock, block) for block in self.layer]
 
     def preactivation(self, x: Tensor) -> Tensor:
-        """What the first block's first BatchNorm makes of the map that enters the stage."""
+        """The output of the first block's first BatchNorm for the map that enters the stage."""
         return self.blocks()[0].bn1(x)
 
     def forward(self, x: Tensor, activated: Tensor) -> Tensor:
@@ -71,8 +71,8 @@ class WideResNet(Network):
     """Wide ResNet for small images (B, 3, H, W).
 
     Taps: f0 the stem's convolution, f1 to f3 the sums at the end of the stages, all raw; at 32x32 they are 32, 32,
-    16, 8 pixels wide. A preactivation is what the BatchNorm that follows makes of the feature, computed once: it
-    belongs to the next stage, and after f3 to the network. `final_map` is the last one's ReLU.
+    16, 8 pixels wide. A preactivation is the output of the BatchNorm that follows the feature, computed once: this
+    BatchNorm belongs to the next stage, and after f3 to the network. `final_map` is the last one's ReLU.
     Raises ValueError unless depth = 6n + 4 with n >= 1 and width >= 1.
     """
 

@@ -167,11 +167,11 @@ class Drawing:
     def svg(self) -> str:
         """The SVG document without date and creator: equal data give equal bytes. Call it inside the block.
 
-        Names of others may stand in it: what no document may hold, or a terminal would obey, is an escape.
+        It may contain names chosen by others: their control characters are escaped.
         """
         buffer = io.StringIO()
         with warnings.catch_warnings():
-            # the text of the document is text: whatever shows it has fonts of its own
+            # text is written as text, so the program that shows the document needs the fonts, not this one
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             self.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         text = re.sub(r"\s*<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)

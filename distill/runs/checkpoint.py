@@ -105,7 +105,7 @@ def load_weights(path: Path, *, expected_sha256: str | None = None) -> dict[str,
 
 
 def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors that share no memory, as safetensors wants them; copies only where it must."""
+    """Contiguous CPU tensors that share no memory, as safetensors requires; copies only if needed."""
     host: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name, tensor in tensors.items():
@@ -123,7 +123,7 @@ def _serialise(host: dict[str, Tensor], metadata: dict[str, str] | None) -> byte
     try:
         return safetensors.torch.save(host, metadata=metadata)
     except KeyError as error:
-        raise ValueError(f"safetensors has no word for {error}: save the tensor as another type") from error
+        raise ValueError(f"safetensors cannot store {error}: save the tensor as another type") from error
 
 
 def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
@@ -198,9 +198,9 @@ SHARE = 0.02  # of a run's time that its checkpoints may take
 class CheckpointSchedule:
     """At most one checkpoint every `interval` seconds, and saving takes at most `share` of the elapsed time.
 
-    The cost of saving is measured; `expected_cost` (seconds) stands in until the first save, e.g. from the
-    last session. `interval` >= 0 in seconds, 0 < `share` <= 1. One schedule serves a whole cohort: what is
-    measured is the block under `saving`.
+    The cost of saving is measured; `expected_cost` (seconds) is used until the first save, e.g. from the
+    last session. `interval` >= 0 in seconds, 0 < `share` <= 1. A whole cohort uses one schedule: `saving` times
+    its block.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class CheckpointSchedule:
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """Measures the save written in its block; also for one that is not due (the process is to stop)."""
+        """Times the save in this block, scheduled or not (a process that is about to stop saves at once)."""
         begin = self._clock()
         try:
             yield

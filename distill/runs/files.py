@@ -179,9 +179,9 @@ _JSON = json.JSONDecoder(parse_constant=_no_number, parse_int=_integer)
 
 
 def check_plain(value: object, depth: int = 0) -> None:
-    """Raises ValueError, with the reason, for what no record of ours holds, and what reads it need not expect.
+    """Raises ValueError, with the reason, for JSON that our records never contain.
 
-    That is all but mappings with string keys, lists, strings, null, booleans, floats and integers of 64 bits, and
+    Allowed are only mappings with string keys, lists, strings, null, booleans, floats and integers of 64 bits, and
     nesting deeper than `DEEPEST`.
     """
     if depth > DEEPEST:

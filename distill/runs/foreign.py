@@ -206,7 +206,7 @@ def _reason(path: Path, error: Exception) -> str:
     if wanted is not None:
         name = printable(wanted[1], limit=60)
         return (
-            f"{path} asks for {name}, and only tensors and plain values are read from a file; nothing in it was "
+            f"{path} needs {name}, and only tensors and plain values are read from a file; nothing in it was "
             "executed: if you trust its author, save the network's state_dict() alone and import that"
         )
     if isinstance(error, pickle.UnpicklingError | TypeError) and "Unsupported operand" not in text:

@@ -1,1 +1,1 @@
-"""Tables of finished runs: rows, statistics and writers. Imports no torch, so that it answers at once."""
+"""Tables of finished runs: rows, statistics and writers. Imports no torch, so that it starts quickly."""

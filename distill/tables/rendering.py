@@ -37,7 +37,7 @@ class TextTable:
     naming: int | None = None
 
     def __post_init__(self) -> None:
-        """Names, which others may have chosen, become printable."""
+        """Escapes control characters in names, which others may have chosen."""
         object.__setattr__(self, "title", escaped(self.title))
         for name in ("headers", "notes"):
             object.__setattr__(self, name, tuple(map(escaped, getattr(self, name))))

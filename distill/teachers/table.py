@@ -112,7 +112,7 @@ class TableSpec:
 
     @property
     def rows(self) -> int:
-        """N * V."""
+        """Images times views."""
         return self.images * self.views
 
     @property

@@ -24,7 +24,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def probe(device: torch.device) -> tuple[str, str]:
-    """The format for `auto` on this device, and in a few words what speaks for it."""
+    """The format for `auto` on this device, and the reason in a few words."""
     if device.type == "cuda":
         found = torch.cuda.get_device_capability(device)
         least = ".".join(map(str, LEAST_CAPABILITY))
@@ -101,7 +101,7 @@ def forget_peak(device: torch.device) -> None:
 def peak_memory(device: torch.device) -> int | None:
     """Bytes at the highest point since `forget_peak`: on CUDA those that torch holds of the device's memory (a captured
     step keeps what it has freed), else those resident in the whole process (images, libraries and other members of a
-    cohort included). None where the system does not tell.
+    cohort included). None where the system does not report it.
     """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_reserved(device))

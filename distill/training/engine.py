@@ -138,10 +138,10 @@ def compiled(members: Sequence[Member]) -> Iterator[None]:
 
 @contextmanager
 def _compiling() -> Iterator[None]:
-    """Room for all compiled forms, without torch's warnings of what is meant or is its own doing.
+    """Room for all compiled forms, without two of torch's warnings.
 
-    That fp32 matrix products would be faster as TensorFloat32: they are exact on purpose. That the `.grad` of logits is
-    read: the compiler reads it of every tensor.
+    One recommends TensorFloat32 for fp32 matrix products: they are exact on purpose. The other is about reading the
+    `.grad` of logits: the compiler itself reads that of every tensor.
     """
     with (
         torch._dynamo.config.patch(recompile_limit=VARIANTS, accumulated_recompile_limit=VARIANTS),

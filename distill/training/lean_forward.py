@@ -1,6 +1,7 @@
 """A student's forward in fewer operations: what torch does layer by layer is done for all layers at once.
 
-On a GPU a small network's step takes as long as its operations are many. Nothing here changes a number in fp32.
+On a GPU a small network's step takes time in proportion to its number of operations. Nothing here changes a number in
+fp32.
 """
 
 import torch

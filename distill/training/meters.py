@@ -63,7 +63,7 @@ class Meters:
         self.terms = terms
         # of each term over the images, then right answers: whole numbers, exact in float64
         self._sums = torch.zeros(len(terms) + 1, dtype=torch.float64, device=self._device)
-        # of each sum the steps after which it was finite: a sum that once is not stays so
+        # for each sum, the number of steps after which it was finite: once a sum is not finite, it stays so
         self._finite_steps = torch.zeros(len(terms) + 1, dtype=torch.int64, device=self._device)
 
     def add(self, terms: tuple[str, ...], shares: torch.Tensor, hits: torch.Tensor, *, count: int) -> None:
@@ -75,7 +75,7 @@ class Meters:
         shares, hits = self._world.sums(shares, hits)
         self._sums[:-1].add_(shares, alpha=count)
         self._sums[-1].add_(hits)
-        self._finite_steps.add_((self._sums - self._sums) == 0)  # infinity less itself is no number
+        self._finite_steps.add_((self._sums - self._sums) == 0)  # inf - inf is NaN
 
     def counted(self, images: int) -> None:
         """Note that a batch of so many images was added."""

@@ -28,9 +28,9 @@ from distill.models import Output
 from distill.training.whole_batch import WholeBatch
 
 T = TypeVar("T")
-TIMEOUT = timedelta(seconds=120)  # of a collective of a training step
+TIMEOUT = timedelta(seconds=120)  # for one collective of a training step
 PATIENCE = timedelta(days=30)  # rank 0 may wait for another command's run; the death of a process is noticed at once
-BUCKET_BYTES = 25 * 2**20  # of gradients that are summed together
+BUCKET_BYTES = 25 * 2**20  # gradients that are summed together
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 

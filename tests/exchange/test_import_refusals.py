@@ -57,7 +57,7 @@ REFUSALS = {
     f"{RESNET8} dataset=digits --config-dir gone": ["--config-dir 'gone' is not a folder"],
     f"{RESNET8} dataset=digits runs_dir=x.pth": ["runs_dir must be a folder"],
     f"{RESNET8} dataset=digits engine.device=cuda:99": ["engine.device=cuda:99 cannot be used"],
-    "hostile student=resnet8 dataset=digits": ["hostile asks for "],
+    "hostile student=resnet8 dataset=digits": ["hostile needs "],
 }
 
 

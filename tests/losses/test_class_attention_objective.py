@@ -68,7 +68,7 @@ def test_networks_without_class_maps_are_refused(pair):
         attached(vit, pair[1])
     with pytest.raises(ValueError, match=r"^the teacher must have a classifier that reads the average"):
         attached(pair[0], vit)
-    with pytest.raises(ValueError, match=r"^the teacher must tell the student's 10 classes apart, got 7"):
+    with pytest.raises(ValueError, match=r"^the teacher must have the student's 10 classes, got 7"):
         attached(pair[0], resnet8(num_classes=7))
 
 

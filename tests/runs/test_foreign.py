@@ -264,18 +264,18 @@ def bomb(module: str, name: str, *arguments: object) -> Callable[[], Any]:
 
 
 HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
-    "os.system": (bomb("os", "system", "touch executed"), "asks for os.system"),
-    "posix.system": (bomb("posix", "system", "touch executed"), "asks for posix.system"),
-    "eval": (bomb("builtins", "eval", "open('executed', 'w')"), "asks for eval"),
-    "exec": (bomb("__builtin__", "execfile", "executed"), "asks for "),
-    "getattr": (bomb("builtins", "getattr", argparse.Namespace(a=1), "__class__"), "asks for getattr"),
-    "subprocess": (bomb("subprocess", "Popen", ["touch", "executed"]), "asks for subprocess.Popen"),
+    "os.system": (bomb("os", "system", "touch executed"), "needs os.system"),
+    "posix.system": (bomb("posix", "system", "touch executed"), "needs posix.system"),
+    "eval": (bomb("builtins", "eval", "open('executed', 'w')"), "needs eval"),
+    "exec": (bomb("__builtin__", "execfile", "executed"), "needs "),
+    "getattr": (bomb("builtins", "getattr", argparse.Namespace(a=1), "__class__"), "needs getattr"),
+    "subprocess": (bomb("subprocess", "Popen", ["touch", "executed"]), "needs subprocess.Popen"),
     "through Namespace": (
         lambda: {
             "model": {"w": torch.ones(1)},
             "opt": Calls(argparse.Namespace, Calls(Anything("os", "system"), "touch executed")),
         },
-        "asks for os.system",
+        "needs os.system",
     ),
     "Namespace called": (
         lambda: {"model": {"w": torch.ones(1)}, "opt": Calls(argparse.Namespace, 1)},
@@ -283,9 +283,9 @@ HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "attribute of Namespace": (
         bomb("argparse", "Namespace.__init__.__globals__", "sys"),
-        "asks for argparse.Namespace.",
+        "needs argparse.Namespace.",
     ),
-    "another of argparse": (bomb("argparse", "FileType", "w"), "asks for argparse.FileType"),
+    "another of argparse": (bomb("argparse", "FileType", "w"), "needs argparse.FileType"),
     "numpy's objects": (
         lambda: {
             "model": {"w": torch.ones(1)},
@@ -294,9 +294,9 @@ HOSTILE: dict[str, tuple[Callable[[], Any], str]] = {
         "is truncated, damaged or",
     ),
     "numpy's arrays": (lambda: {"model": {"w": torch.ones(1)}, "x": np.ones(3)}, "numpy"),
-    "numpy's loader": (bomb("numpy", "load", "executed"), "asks for numpy.load"),
-    "a network": (lambda: {"model": resnet8(num_classes=10)}, "asks for distill.models.resnet.CifarResNet"),
-    "a terminal's escape": (bomb("os\x1b[2J", "system"), "asks for os\\x1b[2J.system"),
+    "numpy's loader": (bomb("numpy", "load", "executed"), "needs numpy.load"),
+    "a network": (lambda: {"model": resnet8(num_classes=10)}, "needs distill.models.resnet.CifarResNet"),
+    "a terminal's escape": (bomb("os\x1b[2J", "system"), "needs os\\x1b[2J.system"),
 }
 
 
