@@ -16,7 +16,7 @@ from distill.cli.arguments import (
     CommandLine,
     Verb,
 )
-from distill.cli.lookup import data_places, find_finished, no_runs, show
+from distill.cli.lookup import data_places, find_finished, show
 
 PRECISION = Argument("precision", help="default: the precision of the run", choices=("fp32", "bf16", "auto"))
 VERB = Verb(
@@ -37,8 +37,7 @@ the last epoch; otherwise the exit code is 1. Nothing is written to the run.""",
         "distill evaluate run=3f2a",
         "distill evaluate run=runs/resnet8-kd-s1-3f2ab1c09d7e dataset.npz=cifar100.npz precision=bf16",
     ),
-    exit_codes="0 done, or no runs yet; 1 damaged files, or an accuracy that differs from the recorded one;\n"
-    "2 the command was refused",
+    exit_codes="0 done; 1 damaged files, or an accuracy that differs from the recorded one;\n2 the command was refused",
 )
 
 
@@ -47,9 +46,6 @@ def run(line: CommandLine) -> int:
     line.require("run", "evaluate needs a run: add run=ID or run=PATH; `distill ls` lists them")
     line.check()
     record = find_finished(line)
-    if record is None:
-        print(no_runs(line))
-        return FINISHED
     places = data_places(line, record)
     own = line.pairs.get(OWN_NETWORK.name)
 

@@ -16,7 +16,7 @@ from distill.cli.arguments import (
     CommandLine,
     Verb,
 )
-from distill.cli.lookup import data_places, find_finished, no_runs, select
+from distill.cli.lookup import data_places, find_finished, select
 from distill.config.faults import Refused
 from distill.exchange.folder import FORMS, INSTALL, check_folder
 from distill.exchange.results import export_results, with_teachers
@@ -74,7 +74,7 @@ data are missing); a file that differs is removed (exit code 1). In Python, dist
         "distill export run=3f2a --format safetensors --dtype fp16",
         "distill export --results dataset=cifar100 student=resnet8 --out results/resnet8",
     ),
-    exit_codes="0 done, or no runs yet; 1 damaged files, or a file that differs; 2 the command was refused",
+    exit_codes="0 done, or no runs for --results; 1 damaged files, or a file that differs; 2 the command was refused",
     dotted=ANY,
 )
 
@@ -89,9 +89,6 @@ def run(line: CommandLine) -> int:
     forms, left_out = _forms(line)
     line.check()
     record = find_finished(line)
-    if record is None:
-        print(no_runs(line))
-        return FINISHED
     places = data_places(line, record)
     folder = line.out or Path("exports", record.path.resolve().name)
     try:

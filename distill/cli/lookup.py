@@ -1,6 +1,5 @@
 """Finds what a command line names: finished runs, runs by filter, published tables, places of data."""
 
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -45,33 +44,17 @@ class TableRequest:
     seeds: tuple[int, ...]
 
 
-def find_finished(line: CommandLine) -> RunRecord | None:
-    """The finished run that `run=` names, None where there are no runs at all.
+def find_finished(line: CommandLine) -> RunRecord:
+    """The finished run that `run=` names.
 
     Raises:
         Refused: no run or several match, or the run is not finished.
         StorageError: its files are damaged.
     """
-    run = line.pairs["run"]
     try:
-        return finished_run(line.runs_dir, run)
+        return finished_run(line.runs_dir, line.pairs["run"])
     except ValueError as error:
-        if not may_hold(line, run):
-            return None
         raise Refused([str(error)]) from error
-
-
-def may_hold(line: CommandLine, run: str) -> bool:
-    """Whether there can be a run of this name: it is a path, or `runs_dir` holds any runs. Raises Refused."""
-    try:
-        return os.sep in run or bool(scan(line.runs_dir))
-    except StorageError as error:
-        raise Refused([*line.faults, str(error)]) from error
-
-
-def no_runs(line: CommandLine) -> str:
-    """The sentence for a folder that holds no runs."""
-    return Selection(line.runs_dir, (), ()).nothing()
 
 
 def data_places(line: CommandLine, record: RunRecord | None = None) -> dict[str, Any]:

@@ -65,7 +65,7 @@ Needs matplotlib: pip install 'distill[report]'.""",
         "distill report table=cifar100_small",
         "distill report sweep=tau_weight --out tuned",
     ),
-    exit_codes="0 done, or no runs yet; 1 damaged files; 2 the command was refused",
+    exit_codes="0 done, or no runs of the sweep yet; 1 damaged files; 2 the command was refused",
     dotted=ANY,
 )
 

@@ -10,7 +10,7 @@ from distill.cli.arguments import (
     CommandLine,
     default_runs_dir,
 )
-from distill.cli.lookup import data_places, may_hold, no_runs, read_table, select
+from distill.cli.lookup import data_places, read_table, select
 from distill.config.faults import Refused, nearest
 from distill.report.page import check_folder, write_report
 from distill.report.runs import read_provenance, teacher_of, unlike_images
@@ -23,13 +23,9 @@ from distill.tables.cells import measure_table
 from distill.tables.rows import distinct, read_finished
 
 
-def report_runs(line: CommandLine) -> Path | None:
-    """Write the page of a run and those it is compared with; return its folder, None where there are no runs."""
+def report_runs(line: CommandLine) -> Path:
+    """Write the page of a run and those it is compared with; return its folder."""
     targets = _targets(line)
-    if not may_hold(line, line.pairs["run"]):
-        line.check()
-        print(no_runs(line))
-        return None
     runs = _runs(line)
     folder = line.out or Path("report", runs[0].path.resolve().name if runs else "")
     if runs:

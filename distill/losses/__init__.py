@@ -46,7 +46,7 @@ from distill.losses.multi_level import (
     share_of_lower_half,
 )
 from distill.losses.normalized import NormalizedKD, nkd_nontarget, nkd_target
-from distill.losses.numeric import at_least_float32, batch_sum, root, unit
+from distill.losses.numeric import at_least_float32, batch_sum, root, unit, values_per_channel
 from distill.losses.objective import Objective, Task, cross_entropy, smoothed_cross_entropy
 from distill.losses.overhaul import FeatureOverhaul, partial_l2
 from distill.losses.pearson_kd import PearsonKD, inter_class, intra_class, pearson
@@ -165,6 +165,7 @@ __all__ = [
     "ttm",
     "unit",
     "unit_map",
+    "values_per_channel",
     "virtual_teacher",
     "virtual_teacher_kd",
     "weighted_soft_labels",

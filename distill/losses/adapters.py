@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from distill.losses.numeric import values_per_channel
+
 
 class Normalize(nn.BatchNorm2d):
     """BatchNorm that also accepts a single value per channel while training, which has no deviation.
@@ -14,7 +16,7 @@ class Normalize(nn.BatchNorm2d):
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        if self.training and maps.numel() == maps.shape[1]:
+        if self.training and values_per_channel(maps) == 1:
             return functional.batch_norm(
                 maps, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )

@@ -47,3 +47,14 @@ def batch_sum(tensor: Tensor, *, dim: tuple[int, ...], dtype: torch.dtype) -> Te
     if has_torch_function_unary(tensor):
         return handle_torch_function(batch_sum, (tensor,), tensor, dim=dim, dtype=dtype)
     return tensor.sum(dim=dim, dtype=dtype)
+
+
+def values_per_channel(maps: Tensor) -> int:
+    """The number of values that each channel of a batch of maps (B, C, ...) has.
+
+    Where several processes share a batch it counts the values of all of them, which `distill.training` provides.
+    """
+    if has_torch_function_unary(maps):
+        count: int = handle_torch_function(values_per_channel, (maps,), maps)
+        return count
+    return maps.numel() // maps.shape[1]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from distill.losses import batch_sum
+from distill.losses import batch_sum, values_per_channel
 
 if TYPE_CHECKING:
     from distill.training.world import World
@@ -68,14 +68,17 @@ class WholeBatch(TorchFunctionMode):
         """`functional.batch_norm` with the statistics of the whole batch."""
         each = self.each(x)
         if training and each and self.world.local_norm:
-            result = functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+            # a single value has no deviation: the running statistics stand in, as they are before the exchange
+            single = x[:, 0].numel() == 1
+            mean, variance = (s.clone() if single and s is not None else s for s in (running_mean, running_var))
+            result = functional.batch_norm(x, mean, variance, weight, bias, not single, momentum, eps)
             for running in (running_mean, running_var):
                 if running is not None:
                     self.world.from_first(running)
             return result
         if not (training and each):
             return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-        values = each * self.count * x[0, 0].numel()
+        values = self.values_per_channel(x)
         if values == 1:
             raise ValueError(f"BatchNorm needs more than 1 value per channel while training, got {tuple(x.shape)}")
         result, mean, variance = _BatchNorm.apply(x, weight, bias, self, values, eps)
@@ -127,6 +130,10 @@ class WholeBatch(TorchFunctionMode):
             )
         return functional.scaled_dot_product_attention(*args, **kwargs)
 
+    def values_per_channel(self, x: Tensor) -> int:
+        """`values_per_channel` of the whole batch."""
+        return self.each(x) * self.count * x[0, 0].numel() if self.each(x) else values_per_channel(x)
+
     def batch_sum(self, x: Tensor, **options: Any) -> Tensor:
         """`batch_sum` over the rows of all processes."""
         return self.world.sum(batch_sum(self.counted(x), **options))
@@ -141,6 +148,7 @@ REPLACED: Mapping[Any, Callable[..., Any]] = {
     functional.scaled_dot_product_attention: WholeBatch.attention,
     torch.Tensor.bernoulli_: WholeBatch.bernoulli_,
     batch_sum: WholeBatch.batch_sum,
+    values_per_channel: WholeBatch.values_per_channel,
 }
 
 

@@ -266,10 +266,11 @@ def test_only_a_finished_run_is_measured(run: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("store", ["empty", "missing"])
-def test_nothing_to_measure_is_one_line(tmp_path: Path, store: str, capsys: Capture) -> None:
+def test_a_run_in_an_empty_store_is_refused(tmp_path: Path, store: str, capsys: Capture) -> None:
     (tmp_path / "empty").mkdir()
-    assert main(["run=3f2a", f"runs_dir={tmp_path / store}"]) == FINISHED
-    assert capsys.readouterr().out == f"no runs in {tmp_path / store}: `distill train` makes one\n"
+    assert main(["run=3f2a", f"runs_dir={tmp_path / store}"]) == REFUSED
+    sentence = f"no run matches '3f2a': {tmp_path / store} holds no runs; `distill train` makes one"
+    assert sentence in capsys.readouterr().err
 
 
 def test_the_place_named_now_replaces_the_place_of_the_data() -> None:

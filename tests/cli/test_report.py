@@ -304,6 +304,6 @@ def test_without_matplotlib_one_sentence_names_the_extra(
     assert capsys.readouterr().err == sentence
 
 
-def test_an_empty_store_is_no_accident(runs_dir: Path, capsys: Capture) -> None:
-    assert command(["report", "run=abc", f"runs_dir={runs_dir}"]) == FINISHED
-    assert capsys.readouterr().out == f"no runs in {runs_dir}: `distill train` makes one\n"
+def test_a_run_in_an_empty_store_is_refused(runs_dir: Path, capsys: Capture) -> None:
+    assert command(["report", "run=abc", f"runs_dir={runs_dir}"]) == REFUSED
+    assert f"no run matches 'abc': {runs_dir} holds no runs; `distill train` makes one" in capsys.readouterr().err

@@ -126,6 +126,6 @@ def test_an_export_is_no_run(run: Path, capsys: Capture) -> None:
     assert "out is an export, not a run" in capsys.readouterr().err
 
 
-def test_an_empty_store_is_one_line(tmp_path: Path, capsys: Capture) -> None:
-    assert main(["run=3f2a", f"runs_dir={tmp_path}"]) == FINISHED
-    assert capsys.readouterr().out == f"no runs in {tmp_path}: `distill train` makes one\n"
+def test_a_run_in_an_empty_store_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["run=3f2a", f"runs_dir={tmp_path}"]) == REFUSED
+    assert f"no run matches '3f2a': {tmp_path} holds no runs; `distill train` makes one" in capsys.readouterr().err
