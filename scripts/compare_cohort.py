@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     print(
         f"a table takes {views} forwards an image to build: it pays from {-(-views // students)} epochs on where the "
-        f"{students} students are trained one by one, from {views} on in one cohort, which asks the live teacher once"
+        f"{students} students are trained one by one, from {views} on in one cohort, which runs the live teacher once"
     )
     return 0
 

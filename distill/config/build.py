@@ -46,7 +46,7 @@ def build(node: Mapping[str, Any], **given: Any) -> Any:
     """Instantiate a checked `_target_` node with `given` keyword arguments in addition to its own.
 
     Raises:
-        Refused: the constructor's faults, without a key, since a constructor does not know where its node stands.
+        Refused: the constructor's faults, without a key, since a constructor does not get the path of its node.
     """
     try:
         return instantiate(with_current_names(node), **given, _convert_="all")

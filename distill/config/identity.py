@@ -62,7 +62,7 @@ def _canonical(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    """A member of a list as it is, with the digests of own code added: the first ids held no canonical form of it."""
+    """A member of a list, unchanged but for added digests of own code: early run ids held it in this form."""
     if isinstance(value, list | tuple):
         return [_listed(part) for part in value]
     if not isinstance(value, Mapping):

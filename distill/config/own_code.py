@@ -27,7 +27,7 @@ from distill.runs.target_names import current_name
 OWN_CODE = "own_code"  # the key of a digest in a node of a run's identity, and of the files' digests in its provenance
 # packages whose versions the provenance records
 KNOWN_PACKAGES = frozenset({"distill", "timm", "torch", "torchvision"})
-# each gives an object that an argument names, so that no digest of ours would cover it
+# their functions return an object that an argument names, which no digest of ours would cover
 _INDIRECT = frozenset({"hydra", "importlib", "pkgutil", "pydoc", "runpy"})
 _IMPORTERS = frozenset({"import_module", "__import__"})
 _RUNNERS = frozenset({"exec_module", "load_source", "run_path", "runpy", "spec_from_file_location", "SourceFileLoader"})
@@ -77,7 +77,7 @@ def own_code(target: str) -> OwnCode | None:
     if parts[0] in KNOWN_PACKAGES:
         return None
     if parts[0] in _INDIRECT:
-        raise Unreadable(f"{target!r} hides what it names from the run's id: name the class or function itself")
+        raise Unreadable(f"{target!r} takes its class or function from an argument: name the class or function itself")
     importlib.invalidate_caches()
     module = next((name for name in _heads(parts[:-1]) if _spec(name) or name in sys.modules), None)
     if module is None:

@@ -70,7 +70,7 @@ class TeacherFacts:
     folder     where its measured accuracies and its tables are kept
     reference  what its accuracy is held against; None where nothing is known for these images
     on_crops   whether its accuracy on training crops is measured too, since it was not trained on this stream
-    chooses    whether it answers for some of its classes only, so that the mass of the others is measured
+    chooses    whether only some of its classes are used, so that the probability of the others is measured
     """
 
     run_id: str | None

@@ -27,8 +27,8 @@ from distill.training import seeded
 REHEARSED_IMAGES = 2
 ROWS = 16  # of random logits
 EPOCHS = (1.0, 120.0)  # of the reference recipe: ramps have risen by the second
-# of a gradient's norm to the value of its term: real ones are above 1e-3, what a vanishing one leaves (the 1e-7 that
-# the z-score adds to a deviation) is below 1e-6
+# ratio of a gradient's norm to the value of its term: real ones are above 1e-3, vanishing ones below 1e-6 (not 0,
+# because the z-score adds 1e-7 to a deviation)
 VANISHED = 1e-5
 CONTRACT = "see the contracts in docs/extending.md"
 
@@ -114,7 +114,7 @@ def _name_own_functions(objective: nn.Module) -> None:
 def rehearse_logits(objective: Objective, student: nn.Module, *, image_size: int, labels: Tensor) -> list[str]:
     """Run an objective that reads logits alone on random ones; returns the terms that have no gradient.
 
-    The distillation gradient is what of the student's gradient depends on the teacher's logits. Whether it vanishes
+    The distillation gradient is the part of the student's that depends on the teacher's logits. Whether it vanishes
     is decided in float64 on 16 rows, for two draws of the teacher and at two moments of the recipe.
 
     Args:
@@ -155,7 +155,7 @@ def rehearse_logits(objective: Objective, student: nn.Module, *, image_size: int
 
 
 def _spread(classes: int) -> Tensor:
-    """Random logits (16, K) in which no row is nearly constant: there, the gradient of a z-score is anything."""
+    """Random logits (16, K) without nearly constant rows, whose z-score has an arbitrary gradient."""
     even = torch.linspace(-3, 3, classes, dtype=torch.float64)
     return torch.stack([even[torch.randperm(classes)] for _ in range(ROWS)]) + 0.3 * torch.randn(ROWS, classes)
 
@@ -241,14 +241,14 @@ def check_together(
             rehearse(method.objective, trained, _without_values(teacher, shape), **task)
             return []
         flat = rehearse_logits(method.objective, trained, **task)
-    except NotImplementedError as error:  # values decide on a shape in it, and shapes alone have none
+    except NotImplementedError as error:  # a shape in it depends on values, which meta tensors lack
         if "meta" not in str(error).lower():
             faults.append(Fault(path, "value", f"{path}: {sentences(error)[0]}"))
         return []
     except Exception as error:  # of any objective and any network
         faults.append(Fault(path, "value", f"{path}: {sentences(error)[0]}"))
         return []
-    return [f"{path}: with {shape[0]} classes the term {term} has no gradient, it teaches nothing" for term in flat]
+    return [f"{path}: with {shape[0]} classes the term {term} has no gradient, so it teaches nothing" for term in flat]
 
 
 def _without_values(network: Mapping[str, Any] | RunRecord | None, shape: tuple[int, int]) -> nn.Module | None:

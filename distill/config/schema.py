@@ -42,9 +42,9 @@ class Pair:
 
 @dataclass
 class ExpectedNode:
-    """The accuracy in percent that a teacher must have on the evaluation images, and how far off it may be in points.
+    """The accuracy in percent that a teacher must have on the evaluation images, and the tolerance in points.
 
-    It is for a test set of `images` images, or with that digest, which the teacher reads at `size` pixels.
+    It applies to a test set of `images` images, or with that digest, which the teacher reads at `size` pixels.
     """
 
     accuracy: float

@@ -183,7 +183,7 @@ def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base
 
 
 def _cohort_size(texts: Sequence[str], base: Composed) -> int | None:
-    """Runs side by side where this process may run the jobs itself; None where Hydra's settings ask for more."""
+    """Runs side by side if this process may run the jobs itself; None if Hydra's settings require its own sweeper."""
     ours = ("hydra/launcher=", "hydra.launcher.size=")
     settings = [text for text in (text.lstrip("+~") for text in texts) if text.startswith("hydra")]
     if not _is_basic(base, "sweeper") or any(not text.startswith(ours) for text in settings):

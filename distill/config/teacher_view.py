@@ -1,4 +1,4 @@
-"""How a teacher that was trained elsewhere sees a student's images: its normalisation, its size, its classes."""
+"""Adapts a student's images to a teacher that was trained elsewhere: normalisation, size and classes."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -98,7 +98,7 @@ class FinishedTeacher:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The digest of its weights, and what of the view is not as it was trained."""
+        """The digest of its weights, and every difference of the view from its training."""
         return {"weights": self._weights, **self.view.identity}
 
     @property
@@ -203,7 +203,7 @@ def finished_teacher(
 
 @dataclass(frozen=True)
 class PublishedTeacher:
-    """Weights that nobody trained here: published ones of timm or torchvision, or a file.
+    """Weights that were not trained here: published ones of timm or torchvision, or a file.
 
     node       of its network
     teacher    the node that names it
@@ -229,7 +229,7 @@ class PublishedTeacher:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The digest of its weights, its network, and what of the view is not as it was trained."""
+        """The digest of its weights, its network, and every difference of the view from its training."""
         network = {key: value for key, value in self.node.items() if key not in WITHOUT_DOWNLOAD}
         return {"weights": self.weights, "network": canonical_node(network), **self.view.identity}
 

@@ -157,7 +157,7 @@ def _misfit(
     elif fitting := list(_fitting(checkpoint, classes=classes, config_dir=config_dir)):
         hint = f": it fits student={' or student='.join(fitting)}"
     else:
-        hint = ": nor does it fit any other preset"
+        hint = ", and no other preset fits"
     return [f"{checkpoint.path} does not fit {name} (tensors {counts}){hint}", *lines]
 
 

@@ -53,7 +53,7 @@ def _header(kind: str, images: NDArray[np.uint8], num_classes: int) -> bytes:
 
 # Fixed subsets of a training set: a class-balanced limit and a stratified hold-out.
 #
-# Both are drawn from seeds of their own, never from a run's: every run sees the same subset. NumPy's
+# Both are drawn from seeds of their own, never from a run's: every run gets the same subset. NumPy's
 # `RandomState` is used because its stream is frozen for good, which `default_rng` does not promise.
 
 LIMIT_SEED = 20_240_601
@@ -120,7 +120,7 @@ def _draw(labels: Labels, quota: Labels, seed: int) -> Labels:
 
 
 class PixelRows(Protocol):
-    """Evaluation images of which rows can be taken: an array, or files that are decoded when they are."""
+    """Evaluation images that can be indexed by rows: an array, or files that are decoded when they are indexed."""
 
     def __getitem__(self, rows: list[int], /) -> NDArray[np.uint8]:
         """(n, H, W, 3) of n positions."""

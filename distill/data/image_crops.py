@@ -1,4 +1,4 @@
-"""Which images of a streamed data set come when, and how each is cropped: an epoch drawn at once from (seed, epoch).
+"""The order and the crops of a streamed data set: those of an epoch are drawn at once from (seed, epoch).
 
 The crops are those of torchvision's `RandomResizedCrop` (Szegedy et al., 2015, "Going deeper with convolutions",
 section 6, as torchvision implements it): ten tries of an area and an aspect ratio, each accepted where the box fits

@@ -100,7 +100,7 @@ def _by_pillow(pixels: Pixels, height: int, width: int, flip: bool) -> Pixels:
 
 def _by_torch(pixels: Pixels, height: int, width: int, flip: bool) -> Pixels:
     # An RGB image in NHWC order is a channels_last tensor, which the kernel reads and writes without copies of its own;
-    # the batch's dimension comes first, since only its stride says so of a single image.
+    # the batch dimension is added first: of a single image, only its stride marks the tensor as channels_last.
     images = torch.from_numpy(np.ascontiguousarray(pixels)).unsqueeze(0).permute(0, 3, 1, 2)
     with torch.inference_mode():
         resized = torch.nn.functional.interpolate(

@@ -339,7 +339,7 @@ def _photographs(
     skip_damaged: bool,
     check: Check = lambda names, counts, place: None,
 ) -> PhotoDataset:
-    """Find, read once, check and split the images; `check` sees the class names and the counts by split."""
+    """Find, read once, check and split the images; `check` gets the class names and the counts by split."""
     if (root is None) == (shards is None):
         text = "neither is set" if root is None else "both are set"
         raise ValueError(

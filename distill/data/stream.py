@@ -166,11 +166,11 @@ class OrderedStream(Protocol):
 class ImageStream:
     """The training images of a data set, shuffled and augmented anew in every epoch.
 
-    The draws of an epoch depend on the seed and the epoch alone and are made on the CPU, so every device sees
-    the same ones. After they are moved to the device, once an epoch, no step waits for the host.
+    The draws of an epoch depend on the seed and the epoch alone and are made on the CPU, so they are the same
+    for every device. After they are moved to the device, once an epoch, no step waits for the host.
 
-    With `strong` the batches also hold `Batch.strong`, a second view of the same images. Its draws are its own:
-    everything else in the batches stays as it is without.
+    With `strong` the batches also hold `Batch.strong`, a second view of the same images. Its draws are separate:
+    everything else in the batches is the same without it.
 
     `batch_size` counts the images of all processes; `part` are the rows of each batch that are yielded here."""
 

@@ -5,8 +5,8 @@ how they are combined; FixMatch (Sohn et al., NeurIPS 2020, arXiv 2001.07685, ap
 for magnitudes drawn anew for every image; Cutout (DeVries and Taylor, 2017, arXiv 1708.04552) for the square.
 With `StrongView()` it is the strong view of MLKD (Jin, Wang and Lin, CVPR 2023).
 
-Everything works on whole groups of images, (B, H, H, 3) uint8, on their device. The operations mean what
-Pillow's mean, whose arithmetic the papers' pipelines inherit, and give its pixels for equal parameters:
+Everything works on whole groups of images, (B, H, H, 3) uint8, on their device. The operations are those
+of Pillow, on which the papers' pipelines rely, and give its pixels for equal parameters:
 `ImageOps` for the histogram and threshold operations, `ImageEnhance` for the enhancements, `Image.rotate` and
 `Image.transform` with nearest resampling for the geometric ones.
 """

@@ -59,7 +59,7 @@ def step_engine(
             note("networks are compiled at the first steps, which takes a while")
         if any(_compiles_surroundings(engine, member) for member in members):
             stack.enter_context(compiled_surroundings(members))
-            note("loss and teacher are compiled at the first steps (engine.compile=false: not)")
+            note("loss and teacher are compiled at the first steps (engine.compile=false turns this off)")
         if _captures(engine, device):
             note(f"CUDA graphs: steps are captured after {WARM_UP} of a kind, and replayed (engine.capture=false: not)")
             declined = _refuse if engine["capture"] is True else note

@@ -80,7 +80,7 @@ def execute(
 ) -> list[Result | Exception]:
     """Train the runs side by side; returns for each its result, or the Busy, RunFailed or StorageError it ended with.
 
-    A finished run is not trained again. Where the GPU's memory does not suffice, the runs go on in two halves.
+    A finished run is not trained again. If they do not fit into the GPU's memory, two halves are trained in turn.
 
     Args:
         plans: one run, or runs that agree on data set, hold-out, precision, batch size and epochs.

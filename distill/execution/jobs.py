@@ -101,7 +101,7 @@ def _run(
         raise StorageError(explain(Path(error.filename or sweep.jobs[0].runs_dir), error)) from error
     except RuntimeError as error:  # joblib or submitit lost a process, for example one killed for its memory
         reason = next(iter(str(error).splitlines()), "")
-        say(f"the launcher gave up: {type(error).__name__}: {reason}", stream=sys.stderr)
+        say(f"the launcher failed: {type(error).__name__}: {reason}", stream=sys.stderr)
         return list(summarise(outcomes_on_disk(sweep.jobs, "did not finish; type the command again to go on")))
     return list(summarise([job.return_value for batch in returned for job in batch]))
 

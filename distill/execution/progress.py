@@ -23,7 +23,7 @@ class TrainingProgress:
         stream: stdout by default.
         titles: what runs are called, by the names of their folders, as `3/12 9f1acb kd temperature=4`.
         epochs: how many epochs these runs have before them; with it, the time left for all is shown. A worker of
-            joblib or submitit gives none: it sees its own run alone, and not how many others are at work.
+            joblib or submitit passes none: it has one run, and the number of other workers is unknown.
     """
 
     def __init__(self, stream: TextIO | None = None, *, titles: Mapping[str, str] | None = None, epochs: int = 0):

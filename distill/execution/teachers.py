@@ -93,11 +93,11 @@ def evaluation_batch(device: torch.device, image_size: int) -> int:
 def _measured(
     plan: RunPlan, known: TeacherFacts, used: nn.Module, network: nn.Module, precision: str, note: Note
 ) -> dict[str, float]:
-    """What the students see of a teacher, in percent, measured once per (teacher, data, precision) and kept.
+    """A teacher's accuracies on its students' data in percent, measured once per (teacher, data, precision) and kept.
 
     accuracy        on the evaluation images
     crop_accuracy   on the training crops of one epoch, where it was not trained on such crops
-    mass_outside    the mean probability of the classes that it does not answer for, where there are any
+    mass_outside    the mean probability of its classes that the data set does not have, if there are any
 
     `used` is the network, or the network folded, which rounds differently: one image in thousands may change class, so
     it is measured separately. Raises StorageError where an accuracy is not what it must be.
@@ -161,11 +161,11 @@ def _check(measured: Evaluation, known: TeacherFacts, *, classes: int) -> None:
         if not measured.agrees(reference.accuracy, tolerance=reference.tolerance):
             raise StorageError(f"{found} where {reference.states} {reference.accuracy:.2f} %: {reference.remedy}")
         return
-    # three times chance; of few classes the middle between chance and certainty
+    # three times chance; with fewer than five classes the middle between chance and 100 %
     least = min(300 / classes, 50 + 50 / classes)
     if measured.accuracy < least:
         raise StorageError(
-            f"{found} on the evaluation images, and nothing says what it should have: a teacher of {classes} classes "
+            f"{found} on the evaluation images, and no accuracy is stated for it: a teacher of {classes} classes "
             f"must have {least:.1f} % at least; is its normalisation right, and the order of its classes?"
         )
 
@@ -175,9 +175,9 @@ def choose_source(plan: RunPlan, known: TeacherFacts, *, kept: str | None, epoch
 
     Args:
         plan: a run with a teacher.
-        known: of its teacher.
+        known: the facts of its teacher.
         kept: the source in the run's checkpoint, where there is one.
-        epochs: of forwards of a live teacher, of all runs of this command.
+        epochs: how many epochs of forwards a live teacher needs for all runs of this command.
         note: receives the reason.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Networks: those of the field's CIFAR tables, a plain CNN, and those of timm, torchvision and anybody else."""
+"""Networks: those of the field's CIFAR tables, a plain CNN, and those of timm, torchvision and users."""
 
 from distill.models.contract import Network as Network
 from distill.models.contract import Output as Output

@@ -68,7 +68,7 @@ def _logits(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _with_random_statistics(network: nn.Module) -> nn.Module:
-    """Every BatchNorm made to matter: an untrained one, or one of scale 0, would hide a wrong pair."""
+    """Gives every BatchNorm random values: an untrained one, or one of scale 0, would hide a wrong pair."""
     generator = torch.Generator().manual_seed(1)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -83,7 +83,7 @@ def _with_random_statistics(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def _adjacent(network: nn.Module) -> Iterator[list[Pair]]:
-    """The list fills with the pairs that a forward in the block passes through."""
+    """Yields a list that a forward pass in the block fills with the pairs that it runs through."""
     given: list[tuple[Tensor, int, str]] = []
     found: list[Pair] = []
 
@@ -119,8 +119,8 @@ def _has_a_weight(module: nn.Module) -> bool:
 
 
 def _rest(module: nn.Module) -> nn.Module | None:
-    """What a BatchNorm does besides its normalisation, timm's own being an activation; None where it is no
-    BatchNorm by running statistics, or of a kind not known here.
+    """What a BatchNorm computes after its normalisation: in timm's class, an activation. None for a module that is no
+    BatchNorm with running statistics, or of another class.
     """
     if not isinstance(module, nn.BatchNorm2d) or module.running_mean is None or module.running_var is None:
         return None

@@ -61,7 +61,7 @@ def check_name(name: str, known: Collection[str], *, library: str) -> None:
 
 @contextmanager
 def outputs_of(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """The dict fills with each module's output, in the order in which the modules finish."""
+    """Yields a dict that fills with each module's output, in the order in which the modules finish."""
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -82,7 +82,7 @@ def outputs_of(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 
 @contextmanager
 def inputs_of(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """The list fills with what each layer reads, in the order of execution."""
+    """Yields a list that fills with each layer's input, in the order of execution."""
     seen: list[Tensor] = []
     handles = [layer.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0])) for layer in layers]
     try:

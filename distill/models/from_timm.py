@@ -22,7 +22,7 @@ class TimmNetwork(Network):
     """A timm classifier. Its taps are timm's own feature maps (`feature_info`), the token grids of a ViT too.
 
     There are no preactivations. `final_map` is what the head pools, as (B, C, H, W) without prefix tokens.
-    The embedding is what the last linear layer reads; several such layers give theirs side by side.
+    The embedding is what the last linear layer reads; the inputs of several such layers are concatenated.
     The parameters are named `network.*`. `inputs` makes the images what the network expects, inside the network:
     other readers of the batch, a teacher for instance, get the unchanged images.
     """
@@ -78,9 +78,9 @@ def timm_network(
     """timm's network `name`, e.g. `resnet18`, or with the weights' tag `resnet18.a1_in1k`.
 
     `pretrained` loads the named weights through timm's own loader. `input_size` is the side in pixels to which the
-    network resizes what it is given (bicubic), e.g. 224 for a ViT on 32x32 images. Weights that want another
-    normalisation than the data set's get it by `mean` and `std`, theirs, together with `data_mean` and `data_std`,
-    the data set's (see `Inputs`). `options` are the network's own, e.g. `drop_path_rate=0.1`, or
+    network resizes what it is given (bicubic), e.g. 224 for a ViT on 32x32 images. Weights that need another
+    normalisation than the data set's get it by `mean` and `std` (the weights' own) together with `data_mean` and
+    `data_std` (the data set's); see `Inputs`. `options` are the network's own, e.g. `drop_path_rate=0.1`, or
     `img_size=32, patch_size=4` for a ViT that reads small images as they are. ValueError for an unknown name, for
     weights that do not exist and for options that the network does not take.
     """
@@ -99,7 +99,7 @@ def timm_network(
         network = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **options)
     except TypeError as error:
         given = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "none"
-        raise ValueError(f"timm's {name} must understand its options, got {given}: {error}") from error
+        raise ValueError(f"timm's {name} must accept its options, got {given}: {error}") from error
     return TimmNetwork(network, num_classes=num_classes, inputs=inputs)
 
 

@@ -40,7 +40,7 @@ class Trunk:
 def find_trunk(network: nn.Module, *, image_size: int) -> Trunk:
     """The last map of each resolution, widest first, and the last linear layer or convolution to run.
 
-    The rule reads "the map that the next reduction sees", which is the end of a stage in every convolutional
+    The rule takes the map that the next reduction reads, which is the end of a stage in every convolutional
     classifier. Networks that turn the image into tokens have no taps.
     """
     clone = meta_copy(network)
@@ -142,7 +142,7 @@ def torchvision_network(
     try:
         network: nn.Module = models.get_model(name, weights=weights, **fresh, **options)
     except TypeError as error:
-        raise ValueError(f"torchvision's {name} must understand its options, got {options}: {error}") from error
+        raise ValueError(f"torchvision's {name} must accept its options, got {options}: {error}") from error
     _drop_auxiliary(network)
     trunk = find_trunk(network, image_size=int(getattr(network, "image_size", 224)))
     _fit_classifier(network, trunk.classifier, num_classes=num_classes)

@@ -1,4 +1,4 @@
-"""Images made what a network was trained on, and its logits made those of a data set's classes."""
+"""Converts images to the form that a network was trained on, and its logits to those of a data set's classes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ Channels = tuple[float, float, float]
 
 
 class Inputs(nn.Module):
-    """Images (B, 3, H, W), normalised with the data set's mean and deviation, as (B, 3, size, size) normalised with
+    """Converts images (B, 3, H, W), normalised with the data set's mean and deviation, to (B, 3, size, size) with
     `mean` and `std`.
 
     size                 None: the resolution stays. Bicubic interpolation in Pillow's form (antialiased where it
@@ -108,7 +108,7 @@ class AsTrained(Network):
         return replace(output, logits=output.logits.index_select(1, self.classes))
 
     def mass_outside(self, images: Tensor) -> Tensor:
-        """(B,): the probability that the network gives to classes other than those it answers for."""
+        """(B,): the probability that the network gives to its classes outside `classes`."""
         logits = self.network(self.inputs(images)).logits.float()
         assert self.classes is not None
         return 1 - logits.softmax(dim=1).index_select(1, self.classes).sum(dim=1)

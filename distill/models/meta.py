@@ -31,7 +31,7 @@ def meta_copy(network: nn.Module) -> nn.Module:
 
 
 def shapes_of(network: nn.Module) -> nn.Module:
-    """A `meta_copy` for checks, which never change it: each of its outlines is drawn once."""
+    """A `meta_copy` for checks, which never change it: each of its outlines is computed once."""
     copied = meta_copy(network)
     _OUTLINES[copied] = {}
     return copied

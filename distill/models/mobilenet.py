@@ -113,7 +113,7 @@ class MobileNetV2(Network):
 
     Taps: f0 the stem after its ReLU, f1 to f4 linear bottlenecks at the ends of groups 1, 2, 4 and 6; at 32x32 they
     are 16, 16, 8, 4 and 2 pixels wide. No ReLU follows a bottleneck, so that it is its own preactivation; the
-    literature gives none for the stem. `final_map` is what the last 1x1 convolution makes of f4.
+    literature gives none for the stem. `final_map` is the output of the last 1x1 convolution for f4.
     """
 
     features_are_activated = False

@@ -28,10 +28,10 @@ class Published:
     """A network with its own weights, for its own classes.
 
     name       of the weights, empty where the network has no others
-    mean, std  of the images that they were trained with, in units of 0..1; None where nobody states them
-    size       of these images in pixels; None where nobody states it
+    mean, std  of the images that they were trained with, in units of 0..1; None where they are not stated
+    size       of these images in pixels; None where it is not stated
     classes    WordNet ids in the order of the logits; empty where they are not known
-    accuracy   top-1 in percent on the 50,000 validation images of ImageNet at `size`; None where nobody states it
+    accuracy   top-1 in percent on the 50,000 validation images of ImageNet at `size`; None where it is not stated
     """
 
     network: Network
@@ -54,7 +54,7 @@ def published(build: Callable[..., Any], options: Mapping[str, Any], which: Whic
 
     Raises:
         NotDownloaded: they are not here, and `download` is false.
-        ValueError: there are no such weights, or their file is damaged or cannot be had.
+        ValueError: there are no such weights, or their file is damaged or cannot be downloaded.
     """
     reader = _READERS.get(build)
     if reader is None:
@@ -152,7 +152,7 @@ def _fill_by_order(network: torch.nn.Module, name: str, package: tuple[str, str,
 
 
 def _check_file(file: Path, *, download: bool, what: str) -> None:
-    """Hold a file against the digest in its name (`resnet34-b627a593.pth`); one that is not here may be downloaded."""
+    """Check a file against the digest in its name (`resnet34-b627a593.pth`); one that is not here may be downloaded."""
     if not file.is_file():
         if download:
             return
@@ -178,7 +178,7 @@ def _timm_has(facts: Any) -> bool:
 
 
 def _had(load: Callable[[], Network], what: str) -> Network:
-    """What `load` gives; what it raises about the network or the disk becomes a sentence."""
+    """The result of `load`; errors of the connection or the disk become one sentence."""
     try:
         return load()
     except (OSError, RuntimeError) as error:  # of urllib, huggingface_hub and torch.hub
@@ -188,7 +188,7 @@ def _had(load: Callable[[], Network], what: str) -> Network:
 
 
 def _wordnet_ids(subset: str) -> tuple[str, ...]:
-    """Of the classes of a subset of ImageNet (`imagenet-1k`), in the order of everybody's logits."""
+    """The WordNet ids of a subset of ImageNet (`imagenet-1k`), in the usual order of logits."""
     import timm.data
 
     info: Any = timm.data.ImageNetInfo(subset)  # type: ignore[attr-defined]

@@ -178,8 +178,8 @@ class ShuffleNetV2(Network):
     """ShuffleNet V2 for small images (B, 3, H, W).
 
     Taps: f0 the stem, f1 to f3 the stages, each after its ReLU; at 32x32 they are 32, 16, 8 and 4 pixels wide. The
-    preactivations have the order of channels of the features, which are shuffled. `final_map` is what the last 1x1
-    convolution makes of f3.
+    preactivations have the order of channels of the features, which are shuffled. `final_map` is the output of the
+    last 1x1 convolution for f3.
     """
 
     def __init__(self, *, num_classes: int = 100) -> None:

@@ -20,7 +20,7 @@ STEM = 16
 class PreactivatedBlock(nn.Module):
     """BatchNorm, ReLU and 3x3 convolution, twice, and a shortcut.
 
-    The first BatchNorm and ReLU are applied by whoever calls: at the start of a stage their result is a tap too,
+    The first BatchNorm and ReLU are applied by the caller: at the start of a stage their result is a tap too,
     and a BatchNorm that ran twice in a step would update its statistics twice.
     """
 
@@ -52,7 +52,7 @@ class WideStage(nn.Module):
         self.layer = nn.ModuleList((first, *others))
 
     def blocks(self) -> list[PreactivatedBlock]:
-        """They live in `layer`, the checkpoints' name."""
+        """The blocks; `layer` is their name in checkpoints."""
         return [cast(PreactivatedBlock, block) for block in self.layer]
 
     def preactivation(self, x: Tensor) -> Tensor:

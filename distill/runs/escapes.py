@@ -1,4 +1,4 @@
-"""Names and texts that others may have chosen, safe to show: what a terminal would obey is written as an escape."""
+"""Makes names and texts that others may have chosen safe to show: control characters are written as escapes."""
 
 import json
 import unicodedata
@@ -12,7 +12,7 @@ def escaped(text: str, *, keep: str = "") -> str:
 
 
 def escaped_json(text: str) -> str:
-    """JSON that means the same, in which strings hold printable characters alone."""
+    """Equivalent JSON whose strings hold printable characters only."""
     if text.replace("\n", "").isprintable():
         return text
     return "".join(each if _harmless(each) or each == "\n" else json.dumps(each)[1:-1] for each in text)

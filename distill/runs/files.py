@@ -172,7 +172,7 @@ def _integer(digits: str) -> int:
 
 
 def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"JSON has no number {word}")
 
 
 _JSON = json.JSONDecoder(parse_constant=_no_number, parse_int=_integer)

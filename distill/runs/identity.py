@@ -31,7 +31,7 @@ def canonical(value: object) -> Json:
 
 
 def run_id(identity: Mapping[str, object]) -> str:
-    """12 hexadecimal characters: the head of the sha256 of the compact canonical JSON of `identity`."""
+    """The first 12 hexadecimal characters of the sha256 of the compact canonical JSON of `identity`."""
     text = json.dumps(canonical(identity), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:_ID_CHARACTERS]
 

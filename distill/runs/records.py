@@ -1,8 +1,8 @@
-"""What the records of a run may hold, so that whatever reads them needs no checks of its own; and their seal.
+"""The allowed content of a run's records, so that their readers need no checks of their own; and the seal.
 
 The seal is the digests of a run's records, kept in `result.json`, or in the checkpoint until the run is finished. It
-finds accidents and careless edits. Whoever means to deceive can compute the digests anew: this is no cryptography.
-Records of earlier versions have no seal, and are read as they are.
+detects accidental edits. It does not protect against deliberate ones, since anyone can compute the digests again.
+Records of earlier versions have no seal, and are read without this check.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ SEAL = "seal"  # its key
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 LONGEST_HEADER = 64 * 2**20  # of a checkpoint, in bytes
 
-Shape = dict[str, Union[Callable[[object], bool], "Shape"]]  # a missing key and null are no matter of shape
+Shape = dict[str, Union[Callable[[object], bool], "Shape"]]  # a missing key and null fit every shape
 
 
 def _text(value: object) -> bool:

@@ -51,7 +51,7 @@ def qualifiers(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def teacher_names(rows: Sequence[Row]) -> list[str]:
-    """Each row's teacher: `resnet20`, with the head of its weights' digest and its source where rows differ in them."""
+    """Each row's teacher: `resnet20`, with the start of its weights' digest and its source where these differ."""
     weights: dict[Hashable, set[str]] = defaultdict(set)
     for row in rows:
         if row.teacher:

@@ -162,7 +162,7 @@ class Row:
     students counts once, however many students it has.
 
     `naming` fills in `method`, `teacher_name` and `qualifiers` (what differs from the other rows); `comparison` the
-    difference, and in `rivals` the rows between which nothing decides where several could be the baseline. `cell` is
+    difference, and in `rivals` the possible baselines if there are several. `cell` is
     the published number that the row stands beside.
     """
 
@@ -178,7 +178,7 @@ class Row:
 
     @property
     def first(self) -> FinishedRun:
-        """Any one run stands for what all runs of the row share."""
+        """A run, for the values that all runs of the row share."""
         return self.runs[0]
 
     @cached_property
@@ -188,7 +188,7 @@ class Row:
 
     @property
     def unit(self) -> str:
-        """What the row's values are of."""
+        """What each of the row's values belongs to: a seed or a teacher."""
         return "teacher" if self.members else "seed"
 
     @property

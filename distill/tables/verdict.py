@@ -27,7 +27,7 @@ from distill.tables.published import Cell, EpochRule
 from distill.tables.statistics import NO_VARIANCE, half_width, summarize
 
 MARGIN = 0.5  # percentage points
-MOST_RUNS = 1000  # nobody trains more
+MOST_RUNS = 1000  # more are not practical
 
 Word = Literal["reproduced", "not reproduced", "undecided"]
 READINGS: Mapping[EpochRule, tuple[str, ...]] = {

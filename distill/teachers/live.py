@@ -35,7 +35,7 @@ class LiveTeacher:
         precision: `fp32` or `bf16` (autocast).
         taps: whether objectives need more than logits.
         fast: gives the same logits and nothing else, in less time (`distill.models.folded`): where there are no taps
-            it is run in the network's place. Objectives are shown the network.
+            it is run in the network's place. Objectives get the network itself.
         batch_statistics: BatchNorm uses each batch's own mean and variance, on a copy whose buffers stay as they are.
     """
 

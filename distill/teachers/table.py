@@ -211,7 +211,7 @@ class TableFile:
         return [crc if isinstance(crc, int) else None for crc in found]
 
     def record(self, crcs: Sequence[int | None]) -> None:
-        """Writes the header; the rows it vouches for must be on the disk. Raises StorageError."""
+        """Writes the header; the rows that it lists must be on the disk. Raises StorageError."""
         header: dict[str, Any] = {"table": self.spec.facts, "chunk_rows": self._chunk_rows, "crc32": list(crcs)}
         write_json(self.header_path, header)
 
@@ -252,8 +252,8 @@ class TableTeacher:
     def __call__(self, batch: Batch) -> Output:
         """`Output` with the logits (B, K) float32.
 
-        Raises ValueError for a batch with a strong view, and for one without numbered views where asking costs nothing
-        (on a CPU); elsewhere the logits of a row without a view number are nan, which stops the run.
+        Raises ValueError for a batch with a strong view, and for one without numbered views where the check is
+        cheap (on a CPU); elsewhere the logits of a row without a view number are nan, which stops the run.
         """
         if batch.strong is not None:
             raise ValueError("a table has no logits of strong views: set teacher.source=live")

@@ -153,7 +153,7 @@ def _write(descriptor: int, data: bytes, offset: int) -> None:
 def _recording(
     file: TableFile, descriptor: int, crcs: Sequence[int | None], seconds: float
 ) -> Iterator[Callable[[], None]]:
-    """Yields what to call after each chunk; records what is left at the end, also where the block fails."""
+    """Yields a function to call after each chunk; the rest is recorded at the end, also if the block fails."""
     last = time.monotonic()
 
     def now() -> None:
@@ -169,7 +169,7 @@ def _recording(
     try:
         yield record
     except BaseException:
-        with contextlib.suppress(OSError, StorageError):  # the error that ended it is the one to tell
+        with contextlib.suppress(OSError, StorageError):  # the error that ended it is the one to report
             now()
         raise
     now()

@@ -209,9 +209,9 @@ class Captured:
 class Answer:
     """A teacher's forward on a static batch, as work: it writes `output`, at the same addresses each time.
 
-    `output` is made in the first call, which is never captured, so it lies outside the lane's pool. There another
-    graph might overwrite it before a student has read it: of cohorts with several streams, the teacher of each is
-    replayed before any student is sure to be done.
+    `output` is made in the first call, which is never captured, so it lies outside the lane's pool. In the pool
+    another graph might overwrite it before a student has read it: in a cohort with several streams, all teachers are
+    replayed before a student is certain to be done.
 
     A teacher that cannot be captured (a table on the host) is called each time, and its students' steps can still be
     captured.
@@ -240,7 +240,7 @@ def step_of(member: Member, batch: Batch, teacher: Answer | None) -> Work:
 
 
 def addresses(member: Member) -> Mapping[str, int]:
-    """Where the state lies that a step changes: of student, its average, objective, optimizer and meters, by name."""
+    """The addresses, by name, of the state that a step changes: student, its average, objective, optimizer, meters."""
     tensors: dict[str, torch.Tensor] = {}
     for part, module in (("student", member.student), ("objective", member.objective)):
         tensors |= {f"{part}/{name}": tensor for name, tensor in module.named_parameters()}

@@ -60,7 +60,7 @@ CUBLAS, WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"  # one of the two value
 def determinism(wanted: bool, device: torch.device) -> Iterator[None]:
     """Set torch up for the block and restore it afterwards.
 
-    Wanted: deterministic algorithms everywhere; an operation that has none raises RuntimeError. cuBLAS reads its
+    If wanted: deterministic algorithms everywhere; an operation that has none raises RuntimeError. cuBLAS reads its
     variable when the process first uses it, so only the first block of a process can set that.
     Otherwise, on CUDA: cuDNN tries its algorithms for each new shape and keeps the fastest.
     """

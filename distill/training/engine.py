@@ -22,7 +22,7 @@ class Engine(Protocol):
     """Carries out training steps. Engines differ in time, and at most in the last bits of the results."""
 
     def batches(self, stream: Stream, epoch: int, start: int) -> Iterator[Batch]:
-        """Those of an epoch from step `start` on; each may be overwritten by the next."""
+        """The batches of an epoch from step `start` on; each may be overwritten by the next."""
         ...
 
     def train(self, members: Sequence[Member], batches: Batches) -> Iterator[Member]:
@@ -30,7 +30,7 @@ class Engine(Protocol):
         ...
 
     def evaluate(self, members: Sequence[Member]) -> list[Evaluation]:
-        """Of each member's student, in one pass over their evaluation stream, which is the same for all."""
+        """The evaluation of each member's student, in one pass over the evaluation stream that all share."""
         ...
 
 
@@ -86,8 +86,9 @@ def train_step(member: Member, batch: Batch, teacher: Output | None, *, count: i
 # them in a long run, the loss and the teacher.
 #
 # A network's compiled form holds no weight, temperature, learning rate or schedule, so none of them is a reason to
-# compile it again, and members with equal networks share it. The loss is compiled for each objective with other
-# numbers. There are two shapes, the full batch and the remainder. Evaluation is not compiled, as in `distill evaluate`.
+# compile it again, and members with equal networks share it. The loss is compiled for each objective with
+# different numbers. There are two shapes, the full batch and the remainder. Evaluation is not compiled, as in
+# `distill evaluate`.
 
 COMPILERS = ("g++", "clang++", "c++", "cl")
 VARIANTS = 256  # compiled forms of networks that one process may hold: two shapes each, and architectures

@@ -70,14 +70,14 @@ class Tally:
         self._loss.add_(F.cross_entropy(logits, batch.labels, reduction="sum").double())
 
     def add_up(self, world: World) -> None:
-        """Make them the sums of all processes."""
+        """Replace the counts by their sums over all processes."""
         world.sum(self._correct)
         world.sum(self._loss)
         if self._among_five is not None:
             world.sum(self._among_five)
 
     def read(self, count: int) -> Evaluation:
-        """Of `count` images; waits for the device."""
+        """The evaluation of `count` images; waits for the device."""
         hits = int(self._correct)
         top5 = None if self._among_five is None else 100.0 * int(self._among_five) / count
         return Evaluation(hits, count, 100.0 * hits / count, float(self._loss) / count, top5)

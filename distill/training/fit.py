@@ -98,7 +98,7 @@ def joint_batches(engine: Engine, members: Sequence[Member], epoch: int) -> Iter
 
 
 def evaluated(engine: Engine, members: Sequence[Member]) -> dict[Member, Evaluation]:
-    """The students on their evaluation streams; of equal ones each batch is drawn once, for all members."""
+    """Evaluates the students on their evaluation streams; of equal streams each batch is drawn once for all members."""
     found: dict[Member, Evaluation] = {}
     for key in dict.fromkeys(member.evaluation.key for member in members):
         together = [member for member in members if member.evaluation.key == key]
@@ -107,7 +107,7 @@ def evaluated(engine: Engine, members: Sequence[Member]) -> dict[Member, Evaluat
 
 
 def evaluated_averages(engine: Engine, members: Sequence[Member]) -> dict[Member, Evaluation]:
-    """The same of the averaged weights of those members that have them."""
+    """The same for the averaged weights, of the members that have them."""
     averages = {member: member.average for member in members if member.average}
     with ExitStack() as stack:
         for average in averages.values():

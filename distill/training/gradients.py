@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 def gradient_norms(member: "Member") -> dict[str, float]:
     """The 2-norm of each weighted term's gradient over the student's parameters, by the term's name.
 
-    Of the step that comes next: the first batch of the following epoch, in training mode, with the draws that this step
+    Those of the next step: the first batch of the following epoch, in training mode, with the draws that this step
     will make; after the last epoch, of the one that would come. It is carried out on copies, so the run goes on as if
     nothing had been measured. What a method learned (a projection, CTKD's temperature) or remembers (CRD's banks) is
     copied as it stands; the norms are over the student alone, which for SimKD is the network that is trained in its
@@ -65,7 +65,7 @@ def _measured(member: "Member") -> dict[str, float]:
 
 
 def _copies(member: "Member") -> tuple[nn.Module, Objective]:
-    """Student and objective, in one go: what they have in common, their copies have too.
+    """Student and objective, copied together: the copies share what the originals share.
 
     What an objective merely points at in the teacher's network, which never changes, stays where it is.
     """

@@ -11,7 +11,7 @@ import torch
 
 from distill.training.randomness import renewed
 
-WARM_UP = 3  # runs before a capture: lazy state is there, and kernels have been chosen
+WARM_UP = 3  # runs before a capture, which create lazy state and choose kernels
 
 Work = Callable[[], None]
 
@@ -154,7 +154,7 @@ class CudaLane:
                 with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                     work()
             except RuntimeError as error:
-                # that a broken capture cannot be ended hides what broke it
+                # a failed capture also fails to end: the first error is the cause
                 reason = first_line(error.__context__ if isinstance(error.__context__, RuntimeError) else error)
         if reason is not None:
             self._leave_behind()
@@ -172,7 +172,7 @@ class CudaLane:
         """
         leave = getattr(torch._C, "_cuda_endAllocateToPool", None)
         if leave is not None:
-            with suppress(RuntimeError):  # where torch has seen to it itself
+            with suppress(RuntimeError):  # torch may have done it already
                 leave(self._stream.device_index, self._pool)
         self._pool = torch.cuda.graph_pool_handle()
         default = torch.cuda.default_generators[self._stream.device_index]

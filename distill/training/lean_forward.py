@@ -17,8 +17,8 @@ COUNTER = "num_batches_tracked"
 class LeanForward:
     """A context for the forward of `network`; `collect_gradients` follows the backward.
 
-    - BatchNorm's counters of batches are raised by one operation at the end of the block. Of layers with torch's own
-      forward that do not read the counter (`momentum` is set); the others count as ever.
+    - BatchNorm's counters of batches are raised by one operation at the end of the block. This applies to layers with
+      torch's own forward that do not read the counter (`momentum` is set); the others count as usual.
     - With `cast`, for autocast to bf16: the weights of convolutions and linear layers are cast by one operation at the
       start of the block, and their gradients by one in `collect_gradients`.
     """

@@ -61,7 +61,7 @@ def weigh(
     to be minimised, and the right answers of the rows here.
     """
     terms = world.terms(objective, output, teacher, batch, progress, count)
-    own = len(world.part.rows(count))  # without a row that stands in
+    own = len(world.part.rows(count))  # without the stand-in row of a process that has no images
     hits = (output.logits.detach()[:own].argmax(dim=1) == batch.labels[:own]).sum()
     return tuple(terms), torch.stack([*terms.values()]), hits
 
@@ -153,7 +153,7 @@ class Member:
             objective.start(student, first_stage)
         objective.smooth_labels(recipe.label_smoothing)
         self.student = (student if deployed is None else deployed).to(self.device)
-        if self.device.type == "cuda":  # as the batches lie: else every convolution rearranges its weights
+        if self.device.type == "cuda":  # the batches' memory format: otherwise every convolution converts its weights
             self.student.to(memory_format=torch.channels_last)
         self.forward: Callable[..., Output] = self.student
         self.weigh = weigh
@@ -191,7 +191,7 @@ class Member:
 
     def predict(self, batch: Batch) -> Output:
         """The student's output on a batch, and on its strong view where there is one."""
-        lean = self._lean if self.forward is self.student else nullcontext()  # a compiler does the same, and more
+        lean = self._lean if self.forward is self.student else nullcontext()  # torch.compile does the same
         with autocast(self.precision, batch.images.device), lean:
             output = on_both_views(self.forward, batch.images, batch.strong, taps=self.taps)
         return output.with_full_logits()

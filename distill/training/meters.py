@@ -11,7 +11,7 @@ from distill.training.world import ALONE, World
 class NonFinite(RuntimeError):
     """A loss term or a tensor of the state is infinite or not a number: the run has failed at `epoch`, `step`, `term`.
 
-    `step` counts the batches of the epoch before the one whose term it was, or before the state was found poisoned.
+    `step` is the number of batches done in the epoch before the term, or the state, was found not finite.
     """
 
     def __init__(self, epoch: int, step: int, term: str) -> None:
@@ -25,7 +25,7 @@ class NonFinite(RuntimeError):
 def first_non_finite(tensors: Mapping[str, torch.Tensor], device: torch.device) -> str | None:
     """The name of the first floating tensor that holds an infinity or nan. Waits for `device` once.
 
-    The largest magnitude of every tensor says it, and one call computes it for all of a kind.
+    It tests the largest magnitude of each tensor; one call computes those of all tensors of a device and type.
     """
     floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()}
     if not floating:

@@ -15,7 +15,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 Build = Callable[[Iterable[Parameter]], Optimizer]
-FORMS = ("fused", "foreach", "differentiable")  # where a recipe names one of them, it has chosen
+FORMS = ("fused", "foreach", "differentiable")  # if a recipe sets one of these, its choice stands
 
 _known: dict[tuple[object, str, str], bool] = {}
 

@@ -33,7 +33,7 @@ def renewed(generator: torch.Generator, device: torch.device) -> torch.Generator
 
 
 class OwnRandomness:
-    """The default generators' state as one member sees it, so that no member's dropout moves another's.
+    """The default generators' state of one member, so that dropout in one member does not change that in another.
 
     `with randomness:` installs the state, runs the block and takes the advanced state back. `state` is part of the
     resume checkpoint.
@@ -62,7 +62,7 @@ class OwnRandomness:
             self._cuda.set_state(state["cuda"])
 
     def renew(self) -> None:
-        """Leave behind what a capture that was broken off may have left in the CUDA generator; the state stays."""
+        """Replace the CUDA generator, in which a failed capture may still be registered; the state stays."""
         if self._cuda is not None:
             self._cuda = renewed(self._cuda, self._device)
 

@@ -49,7 +49,7 @@ class World:
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
-    control: "distributed.ProcessGroup | None" = None  # gloo, patient: decisions of the host
+    control: "distributed.ProcessGroup | None" = None  # gloo with a long timeout, for decisions on the host
     local_norm: bool = False  # BatchNorm over the rows of a process (recipe.batch_norm=local)
 
     @property
@@ -107,7 +107,7 @@ class World:
     def first_alone(self) -> Iterator[None]:
         """Rank 0 carries out the block first, then one process of each other machine, then all others.
 
-        What was left on the disk, of all machines or of the own one, they find.
+        Each finds what those before it left on the disk, on a shared one or on its own machine's.
         """
         turn = 0 if self.rank == 0 else 1 if self.local_rank == 0 else 2
         for _ in range(turn):
@@ -127,8 +127,8 @@ class World:
     ) -> dict[str, Tensor]:
         """This process's share of the objective's terms on a batch of `count` images: shares add up to the term.
 
-        An objective that is relational sees the outputs of the whole batch, in every process; a gradient flows to the
-        own rows. Any other sees the own rows, and its mean counts as much as they are.
+        A relational objective gets the outputs of the whole batch in every process; the gradient flows to the process's
+        own rows. Any other objective gets the own rows alone, and its mean is weighted by their number.
         """
         if self.size == 1:
             return objective(student, teacher, batch, progress)
@@ -153,7 +153,7 @@ ALONE = World()
 def _reported() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # of gloo a plain one
+    except RuntimeError as error:  # gloo raises a plain RuntimeError
         reason = str(error).strip().splitlines()[0]
         raise ProcessLost(
             f"another process of this run has ended or does not answer ({reason}): type the command again to go on"
@@ -173,7 +173,7 @@ def this_world() -> World:
     """The world that torchrun, or submitit with `tasks_per_node` under Slurm, started this process in.
 
     Joined once a process. Gradients travel by NCCL where tensors lie on CUDA devices, else by gloo; a process computes
-    on the CUDA device of its local rank. Rank 0 alone prints; of the others only an unforeseen error is seen.
+    on the CUDA device of its local rank. Rank 0 alone prints; the others print only unforeseen errors.
     """
     if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
         submitit = importlib.import_module("submitit.helpers")  # of an optional extra, which started this process
@@ -187,7 +187,7 @@ def this_world() -> World:
     backend = "cpu:gloo,cuda:nccl" if local_rank < gpus else "gloo"
     with _reported():
         store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
-        # torchrun keeps its store over a restart, and in it the addresses of processes that are no more
+        # torchrun keeps its store over a restart, with the addresses of processes that have ended
         store = distributed.distributed_c10d.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
         control = distributed.new_group(backend="gloo", timeout=PATIENCE)
@@ -241,7 +241,7 @@ class GradientSum:
 
 
 class _Rows(torch.autograd.Function):
-    """The rows of all processes; the gradient of the own rows counts for all processes, which compute it alike."""
+    """The rows of all processes. All compute one gradient, so that of the own rows counts once for each process."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, world: World, count: int) -> Tensor:

@@ -208,7 +208,7 @@ def test_an_installed_package_counts_by_its_record() -> None:
 
 @pytest.mark.parametrize("target", ["hydra.utils.get_method", "importlib.import_module", "pydoc.locate"])
 def test_a_target_that_names_another_by_an_argument_is_refused(target: str) -> None:
-    with pytest.raises(Unreadable, match="hides what it names from the run's id"):
+    with pytest.raises(Unreadable, match="takes its class or function from an argument"):
         own_code(target)
 
 

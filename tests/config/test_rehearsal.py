@@ -155,5 +155,5 @@ def test_a_loss_that_teaches_nothing_with_two_classes_is_refused(command, loss: 
 @pytest.mark.parametrize("loss", FLAT)
 def test_a_term_that_teaches_nothing_with_two_classes_is_named(command, loss: str) -> None:
     plan = command.plan(*command.tiny, "dataset.classes=2", f"loss={loss}")
-    expected = [f"loss: with 2 classes the term {term} has no gradient, it teaches nothing" for term in FLAT[loss]]
+    expected = [f"loss: with 2 classes the term {term} has no gradient, so it teaches nothing" for term in FLAT[loss]]
     assert [note for note in plan.notes if "gradient" in note] == expected

@@ -197,7 +197,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "json": (lambda run: (run / "result.json").write_text("{"), "result.json is damaged: it is not valid JSON"),
     "nan": (
         edited("result.json", part("last", "accuracy", to=float("nan"))),
-        "result.json is damaged: NaN is no number of JSON",
+        "result.json is damaged: JSON has no number NaN",
     ),
     "half": (edited("result.json", lambda result: {"last": result["last"]}), "is missing or of a wrong type"),
     "other": (edited("result.json", part("run_id", to="0123456789ab")), "belongs to run 0123456789ab"),

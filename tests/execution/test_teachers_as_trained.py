@@ -101,7 +101,7 @@ def test_without_a_record_for_these_images_it_must_be_far_from_chance(
     torch.save({**state, "fc.weight": torch.zeros_like(state["fc.weight"])}, "broken.pth")
     broken, _ = imported(Path("broken.pth"))
     assert main(["train", *DATA, *QUICK, f"teacher.run={broken}", "dataset.test_size=40"]) == FAILED
-    assert "has 25.00 % on the evaluation images, and nothing says what it should have" in capsys.readouterr().err
+    assert "has 25.00 % on the evaluation images, and no accuracy is stated for it" in capsys.readouterr().err
     plain, _ = imported(teacher / "plain.pth")
     assert main(["train", *DATA, *QUICK, f"teacher.run={plain}", "dataset.test_size=40"]) == FINISHED
 

@@ -124,5 +124,5 @@ def test_pretrained_asks_timms_own_loader(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_option_the_network_does_not_take_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"resnet18 must understand its options, got drop_rat=0.1: .*drop_rat"):
+    with pytest.raises(ValueError, match=r"resnet18 must accept its options, got drop_rat=0.1: .*drop_rat"):
         timm_network(name="resnet18", num_classes=7, drop_rat=0.1)

@@ -129,5 +129,5 @@ def test_unknown_weights_are_refused() -> None:
 
 
 def test_an_option_the_network_does_not_take_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"resnet18 must understand its options, got \{'dropout': 0.1\}: .*dropout"):
+    with pytest.raises(ValueError, match=r"resnet18 must accept its options, got \{'dropout': 0.1\}: .*dropout"):
         torchvision_network(name="resnet18", num_classes=7, dropout=0.1)

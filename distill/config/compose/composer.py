@@ -35,7 +35,7 @@ LAUNCH = "launch"  # the same with Hydra's own settings
 OWN = "command-line"  # where Hydra says a preset of the user's own comes from
 REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, RecursionError)
 _PLUGINS = "hydra._internal.core_plugins"
-BASIC = {  # the launcher and the sweeper of Hydra's that a command has which chooses none
+BASIC = {  # Hydra's launcher and sweeper of a command that chooses none
     "launcher": {"_target_": f"{_PLUGINS}.basic_launcher.BasicLauncher"},
     "sweeper": {"_target_": f"{_PLUGINS}.basic_sweeper.BasicSweeper", "max_batch_size": None, "params": None},
 }
