@@ -36,7 +36,7 @@ HELP = """distill: knowledge distillation in which only the loss differs
 
   distill train                                     the demo: resnet20 teaches resnet8 on digits, offline
   distill train sweep=demo                          baseline, KD and Z-score KD, three seeds each
-  distill train experiment=cifar100/resnet32x4_resnet8x4 loss=zscore_kd seed=1
+  distill train experiment=cifar100/resnet32x4_resnet8x4 loss=zscore_kd seed=1 dataset.download=true
   distill table                                     compare the finished runs
 
 Verbs

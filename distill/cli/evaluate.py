@@ -25,7 +25,7 @@ VERB = Verb(
     about="""\
 Measure the accuracy of a finished run again. Its network is rebuilt with its weights, whose digest is checked, and
 evaluated on the images that the run was evaluated on: the test set, or its held-out training images. With the same
-data and precision, the accuracy must be within 0.1 points or two images, whichever is larger, of the one recorded after
+data and precision, the accuracy may differ by 0.1 points or two images, whichever is more, from the one recorded after
 the last epoch; otherwise the exit code is 1. Nothing is written to the run.""",
     sections=(
         ("Run", (RUN, RUNS_DIR)),

@@ -27,18 +27,18 @@ BUDGET = Argument(
     "9m",
     "or 90s, 2h, 1h30m: stop within this time, with everything saved and exit code 0, and\nprint how much is left",
 )
-PLAN = Argument("--plan", help="print what is missing and how long it takes, and stop")
+PLAN = Argument("--plan", help="print what is missing and how long it takes, and stop (the data must be there)")
 RETRY = Argument("--retry", help="also train the runs that failed")
 OF_TABLE = (TABLE, ROWS, COLUMNS, SEEDS, TEACHER_SEEDS, BUDGET)  # all other keys are given to every run
 VERB = Verb(
     name="fill",
     usage=("table=NAME [KEY=VALUE ...] [--OPTION ...]",),
     about="""\
-Train the runs missing from a published table, in this order: unfinished runs, teachers, one seed of every
-cell, the next seed of every cell. Runs with the same teacher train side by side. All runs are checked before the first
-one starts; cells that cannot be trained here are listed and left out. The plan shows the epochs and images to process,
-and the time if runs of the same pair have finished on this device. Type the command again to continue: finished runs
-are skipped, unfinished ones resumed.""",
+Train the runs missing from a published table, in this order: unfinished runs, teachers and first stages, one seed of
+every cell, the next seed of every cell. Runs with the same teacher train side by side. All runs are checked before the
+first one starts; cells that cannot be trained here are listed and left out. The plan shows the epochs and images to
+process, and the time if runs of the same pair have finished on this device. Type the command again to continue:
+finished runs are skipped, unfinished ones resumed.""",
     sections=(
         ("Cells", (TABLE, ROWS, COLUMNS, SEEDS, TEACHER_SEEDS)),
         ("Time", (BUDGET, PLAN)),

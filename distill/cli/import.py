@@ -26,11 +26,11 @@ VERB = Verb(
 Add weights (FILE) or finished runs (DIR) from elsewhere to your runs.
 
 FILE holds weights: a checkpoint of RepDistiller, of mdistiller or of code based on them, a PyTorch state dict (.pth,
-.pt, also the old format) or safetensors. Only tensors and plain values are read; no code in a file is executed. Names
-and shapes must match the network. The accuracy is measured if the data are there; otherwise the accuracy stated
-in the file is recorded, and marked as claimed. The result is a finished run: it can be listed, evaluated, and used as a
-teacher with `distill train teacher.run=ID`. Its id is the digest of its weights, so importing a file twice changes
-nothing.
+.pt, also PyTorch's format before 1.6) or safetensors. Only tensors and plain values are read; no code in a file is
+executed. Names and shapes must match the network. The accuracy is measured if the data are there; otherwise the
+accuracy stated in the file is recorded, and marked as claimed. The result is a finished run: it can be listed,
+evaluated, and used as a teacher with `distill train teacher.run=ID`. Its id is the digest of its weights, so importing
+a file twice changes nothing.
 
 If FILE is a student.safetensors in a folder with the config.yaml and result.json of its run, that run is restored under
 its own id; leave out student= and dataset=. Weights in float16 are accepted. A later run with teacher=NAME and the same

@@ -19,7 +19,9 @@ from distill.tables.values import preset_name, split_list
 
 DEFAULT_SEEDS = 4  # as for the means in the literature
 MOST_SEEDS = 100  # more is a typing mistake
-TABLE = Argument("table", "NAME", "a published table: cifar100_same, imagenet, ablation, ...")
+TABLE = Argument(
+    "table", "NAME", "a table of configs/table: cifar100_same, imagenet, ablation, ...\n(a wrong name lists them all)"
+)
 ROWS = Argument("rows", "KEY,KEY", "only these rows, for example rows=kd,zscore_kd")
 COLUMNS = Argument("columns", "KEY,KEY", "only these columns of the published table, for example columns=vgg13_vgg8")
 SEEDS = Argument(

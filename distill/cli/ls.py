@@ -25,8 +25,9 @@ from distill.tables.listing import content
 SIZE = Argument("--size", help="also the space that each run takes on disk, with its tables of teacher logits")
 PRUNE = Argument(
     "--prune",
-    help="do not list: delete the tables of logits kept with these runs, which are teachers.\n"
-    "Runs and weights are kept; a table is built again when it is needed",
+    help="do not list: delete the tables of logits kept with these runs, which are teachers,\n"
+    "without a filter those of all runs. Runs and weights are kept; a table is\n"
+    "built again when it is needed",
 )
 VERB = Verb(
     name="ls",

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe", "experiment", "sweep")
 MULTIRUN = Argument("--multirun")
 RETRY = Argument("--retry", help="also train runs that failed")
-SHOW = Argument("--cfg", help="print the configuration, the id and the status of each run, and stop", choices=("job",))
+SHOW = Argument(
+    "--cfg",
+    help="print the configuration, the id and the status of each run, and stop (needs the data)",
+    choices=("job",),
+)
 
 
 def preset_names(group: str, config_dir: Path | None) -> list[str]:
@@ -44,9 +48,9 @@ VERB = Verb(
     name="train",
     usage=("[GROUP=PRESET ...] [KEY=VALUE ...] [--OPTION ...]",),
     about="""\
-Train one run; with -m, one for every combination of the comma-separated values (sweep=NAME adds a preset's). A teacher
-that has not been trained yet is trained first, once. A finished run is not trained again, an unfinished run is resumed.
-Prints a line per epoch and the final accuracy; the run is saved below runs_dir.""",
+Train one run; with -m, one for every combination of the comma-separated values. sweep=NAME does the same with the
+values of a sweep preset. A teacher that has not been trained yet is trained first, once. A finished run is not trained
+again, an unfinished run is resumed. Prints a line per epoch and the final accuracy; saves the run below runs_dir.""",
     sections=(
         (
             "Values",
@@ -58,13 +62,13 @@ Prints a line per epoch and the final accuracy; the run is saved below runs_dir.
                 "dataset.npz=FILE  dataset.root=DIR   where the data are; dataset.download=true downloads CIFAR",
                 "dataset.limit=N  dataset.holdout=M   use N training images, M of them for evaluation only",
                 "teacher.run=ID|PATH                  a finished run as the teacher",
-                "teacher.pretrained=true  teacher.weights=FILE       published weights as the teacher",
+                "teacher.pretrained=true  teacher.weights=FILE  teacher.input=native  published weights as the teacher",
                 "teacher.seed=0  teacher.precision=fp32  teacher.recipe.epochs=240      how the teacher is trained",
                 "teacher.source=live|table|auto       run the teacher on every batch, or cache its logits in a table",
                 "engine.device=auto|cpu|cuda:0  engine.threads=N  engine.compile=true  engine.capture=auto  "
                 "engine.deterministic=true",
                 "hydra/launcher=cohort                train a sweep's runs side by side, up to hydra.launcher.size=8",
-                "student=timm student.name=NAME       student._target_=package.Class: a network of your own",
+                "student=timm student.name=NAME       student._target_=package.Class (your own)  student.weights=FILE",
             ),
         ),
         (
@@ -82,8 +86,8 @@ Prints a line per epoch and the final accuracy; the run is saved below runs_dir.
     ),
     examples=(
         "distill train                                                  the demo, on digits",
-        "distill train experiment=cifar100/resnet32x4_resnet8x4 loss=zscore_kd seed=1",
-        "distill train student=resnet20 loss=ce seed=0 dataset=cifar100 recipe=cifar      a teacher or a baseline",
+        "distill train experiment=cifar100/resnet32x4_resnet8x4 loss=zscore_kd seed=1 dataset.download=true",
+        "distill train student=resnet20 loss=ce seed=0 dataset=cifar100 dataset.root=data   a teacher, or a baseline",
         "distill train -m loss=ce,kd,zscore_kd seed=1,2,3",
         "distill train sweep=temperature loss=kd,zscore_kd   tunes on held-out images (sweep.select=null: the grid)",
     ),

@@ -116,7 +116,7 @@ def test_the_help_of_train_names_only_what_there_is(capsys: Capture) -> None:
     optional = {
         f"teacher.{field.name}" for field in dataclasses.fields(TeacherNode) if field.default is not dataclasses.MISSING
     }
-    for key in keys - set(presets.groups) - optional:
+    for key in keys - set(presets.groups) - optional - {"student.weights"}:  # of every student, in no preset
         node = config
         for part in key.split("."):
             assert part in node, key
@@ -140,12 +140,12 @@ def test_helps_and_listings_import_no_torch(runs_dir: Path) -> None:
         from distill.cli import VERBS, main
         commands = [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)]
         commands += [[verb, "runs_dir={runs_dir}"] for verb in ("ls", "table")]
-        commands += [["evaluate", "run=abc", "runs_dir={runs_dir}"]]
         for command in commands:
             assert main(command) == 0, command
             loaded = {{"torch", "torchvision", "timm", "hydra", "scipy", "numpy"}} & set(sys.modules)
             assert not loaded, (command, loaded)
-        assert main(["evaluate"]) == 2 and main(["models", "datset=x"]) == 2
+        for command in (["evaluate"], ["evaluate", "run=abc", "runs_dir={runs_dir}"], ["models", "datset=x"]):
+            assert main(command) == 2, command
         sys.exit("torch" if "torch" in sys.modules else 0)
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
