@@ -20,31 +20,21 @@ SEAL = "seal"  # its key
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 LONGEST_HEADER = 64 * 2**20  # of a checkpoint, in bytes
 
-Shape = dict[str, Union[Callable[[object], bool], "Shape"]]  # a missing key and null fit every shape
+# What the value of a key must be: of this type, accepted by this function, or a mapping of this shape. A missing key
+# and null fit every shape.
+Shape = dict[str, Union[type, Callable[[Any], bool], "Shape"]]
 
 
-def _text(value: object) -> bool:
-    return isinstance(value, str)
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _percent(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100
-
-
-def _mapping(value: object) -> bool:
-    return isinstance(value, dict)
+def _percent(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 100
 
 
 def _texts(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_text, value.values()))
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
 def _numbers(value: object) -> bool:
@@ -53,33 +43,33 @@ def _numbers(value: object) -> bool:
 
 
 _EPOCH: Shape = {
-    "epoch": _whole,
+    "epoch": int,
     "accuracy": _percent,
     "top5": _percent,
-    "correct": _whole,
-    "count": _whole,
+    "correct": int,
+    "count": int,
     "loss": _number,
 }
-_NODE: Shape = {"_target_": _text}
-_TEACHER: Shape = {"run_id": _text, "weights_sha256": _text, "source": _text, "accuracy": _percent}
+_NODE: Shape = {"_target_": str}
+_TEACHER: Shape = {"run_id": str, "weights_sha256": str, "source": str, "accuracy": _percent}
 _OF_SEAL: Shape = {SEAL: _texts}
 _OF_RESULT: Shape = {
-    "run_id": _text,
+    "run_id": str,
     SEAL: _texts,
-    "weights_sha256": _text,
-    "ema_sha256": _text,
-    "split": _text,
-    "precision": _text,
-    **dict.fromkeys(("classes", "parameters", "epochs", "image_size", "side_by_side", "peak_memory_bytes"), _whole),
+    "weights_sha256": str,
+    "ema_sha256": str,
+    "split": str,
+    "precision": str,
+    **dict.fromkeys(("classes", "parameters", "epochs", "image_size", "side_by_side", "peak_memory_bytes"), int),
     "seconds": _number,
     "last": {**_EPOCH, "ema": _EPOCH},
     "best": _EPOCH,
     "teacher": _TEACHER,
-    "imported": {"accuracy": _text, "claimed": _percent, "claimed_as": _text},
+    "imported": {"accuracy": str, "claimed": _percent, "claimed_as": str},
     "restored": {
-        "weights_sha256": _text,
+        "weights_sha256": str,
         "measured": _percent,
-        "recorded": {"weights_sha256": _text, "accuracy": _percent},
+        "recorded": {"weights_sha256": str, "accuracy": _percent},
     },
 }
 _OF_CONFIG: Shape = {
@@ -88,22 +78,22 @@ _OF_CONFIG: Shape = {
         "dataset": _NODE,
         "student": _NODE,
         "loss": _NODE,
-        "recipe": {**_NODE, "epochs": _whole},
-        "teacher": {"network": _NODE, "loss": _NODE, "recipe": _NODE, "seed": _whole, "run": _text, "source": _text},
-        "start": _mapping,
-        "engine": _mapping,
+        "recipe": {**_NODE, "epochs": int},
+        "teacher": {"network": _NODE, "loss": _NODE, "recipe": _NODE, "seed": int, "run": str, "source": str},
+        "start": dict,
+        "engine": dict,
     },
     "identity": {
-        "seed": _whole,
-        "precision": _text,
-        "data": {"holdout": _whole},
-        "student": _mapping,
-        "objective": _mapping,
-        "recipe": _mapping,
+        "seed": int,
+        "precision": str,
+        "data": {"holdout": int},
+        "student": dict,
+        "objective": dict,
+        "recipe": dict,
     },
 }
 _OF_METRICS: Shape = {
-    "epoch": _whole,
+    "epoch": int,
     **dict.fromkeys(("train", "gradient_norms"), _numbers),
     **dict.fromkeys(("test", "holdout", "ema"), _EPOCH),
     "learning_rate": _number,
@@ -223,13 +213,13 @@ def _misfit(content: Mapping[str, Any], shape: Shape) -> str | None:
     """The dotted key of the first value that does not fit."""
     for key, kind in shape.items():
         value = content.get(key)
-        if value is None:
+        if value is None or type(value) is kind:  # True is no int
             continue
         if isinstance(kind, dict):
             inner = _misfit(value, kind) if isinstance(value, dict) else ""
             if inner is not None:
                 return f"{key}.{inner}".rstrip(".")
-        elif not kind(value):
+        elif isinstance(kind, type) or not kind(value):
             return key
     return None
 
