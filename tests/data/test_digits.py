@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from distill.data import ImageDataset, digits
+from distill.data.builtin_images import enlarge
 from distill.data.resident import channel_statistics
-from distill.data.small_images import enlarge
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_the_digest_is_pinned(data: ImageDataset) -> None:
 
 
 def test_they_are_scikit_learns_wherever_its_file_lies(data: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.data.small_images.find_spec", lambda name: None)
+    monkeypatch.setattr("distill.data.builtin_images.find_spec", lambda name: None)
     assert digits().digest == data.digest
 
 
