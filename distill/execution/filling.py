@@ -15,7 +15,8 @@ from distill.config.compose.presets import FILLED, Presets
 from distill.config.faults import Fault, Refused
 from distill.config.plan import RunPlan, store_conflict, teacher_epochs_of
 from distill.config.preflight import preflight
-from distill.execution.jobs import Outcome, follow_plans, memory_warning
+from distill.execution.cohorts import memory_warning
+from distill.execution.jobs import Outcome, follow_plans
 from distill.execution.progress import TrainingProgress, say
 from distill.execution.rounds import (
     STUDENT,

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,14 +21,14 @@ from distill.config.plan import RunPlan, teacher_epochs_of
 from distill.config.preflight import preflight
 from distill.config.sweep import JobKey, Sweep, job_of, prepare
 from distill.config.tuning import Chosen, HoldoutTuning, best_of_each_method
+from distill.execution.cohorts import cohorts, memory_warning
 from distill.execution.execute import Console, Result, execute
 from distill.execution.progress import TrainingProgress, discard_output, duration, say
 from distill.execution.stopping import Interrupted, RunFailed, end_with
-from distill.models.meta import meta_images
 from distill.runs.files import StorageError, explain, keep_trace, read_lines
 from distill.runs.layout import METRICS, RESULT
 from distill.runs.lock import Busy
-from distill.runs.store import read_run, size_of
+from distill.runs.store import read_run
 from distill.training import ProcessLost, Watch, this_world
 
 Status = Literal["finished", "failed", "busy"]  # busy: another process is training it
@@ -268,65 +268,6 @@ def _once() -> Callable[[str], None]:
             say(sentence)
 
     return note
-
-
-def cohorts(plans: Sequence[RunPlan], *, size: int) -> list[list[RunPlan]]:
-    """Distinct runs in groups of at most `size` that can share a loop, in the order of their first member."""
-    groups: dict[Hashable, list[RunPlan]] = {}
-    for plan in {plan.run_id: plan for plan in plans}.values():
-        groups.setdefault(_in_common(plan) if size > 1 else plan.run_id, []).append(plan)
-    return [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]
-
-
-def _in_common(plan: RunPlan) -> Hashable:
-    data = tuple((key, repr(value)) for key, value in sorted(plan.identity["data"].items()))
-    engine = tuple((key, repr(value)) for key, value in sorted(plan.config["engine"].items()))
-    return (data, plan.precision, plan.recipe.batch_size, plan.recipe.epochs, str(plan.device), engine)
-
-
-def memory_warning(plans: Sequence[RunPlan]) -> str | None:
-    """A sentence where training these runs side by side may need more main memory than is available; else None.
-
-    A rough estimate: weights, gradients and optimizer states of every run, the activations of the largest one (on a
-    CPU one run computes at a time). On a GPU an out-of-memory error halves the cohort instead.
-    """
-    waiting = [plan for plan in plans if not (plan.directory / RESULT).is_file()]
-    available = _available_memory()
-    if available is None or len(waiting) < 2 or waiting[0].device.type != "cpu":
-        return None
-    try:
-        parts = [_training_bytes(plan) for plan in waiting]
-    except Exception:  # a network of the user's own may not run without values: then there is no estimate
-        return None
-    needed = sum(weights for weights, _ in parts) + max(activations for _, activations in parts)
-    if needed <= available:
-        return None
-    return (
-        f"warning: {len(waiting)} runs side by side may take {size_of(needed)} of memory, {size_of(available)} are "
-        "available: if they are killed, set hydra.launcher.size or recipe.batch_size lower"
-    )
-
-
-def _training_bytes(plan: RunPlan) -> tuple[int, int]:
-    """Bytes of weights with gradients and optimizer state, and of the activations that a forward pass keeps."""
-    network, kept = plan.network().to("meta").train(), 0
-
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal kept
-        kept += tensor.numel() * tensor.element_size()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        network(meta_images(plan.dataset.image_size, batch=plan.recipe.batch_size))
-    return 4 * sum(each.numel() * each.element_size() for each in network.parameters()), kept
-
-
-def _available_memory() -> int | None:
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return None
 
 
 def run_plans(

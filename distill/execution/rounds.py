@@ -10,7 +10,7 @@ from enum import Enum
 import torch
 
 from distill.config.plan import RunPlan
-from distill.execution.jobs import cohorts
+from distill.execution.cohorts import cohorts
 from distill.execution.progress import duration
 from distill.runs.files import StorageError, read_json, read_lines
 from distill.runs.layout import FAILED, LAST, METRICS, PREVIOUS, PROVENANCE, RESULT

@@ -12,7 +12,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from distill.cli import main
 from distill.config import sweep
 from distill.execution import execute, jobs
-from distill.execution.jobs import cohorts
+from distill.execution.cohorts import cohorts
 from distill.training.meters import NonFinite
 
 TINY = (
@@ -239,7 +239,7 @@ def test_a_member_that_had_failed_is_not_trained_again(
 def test_too_little_main_memory_is_a_warning(
     train, available: int | None, warns: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(jobs, "_available_memory", lambda: available)
+    monkeypatch.setattr("distill.execution.cohorts._available_memory", lambda: available)
     assert train("runs", *THREE) == (0, [3])
     told = capsys.readouterr().out
     assert ("warning: 3 runs side by side may take " in told) == warns
