@@ -49,6 +49,7 @@ def curve(
     steps: int = STEPS,
     precision: str = "fp32",
     limit: float = EXACT,
+    formats: float = 0.0,
     around: Callable[[Sequence[Member]], AbstractContextManager[object]] = nullcontext,
     member: Member | None = None,
 ) -> Gate:
@@ -60,6 +61,8 @@ def curve(
         steps: of the epoch.
         precision: ours; the peer's is fp32.
         limit: relative.
+        formats: after the first step the limit is so many times the difference that channels_last alone makes in the
+            peer, if that is more: an update may amplify rounding beyond any fixed limit.
         around: entered around our training, to compile it for example.
         member: another one than the plan's, at the start of its training; its stream has `steps` batches.
     """
@@ -76,9 +79,12 @@ def curve(
     watch = Losses()
     with around([member]):
         fit([member], watch=watch, stop_requested=lambda: len(watch.values) >= len(expected), engine=lab.engine())
+    limits = {"relative": (apart(watch.values, expected), max(limit, formats * format_alone))}
+    if formats:
+        limits["relative in the first step"] = (apart(watch.values[:1], expected[:1]), limit)
     return within(
         name,
-        {"relative": (apart(watch.values, expected), limit)},
+        limits,
         what=f"loss of a KD step ({name}), {len(expected)} steps, largest difference from the peer's",
         besides=f"; channels_last alone makes {format_alone:.1e} in the peer",
     )
