@@ -181,8 +181,8 @@ _JSON = json.JSONDecoder(parse_constant=_no_number, parse_int=_integer)
 def check_plain(value: object, depth: int = 0) -> None:
     """Raises ValueError, with the reason, for JSON that our records never contain.
 
-    Allowed are only mappings with string keys, lists, strings, null, booleans, floats and integers of 64 bits, and
-    nesting deeper than `DEEPEST`.
+    Allowed are only mappings with string keys, lists, strings, null, booleans, floats and integers of 64 bits, nested
+    at most `DEEPEST` levels deep.
     """
     if depth > DEEPEST:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep")
