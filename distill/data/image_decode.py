@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
+Box = tuple[int, int, int, int]  # top, left, height, width
 Resample = Literal["pillow", "torch"]
 RESAMPLE = ("pillow", "torch")
 CONVERTED_ALIKE = ("YCbCr", "RGB", "Gray")  # colour spaces; CMYK becomes RGB with other rounding than in Pillow
@@ -72,12 +73,9 @@ def is_complete(data: bytes) -> bool:
     return b"\xff\xd9" in data[-64:]
 
 
-def training_view(
-    pixels: Pixels, box: tuple[int, int, int, int], flip: bool, *, size: int, resample: Resample
-) -> Pixels:
-    """The crop `box` (top, left, height, width) resized to (size, size, 3), then mirrored if `flip`."""
-    top, left, height, width = box
-    return _RESIZE[resample](pixels[top : top + height, left : left + width], size, size, flip)
+def training_view(pixels: Pixels, box: Box, flip: bool, *, size: int, resample: Resample) -> Pixels:
+    """The crop `box` resized to (size, size, 3), then mirrored if `flip`."""
+    return _RESIZE[resample](pixels, box, size, size, flip)
 
 
 def evaluation_view(pixels: Pixels, *, size: int, resize: int, resample: Resample) -> Pixels:
@@ -86,22 +84,28 @@ def evaluation_view(pixels: Pixels, *, size: int, resize: int, resample: Resampl
     short, long = min(height, width), resize * max(height, width) // min(height, width)
     if short != resize:
         new = (resize, long) if height <= width else (long, resize)
-        pixels = _RESIZE[resample](pixels, new[0], new[1], False)
+        pixels = _RESIZE[resample](pixels, (0, 0, height, width), new[0], new[1], False)
         height, width = new
     top, left = (round((side - size) / 2) for side in (height, width))  # halves to even, as torchvision rounds
     return pixels[top : top + size, left : left + size]
 
 
 # Mirrored by the library that resized: numpy takes ten times as long to copy pixels of three bytes backwards.
-def _by_pillow(pixels: Pixels, height: int, width: int, flip: bool) -> Pixels:
-    image = Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), Image.Resampling.BILINEAR)
+def _by_pillow(pixels: Pixels, box: Box, height: int, width: int, flip: bool) -> Pixels:
+    top, left, rows, columns = box
+    line = pixels[0].size  # bytes; Pillow reads the crop out of the image's lines, without a copy of it
+    crop = np.ascontiguousarray(pixels).reshape(-1)[top * line + left * 3 :]
+    image = Image.frombytes("RGB", (columns, rows), crop, "raw", "RGB", line)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image)
 
 
-def _by_torch(pixels: Pixels, height: int, width: int, flip: bool) -> Pixels:
+def _by_torch(pixels: Pixels, box: Box, height: int, width: int, flip: bool) -> Pixels:
+    top, left, rows, columns = box
     # An RGB image in NHWC order is a channels_last tensor, which the kernel reads and writes without copies of its own;
     # the batch dimension is added first: of a single image, only its stride marks the tensor as channels_last.
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).unsqueeze(0).permute(0, 3, 1, 2)
+    crop = np.ascontiguousarray(pixels[top : top + rows, left : left + columns])
+    images = torch.from_numpy(crop).unsqueeze(0).permute(0, 3, 1, 2)
     with torch.inference_mode():
         resized = torch.nn.functional.interpolate(
             images, size=(height, width), mode="bilinear", align_corners=False, antialias=True
@@ -111,7 +115,7 @@ def _by_torch(pixels: Pixels, height: int, width: int, flip: bool) -> Pixels:
     return found
 
 
-_RESIZE: dict[Resample, Callable[[Pixels, int, int, bool], Pixels]] = {"pillow": _by_pillow, "torch": _by_torch}
+_RESIZE: dict[Resample, Callable[[Pixels, Box, int, int, bool], Pixels]] = {"pillow": _by_pillow, "torch": _by_torch}
 
 
 def _reason(error: BaseException) -> str:

@@ -25,7 +25,7 @@ from torch import Tensor
 from distill.data.image_crops import Crops, Range, random_crops, random_order
 from distill.data.image_decode import Pixels, Resample, Undecodable, decode, evaluation_view, training_view
 from distill.data.image_index import ImageIndex
-from distill.data.resident import Channels, Normalise, full_device
+from distill.data.resident import Channels, HostMemory, Normalise, full_device
 from distill.data.stream import WHOLE, Batch, Part, checked_batch_size, draw_generator
 from distill.data.strong import StrongView, strengthened
 
@@ -144,8 +144,9 @@ class _Work:
     tasks: list[Callable[[], None]]
 
 
-def _buffer(count: int, size: int, *, pinned: bool) -> Tensor:
-    return torch.empty((count, size, size, 3), dtype=torch.uint8, pin_memory=pinned)
+def _buffer(memory: HostMemory, count: int, size: int, *, pinned: bool) -> Tensor:
+    shape = count, size, size, 3
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=True) if pinned else memory.empty(shape, torch.uint8)
 
 
 def _tasks(fill: Callable[[range], None], count: int) -> list[Callable[[], None]]:
@@ -207,6 +208,7 @@ class PhotoStream:
         self.labels, self.image_size, self.count = files.labels, preparation.size, len(files)
         self._normalise = Normalise(preparation.size, mean=preparation.mean, std=preparation.std, device=self.device)
         self._labels = torch.tensor(files.labels, dtype=torch.int64, device=self.device)
+        self._memory = HostMemory()
 
     @property
     def steps(self) -> int:
@@ -265,7 +267,8 @@ class PhotoStream:
     ) -> Iterator[_Work]:
         for first in range(0, len(positions), own):
             batch = positions[first : first + own]
-            buffers = tuple(_buffer(len(batch), self.image_size, pinned=self.device.type == "cuda") for _ in crops)
+            pinned = self.device.type == "cuda"
+            buffers = tuple(_buffer(self._memory, len(batch), self.image_size, pinned=pinned) for _ in crops)
             fill = partial(self._fill, [buffer.numpy() for buffer in buffers], batch, order, crops)
             yield _Work(batch, buffers, _tasks(fill, len(batch)))
 
@@ -336,6 +339,7 @@ class KeptPixels:
     def __init__(self, files: ImageFiles, preparation: Preparation) -> None:
         self._files, self.preparation = files, preparation
         self._kept: Tensor | None = None
+        self._memory = HostMemory()
 
     def __getitem__(self, rows: Sequence[int]) -> Pixels:
         """Those of `rows`, decoded now."""
@@ -346,7 +350,8 @@ class KeptPixels:
         if self._kept is None:
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
             fits = len(self._files) * 3 * self.preparation.size**2 <= KEPT_SHARE * memory
-            whole = _buffer(len(self._files), self.preparation.size, pinned=False) if fits else None
+            size = self.preparation.size
+            whole = torch.empty((len(self._files), size, size, 3), dtype=torch.uint8) if fits else None
             for work in _in_order(self._works(whole, batch_size, pinned=pinned), batch_size=batch_size):
                 yield work.buffers[0]
             self._kept = whole
@@ -357,7 +362,7 @@ class KeptPixels:
         for first in range(0, len(self._files), batch_size):
             rows = range(first, min(first + batch_size, len(self._files)))
             if whole is None:
-                buffer = _buffer(len(rows), self.preparation.size, pinned=pinned)
+                buffer = _buffer(self._memory, len(rows), self.preparation.size, pinned=pinned)
             else:
                 buffer = whole[first : rows.stop]
             yield _Work(rows, (buffer,), _tasks(partial(self._fill, buffer.numpy(), rows), len(rows)))

@@ -12,8 +12,9 @@ CIFAR takes 390 MB.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
-from weakref import WeakValueDictionary
+from collections import deque
+from collections.abc import Hashable, Sequence
+from weakref import WeakValueDictionary, finalize
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Channels = tuple[float, float, float]
+KEPT_BY_MALLOC = 2**25  # bytes
+IN_CACHE = 2**19  # values that are normalised at once on a CPU
 
 
 def channel_statistics(images: NDArray[np.uint8]) -> tuple[Channels, Channels]:
@@ -74,6 +77,28 @@ def split_view(view: Tensor, *, pad: int, flip: bool) -> tuple[Tensor, Tensor, T
     return crop // span, crop % span, mirrored
 
 
+class HostMemory:
+    """Uninitialised tensors on the CPU; the memory of large ones is used again once nothing refers to it.
+
+    For more than 32 MiB the C library takes new pages from the system each time, and the first write to a page takes
+    five times as long as later ones. Smaller blocks it keeps."""
+
+    def __init__(self) -> None:
+        self._free: deque[NDArray[np.uint8]] = deque(maxlen=4)
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A contiguous tensor."""
+        size = math.prod(shape) * dtype.itemsize
+        if size <= KEPT_BY_MALLOC:
+            return torch.empty(shape, dtype=dtype)
+        memory = self._free.pop() if self._free else None
+        if memory is None or len(memory) < size:
+            memory = np.empty(size, dtype=np.uint8)
+        lent = memory[:size]  # an array of its own, which lives as long as the tensor's storage
+        finalize(lent, self._free.append, memory)
+        return torch.from_numpy(lent).view(dtype).view(*shape)
+
+
 class Normalise:
     """Pixels (B, H, H, 3) uint8 to (B, 3, H, H) in channels_last memory, (x / 255 - mean) / std.
 
@@ -87,12 +112,19 @@ class Normalise:
         shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
         self._scale = scale.float().repeat(size**2).to(device)
         self._shift = shift.float().repeat(size**2).to(device)
+        self._memory = HostMemory()
 
     def __call__(self, pixels: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
-        # Not one fused multiply-add: vector units and the scalar tail of a loop may round it differently.
-        scaled = pixels.view(len(pixels), -1).to(torch.float32).mul_(self._scale)
-        values = scaled if dtype == torch.float32 else torch.empty_like(scaled, dtype=dtype)
-        torch.add(scaled, self._shift, out=values)
+        flat, at_once = pixels.view(len(pixels), -1), len(pixels)
+        if pixels.device.type == "cpu":
+            at_once = max(1, IN_CACHE // flat.shape[1])
+            values = self._memory.empty(flat.shape, dtype)
+        else:
+            values = torch.empty_like(flat, dtype=dtype)
+        for part, out in zip(torch.split(flat, at_once), torch.split(values, at_once), strict=True):
+            # Not one fused multiply-add: vector units and the scalar tail of a loop may round it differently.
+            scaled = out.copy_(part) if dtype == torch.float32 else part.to(torch.float32)
+            torch.add(scaled.mul_(self._scale), self._shift, out=out)
         return values.view(pixels.shape).permute(0, 3, 1, 2)
 
 

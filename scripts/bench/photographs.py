@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import count
 
@@ -51,7 +51,7 @@ def loader(lab: Lab, note: Note) -> list[Figure]:
         return Variant(resample, images, load)
 
     variants = [Variant("peer", images, load_peers), *map(ours, LEVELS)]
-    with decoding(max(1, workers)):
+    with decoding(max(1, workers)), nullcontext() if workers else one_core():
         clock = wall if workers else lab.clock
         costs = measure(variants, rounds=lab.sizes.rounds, warm_up=max(1, lab.sizes.warm_up), clock=clock)
     how = f"{workers} workers, wall time" if workers else "one worker"
@@ -122,6 +122,22 @@ def decoding(threads: int) -> Iterator[None]:
         yield
     finally:
         set_workers(None)
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Inside the block all threads of this process share one core: on two they slow each other down at the memory."""
+    cores = os.sched_getaffinity(0)
+    _bind({max(cores)})
+    try:
+        yield
+    finally:
+        _bind(cores)
+
+
+def _bind(cores: set[int]) -> None:
+    for thread in os.listdir("/proc/self/task"):  # the decoding threads may be there already
+        os.sched_setaffinity(int(thread), cores)
 
 
 def wall(run: Callable[[], object]) -> float:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.transforms import functional as F
 
 from distill.data import DeviceImages, ImageDataset, synthetic
-from distill.data.resident import centre_view, num_views, split_view
+from distill.data import resident as resident_module
+from distill.data.resident import HostMemory, centre_view, num_views, split_view
 
 
 def torchvision_view(data: ImageDataset, index: int, view: int) -> Image.Image:
@@ -75,6 +76,40 @@ def test_an_image_does_not_depend_on_the_batch_around_it() -> None:
     together = source.images(index, view)
     for row in (0, 100, 323):
         assert torch.equal(source.images(index[row : row + 1], view[row : row + 1])[0], together[row])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_batch_may_be_normalised_in_parts_and_in_used_memory(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = synthetic(train_size=20)
+    _, index, view = every_view(data, [3, 4, 5])
+    expected = [data.on("cpu").images(index + k, view, dtype=dtype) for k in range(3)]
+    monkeypatch.setattr(resident_module, "KEPT_BY_MALLOC", 0)
+    monkeypatch.setattr(resident_module, "IN_CACHE", 7 * 3 * 32 * 32)
+    source = data.on("cpu")
+    for _ in range(2):
+        found = [source.images(index + k, view, dtype=dtype) for k in range(3)]  # all kept at the same time
+        assert all(map(torch.equal, found, expected))
+        del found
+
+
+def test_memory_is_used_again_once_no_tensor_refers_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resident_module, "KEPT_BY_MALLOC", 0)
+    memory = HostMemory()
+    first = memory.empty((4, 5), torch.float32)
+    place, part = first.data_ptr(), first[2:].t()
+    del first
+    second = memory.empty((4, 5), torch.float32)
+    assert second.data_ptr() != place  # a view of the first is left
+    del part
+    smaller = memory.empty((3,), torch.uint8)
+    assert smaller.data_ptr() == place
+    saved = torch.ones(3, requires_grad=True) * smaller  # autograd keeps it
+    del smaller
+    assert memory.empty((3,), torch.uint8).data_ptr() != place
+    del saved
+    assert memory.empty((4, 5), torch.float32).data_ptr() == place
 
 
 @pytest.mark.parametrize(("pad", "flip"), [(4, True), (4, False), (0, True), (0, False)])
