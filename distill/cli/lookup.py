@@ -25,7 +25,10 @@ TABLE = Argument(
 ROWS = Argument("rows", "KEY,KEY", "only these rows, for example rows=kd,zscore_kd")
 COLUMNS = Argument("columns", "KEY,KEY", "only these columns of the published table, for example columns=vgg13_vgg8")
 SEEDS = Argument(
-    "seeds", "N", f"seeds per cell: a number (default {DEFAULT_SEEDS}: 1 to {DEFAULT_SEEDS}) or a list, seeds=1,2,5"
+    "seeds",
+    "N",
+    f"seeds per cell: a number (default {DEFAULT_SEEDS}: 1 to {DEFAULT_SEEDS}) or a list, seeds=1,2,5;\n"
+    "seeds=7, with a comma is seed 7 alone",
 )
 STATUS = Argument("status", "failed,...", "finished, failed, running, unfinished or damaged")
 SORT = Argument(
@@ -157,7 +160,7 @@ def _chosen(line: CommandLine, key: str, labels: Mapping[str, str]) -> list[str]
 
 
 def _seeds(line: CommandLine) -> tuple[int, ...]:
-    """`seeds=4` are 1 to 4, `seeds=1,2,5` are these."""
+    """`seeds=4` are 1 to 4, `seeds=1,2,5` are these, and `seeds=7,` is 7 alone."""
     text = line.pairs.get(SEEDS.name, str(DEFAULT_SEEDS))
     numbers = whole_numbers(text)
     if numbers is None or ("," not in text and not 1 <= numbers[0] <= MOST_SEEDS):

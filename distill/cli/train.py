@@ -118,7 +118,9 @@ def run(line: CommandLine) -> int:
                 may_download=not show_only,
             )
         if show_only:
-            for plan in sweep.jobs:
+            for number, plan in enumerate(sweep.jobs):
+                if number:
+                    print("---")  # the next YAML document
                 _show(plan)
             return FINISHED
         retry = RETRY.name in line.options

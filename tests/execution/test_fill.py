@@ -97,7 +97,7 @@ def test_teachers_then_one_seed_of_every_cell_then_the_next(fill: Fill, capsys: 
 
     assert fill("filled", SOUND, "seeds=2", "teacher.source=live") == (FINISHED, [])
     assert "nothing is missing: 7 runs are finished" in capsys.readouterr().out
-    assert fill("filled", "rows=ce", "seeds=1,3")[1] == [["ce-s3"]]
+    assert fill("filled", "rows=ce", "seeds=3,")[1] == [["ce-s3"]]
     capsys.readouterr()
     assert main(["table", "table=tiny", "runs_dir=filled", "--config-dir", "own", "--format=json"]) == FINISHED
     told = capsys.readouterr().out

@@ -64,6 +64,7 @@ def test_run_ids(folder: Path, capsys: Capture, sweep: dict[str, Any]) -> None:
     assert code == 0, printed.err
     ids = re.findall(r"^# run id: (\w+)$", printed.out, re.MULTILINE)
     assert dict(zip(sweep["ids"], ids, strict=True)) == sweep["ids"]
+    assert printed.out.count("\n---\n") == len(ids) - 1  # a YAML document for each run
 
 
 @pytest.mark.parametrize("file", RECORDS, ids=lambda file: file.parent.name)
