@@ -31,6 +31,8 @@ from distill.tables.rows import FinishedRun, Row, distinct, group, over_teachers
 from distill.tables.values import to_text
 
 PLACES = ("npz", "root", "shards", "download")
+# dataset.resize over dataset.size where resize is not set, as in distill/data/image_folder.py, which imports torch
+RESIZE = {"distill.data.image_folder": 8 / 7, "distill.data.imagenet": 8 / 7, "distill.data.imagenette": 9 / 8}
 # keys of `teacher` that choose published weights, and how they see the images; older runs have none of these keys
 PUBLISHED_WEIGHTS = ("pretrained", "weights", "input", "classes", "mean", "std")
 
@@ -52,6 +54,8 @@ class Facts:
         """The facts of a resolved configuration; the place of the data is left out."""
         config = with_current_names(config)  # a preset of the user's may hold former names
         dataset = {key: value for key, value in (config.get("dataset") or {}).items() if key not in PLACES}
+        if dataset.get("_target_") in RESIZE and dataset.get("resize") is None and "size" in dataset:
+            dataset["resize"] = round(dataset["size"] * RESIZE[dataset["_target_"]])
         teacher = config.get("teacher") or {}
         training = {key: teacher[key] for key in PUBLISHED_WEIGHTS if teacher.get(key) not in (None, False, "stream")}
         if not {"pretrained", "weights"} & training.keys():  # nothing is trained where weights are published

@@ -1,13 +1,14 @@
 """Which finished runs fill a cell, and which never do."""
 
 import runpy
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distill.runs.store import scan
-from distill.tables.cells import Facts, MeasuredTable, measure_table
+from distill.tables.cells import RESIZE, Facts, MeasuredTable, measure_table
 from distill.tables.published import load
 
 STORE = runpy.run_path(str(Path(__file__).with_name("published_store.py")))
@@ -60,6 +61,19 @@ def test_published_weights_are_another_teacher_than_a_trained_network() -> None:
     assert training(trained | {"pretrained": "IMAGENET1K_V2"}) != published
     places = ({"root": "here"}, {"root": None, "shards": "there"}, {})
     assert [dict(Facts.of({"dataset": {"size": 224, **place}}).data) for place in places] == [{"dataset.size": 224}] * 3
+
+
+@pytest.mark.parametrize("target", RESIZE)
+def test_the_default_resize_is_the_same_written_out(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    factories = import_module("distill.data.image_folder")
+    monkeypatch.setattr(factories, "_photographs", lambda root, shards, preparation, **_: preparation)
+
+    def data(size: int, resize: int | None) -> dict[str, Any]:
+        return dict(Facts.of({"dataset": {"_target_": target, "size": size, "resize": resize}}).data)
+
+    for size in (7, 63, 80, 128, 224):
+        used = getattr(factories, target.rpartition(".")[2])(size=size).resize
+        assert data(size, used) == data(size, None) != data(size, used + 1)
 
 
 @pytest.mark.parametrize(
