@@ -357,7 +357,8 @@ def _photographs(
         skipped += [f"{files.name(row)} ({fault})" for row, fault in faults.items()]
         sound[split] = files.at(np.setdiff1d(np.arange(len(files)), list(faults))) if faults else files
     if skipped and not skip_damaged:
-        more = f", and {len(skipped) - 1} more are damaged" if len(skipped) > 1 else ""
+        others = len(skipped) - 1
+        more = f", and {others} more {'is' if others == 1 else 'are'} damaged" if others else ""
         raise ValueError(
             f"{skipped[0]} cannot be decoded{more}: restore such images, or leave them out with "
             "dataset.skip_damaged=true, which counts and lists them"

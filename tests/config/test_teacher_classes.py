@@ -1,7 +1,11 @@
-"""Which of a teacher's logits are the data set's classes; and keys of `teacher` that do not go together."""
+"""What a teacher with published weights is for a data set: its classes and accuracy; keys that do not go together."""
+
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from distill.config import teachers
 from distill.config.faults import Refused
 from distill.config.teacher_view import class_positions
 
@@ -56,6 +60,25 @@ def test_what_cannot_be_matched_is_refused(wanted, names, sentence: str) -> None
     with pytest.raises(Refused) as caught:
         class_positions(wanted, names, own=OWN, count=4)
     assert caught.value.sentences[0].startswith(sentence)
+
+
+def test_the_publishers_accuracy_holds_for_the_whole_of_imagenet_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = tuple(f"n{number:08}" for number in range(1000))
+    normalisation = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    known = teachers._Known("digest", "V1", **normalisation, size=224, classes=names, count=1000, accuracy=73.314)
+    monkeypatch.setattr(teachers, "_known", lambda *_: known)
+
+    def reference(*, images: int = 50_000, size: int = 224, holdout: int = 0, classes: tuple[str, ...] = names):
+        about = {"num_classes": len(classes), "class_names": classes, "evaluation_labels": range(images)}
+        dataset = SimpleNamespace(**about, **normalisation, holdout=holdout, image_size=size)
+        node, data = {"pretrained": True, "network": {}}, {**normalisation, "test": "digest"}
+        where = {"name": "resnet34", "runs_dir": Path("runs"), "precision": "fp32", "download": False}
+        return teachers.published_teacher(node, dataset, data, **where).reference
+
+    found = reference()
+    assert (found.accuracy, found.states) == (73.314, "their publisher states")
+    others = ({"images": 49_999}, {"size": 160}, {"holdout": 50_000}, {"classes": names[:10]}, {"classes": names[::-1]})
+    assert [reference(**other) for other in others] == [None] * 5
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tarfile
-from itertools import islice
+from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from torchvision.transforms import functional
 
 from distill.data import Part, StrongView, UnreadableImage, image_folder, imagenet, imagenette, set_workers
 from distill.data import image_index as index_module
+from distill.data import image_stream as stream_module
 from distill.data.image_decode import Resample
 from distill.data.image_folder import IMAGENETTE, PhotoDataset
 from distill.data.image_index import INDEX, ImageIndex
@@ -84,15 +87,61 @@ def test_workers_and_resuming_change_no_byte(root: Path) -> None:
 
 def test_processes_take_their_rows_of_each_batch(root: Path) -> None:
     data = image_folder(root=str(root), **SMALL)
-    whole = list(data.stream(batch_size=7, seed=3, device="cpu").epoch(1))
-    parts = [list(data.stream(batch_size=7, seed=3, device="cpu", part=Part(rank, 2)).epoch(1)) for rank in (0, 1)]
+    whole, *parts = (
+        list(data.stream(batch_size=7, seed=3, device="cpu", strong=StrongView(), part=part).epoch(1))
+        for part in (Part(), Part(0, 2), Part(1, 2))
+    )
     for batch, *own in zip(whole, *parts, strict=True):
-        assert torch.equal(torch.cat([each.images for each in own]), batch.images)
-        assert torch.equal(torch.cat([each.index for each in own]), batch.index)
+        for name in ("images", "index", "strong"):
+            assert torch.equal(torch.cat([getattr(each, name) for each in own]), getattr(batch, name))
     streams = [data.evaluation_stream(batch_size=5, device="cpu", part=Part(rank, 2)) for rank in (0, 1)]
     rows = torch.cat([batch.index for stream in streams for batch in stream])
     assert rows.tolist() == list(range(12))
     assert {stream.count for stream in streams} == {12}
+
+
+def test_the_processes_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
+    found = []
+    for processes in (1, 2, 8, 99):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        found.append(stream_module.workers())
+    assert found == [16, 8, 2, 1]
+
+
+def test_a_bounded_number_of_batches_is_in_the_making() -> None:
+    drawn = []
+
+    def works() -> Iterator[stream_module._Work]:
+        for number in count():
+            drawn.append(number)
+            yield stream_module._Work([number], (), [])
+
+    set_workers(2)
+    try:
+        ordered = stream_module._in_order(works(), batch_size=16)
+        for number in range(3):
+            assert next(ordered).positions == [number]
+            assert len(drawn) == number + 4  # three more than were taken
+        ordered.close()
+    finally:
+        set_workers(None)
+
+
+def test_evaluation_images_are_decoded_once_where_they_fit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    original = stream_module.ImageFiles.decoded
+    monkeypatch.setattr(
+        stream_module.ImageFiles, "decoded", lambda self, row: decoded.append(row) or original(self, row)
+    )
+    data = image_folder(root=str(root), **SMALL)
+    first = evaluated(data)
+    assert evaluated(data) == first
+    assert sorted(decoded) == list(range(12))
+    monkeypatch.setattr(stream_module, "KEPT_SHARE", 0.0)
+    data = image_folder(root=str(root), **SMALL)
+    assert evaluated(data) == evaluated(data) == first
+    assert len(decoded) == 3 * 12
 
 
 def test_images_may_come_in_bf16_rounded_once(root: Path) -> None:
@@ -176,6 +225,18 @@ def test_every_byte_is_read_once_and_later_only_what_changed(root: Path, monkeyp
     assert image_folder(root=str(root), holdout=6, **SMALL).identity()["test"] is None
 
 
+def test_the_first_reading_shows_its_pace_and_the_time_left(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(index_module, "QUIET_SECONDS", 0.0)
+    image_folder(root=str(root), **SMALL)
+    first, last = capsys.readouterr().err.splitlines()
+    assert re.search(r" once: \[#? +\] 1 of 36 files, [\d,]+ MB/s, \d+ min \d\d s left$", first), first
+    assert re.fullmatch(rf"read 36 files of {re.escape(str(root))}, [\d,]+ MB/s", last), last
+    image_folder(root=str(root), **SMALL)
+    assert capsys.readouterr().err == ""
+
+
 def test_the_index_of_a_read_only_folder_lies_in_the_cache_folder(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +266,7 @@ def test_damaged_images_are_refused_or_left_out_and_listed(root: Path) -> None:
     (root / "train" / "class0" / "zero.jpg").write_bytes(b"")
     cut = root / "train" / "class1" / "cut.jpg"
     cut.write_bytes(files[9].read_bytes()[:600])
-    with pytest.raises(ValueError, match=r"zero\.jpg \(the file is empty\) cannot be decoded, and 1 more are damaged"):
+    with pytest.raises(ValueError, match=r"zero\.jpg \(the file is empty\) cannot be decoded, and 1 more is damaged"):
         image_folder(root=str(root), **SMALL)
     data = image_folder(root=str(root), skip_damaged=True, **SMALL)
     assert [Path(each.split(" (")[0]).name for each in data.skipped] == ["zero.jpg", "cut.jpg"]
