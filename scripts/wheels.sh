@@ -3,12 +3,13 @@
 #
 #   scripts/wheels.sh DIR [PACKAGE ...]
 #
-# By default the packages that a machine with torch, torchvision, timm and tensorboard lacks. The versions are those of
-# .ci/constraints.txt. `WHEELS=DIR scripts/first_cells.sh imports` installs them there and names what is still missing.
+# By default the packages that a machine with torch, torchvision, timm, tensorboard and scikit-learn lacks. The versions
+# are those of .ci/constraints.txt. `WHEELS=DIR scripts/first_cells.sh imports` installs them there and names what is still
+# missing.
 set -euo pipefail
 
 if (($# == 0)); then
-    sed -n '2,7p' "$0"
+    sed -n '2,8p' "$0"
     exit 2
 fi
 : "${PYTHON:=python3}" "${VERSION:=3.12}"

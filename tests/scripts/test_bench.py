@@ -223,6 +223,10 @@ def test_names_of_launches(name: str, launch: bool) -> None:
     assert rows.is_launch(name) is launch
 
 
+def test_by_default_nothing_follows_the_profiler() -> None:
+    assert command.DEFAULTS["rows"].split(",")[-1] == "kernels"
+
+
 SIZES = ("rounds=1", "steps=1", "images=100")
 
 

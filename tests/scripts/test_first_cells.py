@@ -6,9 +6,13 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "first_cells.sh"
@@ -153,6 +157,33 @@ def test_imports_are_those_of_the_package() -> None:
     optional |= {"hydra_plugins", "submitit", "joblib", "threadpoolctl"}
     assert found - set(sys.stdlib_module_names) - optional - {"distill", ""} <= listed
     assert listed - found <= {"antlr4", "pytest"}  # of omegaconf, and of the tests
+
+
+def with_needs(names: list[str]) -> set[str]:
+    """The packages and all that they need on Python 3.12, by the metadata of what is installed here."""
+    found, left = set(), list(names)
+    while left:
+        name = canonicalize_name(left.pop())
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            needs = [Requirement(line) for line in metadata.requires(name) or ()]
+        except metadata.PackageNotFoundError:  # not needed on this machine
+            continue
+        there = {"python_version": "3.12", "python_full_version": "3.12.0", "extra": ""}
+        left += [need.name for need in needs if need.marker is None or need.marker.evaluate(there)]
+    return found
+
+
+def test_what_the_package_needs_is_carried_or_there() -> None:
+    """`wheels.sh` names what the machine has, and by default makes wheels of everything else."""
+    text = (ROOT / "scripts" / "wheels.sh").read_text()
+    there = re.search(r"a machine with ([\w, -]+) lacks", text)[1].replace(" and ", ", ").split(", ")
+    carried = re.search(r"packages=\(([\w -]+)\)", text)[1].split()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [Requirement(line).name for line in project["dependencies"]]
+    assert with_needs(needed) - with_needs(there) == set(carried)
 
 
 def test_a_missing_package_is_named_and_ends_the_call(script, tmp_path: Path) -> None:
