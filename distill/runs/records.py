@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from distill.runs.files import StorageError, epoch_of, finite, read_lines, whole_lines
-from distill.runs.layout import CONFIG, LAST, METRICS, RESULT
+from distill.runs.layout import CONFIG, FAILED, LAST, METRICS, RESULT
 
 SEAL = "seal"  # its key
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -92,6 +92,7 @@ _OF_CONFIG: Shape = {
         "recipe": dict,
     },
 }
+_OF_FAILURE: Shape = {"epoch": int, "step": int, **dict.fromkeys(("term", "message", "when"), str)}
 _OF_METRICS: Shape = {
     "epoch": int,
     **dict.fromkeys(("train", "gradient_norms"), _numbers),
@@ -118,6 +119,11 @@ def check_config(content: Mapping[str, Any]) -> None:
 def check_result(path: Path, result: Mapping[str, Any]) -> None:
     """Raises StorageError, naming file and key, where a value of a `result.json` is of a wrong type or range."""
     _check(path, RESULT, result, _OF_RESULT)
+
+
+def check_failure(path: Path, failure: Mapping[str, Any]) -> None:
+    """Raises StorageError, naming file and key, where a value of a `failed.json` is of a wrong type."""
+    _check(path, FAILED, failure, _OF_FAILURE)
 
 
 def sealed(result: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from distill.runs.files import StorageError, read_json, refuse_links, storage_er
 from distill.runs.identity import run_id as digest_of
 from distill.runs.layout import CONFIG, EXPORT, FAILED, PUBLISHED, RESULT, STUDENT, STUDENT_EMA, TABLES, up_to_store
 from distill.runs.lock import RunLock, is_held
-from distill.runs.records import SEAL, check_result, lacking, seal_of
+from distill.runs.records import SEAL, check_failure, check_result, lacking, seal_of
 
 WEIGHTS = "weights"  # key of the identity of imported weights; the id of such a run is not the digest of its identity
 Status = Literal["finished", "failed", "running", "unfinished", "damaged"]
@@ -100,6 +100,7 @@ def read_run(path: Path) -> RunRecord | None:
             return None
         found = read_shared_config(path, expected_sha256=seal_of(path, result).get(CONFIG))
         check_result(path, result or {})
+        check_failure(path, failure or {})
         content, status = found, _status(path, result, failure)
     except StorageError as error:
         status, message, result = "damaged", str(error), None

@@ -8,7 +8,7 @@ from typing import Any
 from distill.runs.files import StorageError
 from distill.runs.lock import RunLock
 from distill.runs.records import read_metrics
-from distill.runs.store import RunRecord, occupied, size_of
+from distill.runs.store import RunRecord, damage, occupied, size_of
 from distill.tables.rendering import Content, TextTable
 from distill.tables.values import TOP5_CLASSES, dataset_name, natural_key
 
@@ -136,6 +136,8 @@ def _progress(record: RunRecord) -> tuple[int | None, str | None, Mapping[str, A
     if record.status == "damaged":
         return None, None, {}
     if record.result is not None:
+        if sentence := damage(record):
+            raise StorageError(sentence)
         last = record.result.get("last") or {}
         return last.get("epoch"), record.result.get("split"), last
     lines = read_metrics(record.path, record.result)

@@ -229,6 +229,10 @@ ODD = {
     "half a character": (replaced("result.json", lambda path: path.write_text('{"x": "\\ud800"}')), "character"),
     "a list as a result": (replaced("result.json", lambda path: path.write_text("[]")), "mapping"),
     "no UTF-8": (replaced("result.json", lambda path: path.write_bytes(b'{"a": "\xff"}')), "JSON"),
+    "a failure at a list": (
+        replaced("result.json", lambda path: path.with_name("failed.json").write_text('{"epoch": [1]}')),
+        "'epoch'",
+    ),
     "a teacher that is a text": (edited("result.json", put("teacher", value="resnet20")), "'teacher'"),
     "a number for a name": (edited("config.yaml", put("names", "student", value=7)), "'names'"),
     "names that are a list": (edited("config.yaml", put("names", value=["a"])), "'names'"),
@@ -268,6 +272,14 @@ def test_odd_folders_are_listed_as_damaged_and_hide_no_other(
     assert finished_run(runs, TEACHER.name[-12:]).path == runs / TEACHER.name
     with pytest.raises(StorageError, match="'last'"):
         finished_run(runs, folders["a list for a mapping"])
+
+
+def test_a_result_without_an_accuracy_is_listed_as_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edited("result.json", lambda result: result.pop("last"))(copied(tmp_path / "runs"))
+    assert main(["ls", f"runs_dir={tmp_path / 'runs'}", "--format", "json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)["runs"]
+    assert listed["status"] == "damaged"
+    assert "'last.epoch'" in listed["detail"]
 
 
 @pytest.mark.parametrize(
