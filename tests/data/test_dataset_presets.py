@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ def test_a_preset_opens_with_what_it_is_and_a_command(path: Path) -> None:
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert path.read_text().startswith("#")
     assert any(f"distill train dataset={path.stem}" in line for line in header)
+
+
+def test_commands_in_headers_choose_a_recipe_where_the_data_set_does_not() -> None:
+    names = [path.stem for path in PRESETS if "/recipe" not in path.read_text()]
+    command = re.compile(rf"# +distill train .*dataset=({'|'.join(names)}) ")
+    texts = [path.read_text() for path in PRESETS[0].parents[1].rglob("*.yaml")]
+    commands = [line for text in texts for line in text.splitlines() if command.match(line)]
+    assert len(commands) > 2
+    assert [line for line in commands if " recipe=" not in line] == []
 
 
 def test_lists_as_a_configuration_gives_them_become_tuples() -> None:
