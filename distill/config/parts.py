@@ -185,10 +185,6 @@ def finished_teacher_of(
     which of them are the data set's.
     """
     run = teacher["run"]
-    if not run:
-        text = "teacher.run is empty (an unset variable?): name a finished run, or leave teacher.run out"
-        faults.append(Fault("teacher.run", "value", text))
-        return None
     if Path(run).is_file():
         command = f"distill import {run} student=NAME dataset=NAME"
         text = f"teacher.run={run} is a file, not a run: `{command}` makes a run of it"
@@ -198,7 +194,8 @@ def finished_teacher_of(
         record = finished_run(runs_dir, run)
         check_trusted(record, own=own_class(teacher))
     except (ValueError, StorageError) as error:
-        faults.append(Fault("teacher.run", "absent", f"teacher.run: {error}"))
+        remedy = "; `distill import FILE` makes a run of a file of weights" if Path(run).suffix else ""
+        faults.append(Fault("teacher.run", "absent", f"teacher.run: {error}{remedy}"))
         return None
     assert record.result is not None
     classes = record.result["classes"]

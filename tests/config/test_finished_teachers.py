@@ -47,7 +47,7 @@ def test_an_unfinished_teacher_is_refused(command, tmp_path) -> None:
     ("named", "sentence"),
     [
         ("teacher.run=[a,b]", "teacher.run must be text or null, got ['a', 'b']"),
-        ("teacher.run=", "teacher.run is empty (an unset variable?): name a finished run, or leave teacher.run out"),
+        ("teacher.run=", "teacher.run= is empty (an unset variable?): give it a value, or leave it out"),
         ("teacher.run=../w.pth", "teacher.run=../w.pth is a file, not a run: `distill import ../w.pth student=NAME "),
     ],
 )
@@ -55,3 +55,15 @@ def test_what_is_no_run_is_one_sentence(command, tmp_path, named: str, sentence:
     (tmp_path / "w.pth").write_bytes(b"")
     (found,) = command.refused(*command.tiny, named)
     assert found.startswith(sentence)
+
+
+def test_a_file_that_is_not_there_leads_to_import(command) -> None:
+    (found,) = command.refused(*command.tiny, "teacher.run=foo.pth")
+    assert found.endswith("; `distill import FILE` makes a run of a file of weights")
+
+
+@pytest.mark.parametrize("key", ["teacher.weights", "teacher.pretrained", "runs_dir", "dataset.npz", "recipe.epochs"])
+def test_a_value_left_empty_by_an_unset_variable_is_refused(command, key: str) -> None:
+    assert command.refused(*command.tiny, f"{key}=") == [
+        f"{key}= is empty (an unset variable?): give it a value, or leave it out"
+    ]

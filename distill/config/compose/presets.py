@@ -298,6 +298,9 @@ class Presets:
             return [Fault("table", "key", text)]
         if group.startswith("hydra.") and (ignored := correction(group)):
             return [Fault(group, "key", ignored)]
+        if group not in self._group_names and override.value() == "":
+            text = f"{group}= is empty (an unset variable?): give it a value, or leave it out"
+            return [Fault(group, "syntax", text)]
         if override.is_sweep_override() and (endless := _endless(override)):
             return [Fault(group, "value", endless)]
         if (
