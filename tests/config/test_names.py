@@ -2,6 +2,9 @@
 
 import pytest
 
+from distill.config.compose.names import run_names
+from distill.config.compose.presets import Presets
+
 
 @pytest.mark.parametrize(
     ("overrides", "name"),
@@ -56,6 +59,23 @@ def test_an_experiment_is_the_base_of_its_names(command) -> None:
         "resnet20",
         "resnet110",
     )
+
+
+@pytest.mark.parametrize(
+    ("experiment", "student", "teacher"),
+    [
+        ("imagenet/resnet34_resnet18", "torchvision name=resnet18", "torchvision name=resnet34"),
+        ("imagenet/resnet50_mobilenet_v1", "mobilenet_v1", "torchvision name=resnet50"),
+        ("imagenette/efficientnet_lite0_resnet18", "torchvision name=resnet18", "efficientnet_lite0"),
+        ("cifar100/resnet110_resnet20", "resnet20", "resnet110"),
+    ],
+)
+def test_a_network_that_an_experiment_names_is_named(
+    shipped: Presets, experiment: str, student: str, teacher: str
+) -> None:
+    composed = shipped.compose([f"experiment={experiment}"])
+    names = run_names(composed, composed.config, shipped)
+    assert (names["student"], names["teacher"]) == (student, teacher)
 
 
 def test_a_class_of_ones_own_has_its_own_name(command, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

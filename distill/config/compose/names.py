@@ -7,15 +7,20 @@ from distill.config.compose.composer import Composed
 from distill.config.compose.presets import UNCHOSEN, Presets
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
+NETWORKS = {"student", "teacher"}  # an experiment may fill what their presets leave open, such as torchvision's name
 
 
 def run_names(composed: Composed, config: Mapping[str, Any], presets: Presets) -> dict[str, str]:
     """`{"loss": "kd temperature=3", ...}`: the presets that the command named, and what it changed in them."""
     names = {group: composed.choices.get(group, "?") for group in GROUPS}
-    touched = {group: option for group, option in names.items() if group in _touched(composed) and option != "?"}
     base = _experiment(composed)
+    groups = _touched(composed) | (NETWORKS if base else set())
+    touched = {group: option for group, option in names.items() if group in groups and option != "?"}
     named = {group: option for group, option in touched.items() if option != UNCHOSEN}
-    presented = presets.nodes(named, base) if named else {}
+    presented: dict[str, Any] = {}
+    for start, part in ((base, named.keys() - NETWORKS), ((), named.keys() & NETWORKS)):
+        if part:
+            presented |= presets.nodes({group: named[group] for group in GROUPS if group in part}, start)
     for group, preset in {**{key: {} for key in touched}, **presented}.items():
         node = config[group] if group != "teacher" else (config["teacher"] or {}).get("network")
         if node is not None:
