@@ -3,7 +3,7 @@
 Every byte is read once: the digest of an image's bytes identifies it, wherever it lies, and its width and height decide
 its crops. What was read is appended, line by line, to a file beside the data, or in the user's cache folder where the
 data's folder is read-only; a process that is killed loses the last second's work. Later starts compare the name, size
-and time of each file and read only what changed.
+and time of each file and read only what changed, and files with damaged images, which may have been restored.
 
 Shards have WebDataset's layout: tar files without compression, in which the members of one sample stand under one key,
 `KEY.jpg` and `KEY.cls` (the number of its class), and the key is the name up to the first dot of its last part.
@@ -67,7 +67,7 @@ class ImageIndex:
         self._entries = self._load()
 
     def of(self, names: Sequence[str], *, workers: int) -> dict[str, IndexedFile]:
-        """The entries of files, named by their paths below `root`; those that changed or are new are read first.
+        """The entries of files, named by their paths below `root`; new, changed and damaged ones are read first.
 
         Raises ValueError: a file cannot be read, or a shard is damaged.
         """
@@ -76,7 +76,8 @@ class ImageIndex:
         for name in names:
             state = _state(self.root / name)
             entry = self._entries.get(name)
-            if entry is not None and (entry.size, entry.mtime) == (state.st_size, state.st_mtime_ns):
+            same = entry is not None and (entry.size, entry.mtime) == (state.st_size, state.st_mtime_ns)
+            if entry is not None and same and not _damaged(entry):  # a copy may restore an image with its old time
                 found[name] = entry
             else:
                 missing[name] = state
@@ -107,7 +108,8 @@ class ImageIndex:
                     name, future = waiting.pop(0)
                     entry = future.result()
                     waiting += [(name, pool.submit(self._entry, name, states[name])) for name in islice(names, 1)]
-                    lines.append(_line(name, entry))
+                    if entry != self._entries.get(name):
+                        lines.append(_line(name, entry))
                     if time.monotonic() - flushed >= FLUSH_SECONDS:
                         self._append(lines)
                         lines, flushed = [], time.monotonic()
@@ -119,8 +121,12 @@ class ImageIndex:
 
     def _entry(self, name: str, state: os.stat_result) -> IndexedFile:
         path = self.root / name
+        doubtful = _damaged(self._entries[name]) if name in self._entries else frozenset()
         try:
-            images = _shard(path) if path.suffix == ".tar" else [_indexed(path.read_bytes())]
+            if path.suffix == ".tar":
+                images: Iterable[IndexedImage] = _shard(path, doubtful)
+            else:
+                images = [_indexed(path.read_bytes(), doubtful=bool(doubtful))]
         except OSError as error:
             raise ValueError(f"{path} cannot be read ({error.strerror or error}): restore it or remove it") from error
         except tarfile.TarError as error:
@@ -151,6 +157,11 @@ class ImageIndex:
         return entries
 
 
+def _damaged(entry: IndexedFile) -> frozenset[str | None]:
+    """The members that cannot be decoded."""
+    return frozenset(each.member for each in entry.images if each.fault)
+
+
 def _line(name: str, entry: IndexedFile) -> str:
     return json.dumps([name, *entry], separators=(",", ":")) + "\n"
 
@@ -173,21 +184,24 @@ def _state(path: Path) -> os.stat_result:
         raise ValueError(f"{path} cannot be read ({error.strerror}): restore it or remove it") from error
 
 
-def _indexed(data: bytes, *, member: str | None = None, offset: int = 0, label: int | None = None) -> IndexedImage:
-    """An image from its encoded bytes. One that does not end as a JPEG does is decoded, to see whether it is intact."""
+def _indexed(
+    data: bytes, *, member: str | None = None, offset: int = 0, label: int | None = None, doubtful: bool = False
+) -> IndexedImage:
+    """An image from its encoded bytes. One that is doubtful, or does not end as a JPEG does, is decoded to see whether
+    it is intact."""
     height = width = 0
     fault = ""
     try:
         height, width = dimensions(data)
-        if not is_complete(data):
+        if doubtful or not is_complete(data):
             decode(data)
     except Undecodable as error:
         fault = str(error)
     return IndexedImage(member, offset, len(data), label, height, width, hashlib.sha256(data).hexdigest(), fault)
 
 
-def _shard(path: Path) -> Iterator[IndexedImage]:
-    """The images of a tar file; ValueError where a label is no number."""
+def _shard(path: Path, doubtful: frozenset[str | None]) -> Iterator[IndexedImage]:
+    """The images of a tar file; ValueError where a label is no number. Members in `doubtful` are decoded."""
     images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, int] = {}
     with tarfile.open(path, "r:") as shard:
@@ -209,7 +223,8 @@ def _shard(path: Path) -> Iterator[IndexedImage]:
     with open(path, "rb") as file:
         for key, (name, offset, length) in images.items():
             file.seek(offset)
-            yield _indexed(file.read(length), member=name, offset=offset, label=labels.get(key))
+            data = file.read(length)
+            yield _indexed(data, member=name, offset=offset, label=labels.get(key), doubtful=name in doubtful)
 
 
 def is_image(name: str) -> bool:

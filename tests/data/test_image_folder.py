@@ -287,6 +287,28 @@ def test_an_image_that_is_damaged_later_stops_with_its_path(root: Path, damage: 
         batches(data)
 
 
+@pytest.mark.parametrize("place", ["root", "shards"])
+def test_an_image_that_was_restored_with_its_time_is_used_again(root: Path, tmp_path: Path, place: str) -> None:
+    where = {place: str(root if place == "root" else shards_of(root, tmp_path / "shards"))}
+    data = image_folder(**where, **SMALL)  # type: ignore[arg-type]
+    path, offset, length = data.train.root / data.train.files[4], int(data.train.offsets[4]), int(data.train.lengths[4])
+    intact, time = path.read_bytes(), path.stat().st_mtime_ns
+
+    def write(content: bytes) -> None:
+        path.write_bytes(content)
+        os.utime(path, ns=(time, time))
+
+    write(intact[: offset + 300] + bytes(length - 302) + intact[offset + length - 2 :])  # it ends as a JPEG does
+    with pytest.raises(UnreadableImage, match="cannot be read"):
+        batches(data)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"cannot be decoded: restore such images"):
+            image_folder(**where, **SMALL)  # type: ignore[arg-type]
+    assert len(image_folder(**where, **SMALL, skip_damaged=True).train) == len(data.train) - 1  # type: ignore[arg-type]
+    write(intact)
+    assert image_folder(**where, **SMALL).identity() == data.identity()  # type: ignore[arg-type]
+
+
 def test_every_kind_of_file_is_an_image_of_the_folder(tmp_path: Path) -> None:
     endings = {"PNG": "JPEG", "WebP": "webp"}  # PNG data under a JPEG's name, as one file of ImageNet has it
     for number, (kind, content) in enumerate(kinds().items()):
