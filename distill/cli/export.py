@@ -110,9 +110,9 @@ def run(line: CommandLine) -> int:
     except ValueError as error:
         raise Refused(str(error).splitlines()) from error
     if exported.folder is not None:
-        print(f"{record.path.name} is exported to {exported.folder}, checked on {exported.checked_on}")
+        print(escaped(f"{record.path.name} is exported to {exported.folder}, checked on {exported.checked_on}"))
         if exported.reason:
-            print(f"synthetic images, because {exported.reason}")
+            print(escaped(f"synthetic images, because {exported.reason}"))
         for model in exported.written:
             print(f"{model.file}  {size_of(model.size)}  {model.title}; {model.agreement}")
         if exported.rounded is not None:
@@ -120,7 +120,7 @@ def run(line: CommandLine) -> int:
     for sentence in left_out:
         print(sentence)
     for failure in exported.failures:
-        print(failure, file=sys.stderr)
+        print(escaped(failure), file=sys.stderr)
     return FAILED if exported.failures else FINISHED
 
 

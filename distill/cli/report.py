@@ -17,6 +17,7 @@ from distill.cli.arguments import (
     Verb,
 )
 from distill.cli.lookup import COLUMNS, ROWS, SEEDS, TABLE
+from distill.runs.escapes import escaped
 
 AGAINST = Argument("against", "ID,PATH,...", "other finished runs to compare it with, the baseline first")
 ACCURACY = Argument(
@@ -88,5 +89,5 @@ def run(line: CommandLine) -> int:
 
     folder = {"run": report_runs, "table": report_table, "sweep": report_sweep}[subject](line)
     if folder is not None:
-        print(f"wrote {folder / 'index.html'}")
+        print(escaped(f"wrote {folder / 'index.html'}"))
     return FINISHED

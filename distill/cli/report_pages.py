@@ -57,7 +57,7 @@ def report_runs(line: CommandLine) -> Path:
     except ValueError as error:
         raise Refused(str(error).splitlines()) from error
     for sentence in missing:
-        print(f"left out: {sentence}")
+        print(escaped(f"left out: {sentence}"))
     return folder
 
 

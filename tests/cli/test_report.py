@@ -229,6 +229,16 @@ def test_a_teacher_that_is_not_here(
     assert set(seen[0].logits) == {"kd"}
 
 
+def test_a_record_cannot_send_escapes_to_the_terminal(store: Path, seen: list[Report], capsys: Capture) -> None:
+    run = folder(store, ids(store)["kd"])
+    teacher = json.loads((run / "result.json").read_text())["teacher"]
+    edit(run / "result.json", teacher={**teacher, "run_id": "a\x1b[2J\nb"})
+    assert command(["report", f"run={run}"]) == FINISHED
+    printed = capsys.readouterr().out
+    assert r"the run of the teacher, a\x1b[2J\nb, is not in" in printed
+    assert printed.replace("\n", "").isprintable()
+
+
 def edit(path: Path, **facts: object) -> None:
     """Change facts of a JSON file."""
     if path.name == "result.json":
