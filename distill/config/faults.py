@@ -102,6 +102,7 @@ CORRECTIONS = {
     **dict.fromkeys(("hydra.run.dir", "hydra.sweep.dir"), _RUNS),
     **dict.fromkeys(("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.job.name"), _FOLDERS),
     **dict.fromkeys(("hydra.mode",), "has no effect: write -m for a sweep"),
+    "hydra.sweeper.params": "is not supported: write the values with -m, as in loss=ce,kd seed=1,2, or a sweep preset",
     **{f"hydra/launcher={name}": _LAUNCHERS for name in ("joblib", "submitit_local", "submitit_slurm")},
     "hydra/sweeper=optuna": "is not supported: write sweep=optuna, whose search runs without Hydra's sweeper",
 }

@@ -80,6 +80,12 @@ def test_settings_of_hydra_without_effect(command, key: str) -> None:
     assert sentence.startswith(f"{key} has no effect")
 
 
+@pytest.mark.parametrize("word", ["hydra.sweeper.params={seed: 1}", "+hydra.sweeper.params.seed=1,2"])
+def test_parameters_of_hydras_own_sweeper(command, word: str) -> None:
+    (sentence,) = command.refused(word, multirun=True)
+    assert sentence.startswith("hydra.sweeper.params is not supported: write the values with -m")
+
+
 def test_sweeps_without_an_end(command, presets_of) -> None:
     found = command.refused(
         "loss.temperature=interval(1,4)", "loss.ce_weight=range(1,10,0)", "seed=range(1,inf)", multirun=True

@@ -11,7 +11,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from distill.data import Batch
-from distill.models import Output
+from distill.losses import Task
+from distill.losses.networks import outlines
+from distill.losses.taps import pair_taps
+from distill.models import Output, mobilenet_v2, wrn_40_2
 
 FOLDER = Path(__file__).parents[2] / "configs" / "loss"
 NAMES = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
@@ -131,3 +134,15 @@ def test_control_arms_differ_in_one_thing_each(outputs):
     assert kd_term("kd_w9_t2", outputs) == pytest.approx(10 * kd_term("kd_w09_t2", outputs))
     assert kd_term("zscore_kd", outputs) == pytest.approx(10 * kd_term("zscore_kd_w09", outputs))
     assert kd_term("zscore_kd", outputs) != pytest.approx(kd_term("kd_w9_t2", outputs), rel=0.1)
+
+
+def test_defaults_are_those_of_the_published_numbers():
+    """RepDistiller's first stages and the map of SimKD's code; wrn_40_2 to mobilenet_v2 has three pairs of maps."""
+    assert node("fsp")["first_stage"]["loss"]["feature_weight"] == 1
+    assert node("ft")["first_stage"]["learning_rate"] == 0.01
+    assert node("simkd")["student_map"] == "last_tap"
+    ours, theirs = outlines(mobilenet_v2(num_classes=4), wrn_40_2(num_classes=4), Task(32, torch.arange(4)))
+    for name in ("ab", "at", "nst", "ofd", "review_kd", "vid"):
+        loss = node(name).get("first_stage", node(name))
+        pairing = loss.get("loss", loss)["pairing"]
+        assert len(pair_taps(ours.features, theirs.features, pairing=pairing)) == 3, name

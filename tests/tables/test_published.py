@@ -236,6 +236,10 @@ def test_notes_state_where_code_and_paper_disagree() -> None:
     assert "64.14" in stated("cifar100_cross", "fitnet", "vgg13_mobilenet_v2")
     assert "contradicts" in stated("vit", "zscore_kd", "resnet56_t2t_vit_7")
     assert "Table 2" in stated("ablation", "weight_9", "plain")
+    assert "with weight 30" in stated("cifar100_cross", "review_kd", "resnet50_mobilenet_v2")
+    assert "beta 6" in stated("teacher_size", "dkd", "resnet50_wrn_16_2")
+    assert "loss.nontarget_weight=6.0" in load("teacher_size").cells["dkd", "resnet50_wrn_16_2"].overrides
+    assert "not comparable with the published ones" in " ".join(load("vit").notes)
     for column, yaml_beta in {"vgg13_vgg8": 6, "wrn_40_2_wrn_40_1": 6, "wrn_40_2_wrn_16_2": 6}.items():
         assert f"beta 2 in the log, {yaml_beta}" in stated("cifar100_same", "zscore_dkd", column)
 

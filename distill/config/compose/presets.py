@@ -296,7 +296,8 @@ class Presets:
                 f"`distill fill table={value}` trains its cells"
             )
             return [Fault("table", "key", text)]
-        if group.startswith("hydra.") and (ignored := correction(group)):
+        swept = "hydra.sweeper.params"
+        if group.startswith("hydra.") and (ignored := correction(swept if group.startswith(swept) else group)):
             return [Fault(group, "key", ignored)]
         if group not in self._group_names and override.value() == "":
             text = f"{group}= is empty (an unset variable?): give it a value, or leave it out"
