@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -191,9 +192,15 @@ def build_dataset(node: Mapping[str, Any]) -> Dataset:
 @lru_cache(maxsize=4)
 def _dataset(node: str) -> Dataset:
     content = json.loads(node)
-    dataset = build(content)
+    target = content["_target_"]
+    try:
+        dataset = build(content)
+    except Refused as refused:
+        if target.startswith("distill."):
+            raise
+        raise Refused(replace(fault, text=f"{target} failed: {fault.text}") for fault in refused.faults) from refused
     if not isinstance(dataset, ImageDataset | PhotoDataset):
         got = "None" if dataset is None else f"a {type(dataset).__name__}"
         remedy = "return distill.data.ImageDataset(...), as docs/extending.md shows"
-        raise Refused([f"{content['_target_']} must return a data set, got {got}: {remedy}"])
+        raise Refused([f"{target} must return a data set, got {got}: {remedy}"])
     return dataset

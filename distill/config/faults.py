@@ -122,7 +122,14 @@ def misplaced(key: str, value: object, config: Mapping[str, Any]) -> str | None:
     if not places:
         return None
     place = min(places, key=lambda path: path.count("."))
-    return f"{key} is not a key: write {place}" + (".KEY=VALUE" if isinstance(value, Mapping) else f"={value}")
+    if isinstance(value, Mapping):
+        return f"{key} is not a key: write {place}.KEY=VALUE"
+    node: Any = config
+    for part in place.split("."):
+        node = node[part]
+    if isinstance(node, Mapping):
+        return f"{key} is not a key: write {place}._target_=CLASS, which is {node.get('_target_')} here"
+    return f"{key} is not a key: write {place}={value}"
 
 
 def paths_in(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -26,6 +26,12 @@ def test_keys_that_stand_elsewhere(command) -> None:
     ]
 
 
+def test_the_name_of_an_optimizer_leads_to_its_class(command) -> None:
+    assert command.refused("optimizer=adam") == [
+        "optimizer is not a key: write recipe.optimizer._target_=CLASS, which is torch.optim.SGD here"
+    ]
+
+
 def test_every_correction_is_a_sentence() -> None:
     for typed in CORRECTIONS:
         sentence = correction(typed, "4")

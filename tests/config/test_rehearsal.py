@@ -75,6 +75,10 @@ def nothing():
 
 def pair():
     return torch.zeros(2), torch.zeros(2)
+
+
+def raising():
+    raise KeyError("x_train")
 """
 SOFT = """
 _target_: distill.losses.SoftTargets
@@ -139,6 +143,12 @@ def test_a_data_set_that_is_none(command, presets_of, name: str, got: str) -> No
     own = presets_of({"dataset/broken.yaml": f"_target_: own_losses.{name}\n"})
     sentences = command.refused("dataset=broken", "recipe=demo", "student=resnet8", "teacher=resnet8", config_dir=own)
     assert [s for s in sentences if f"own_losses.{name} must return a data set, got {got}: return distill" in s]
+
+
+def test_a_data_set_function_that_raises_is_named(command, presets_of) -> None:
+    own = presets_of({"dataset/broken.yaml": "_target_: own_losses.raising\n"})
+    sentences = command.refused("dataset=broken", "recipe=demo", "student=resnet8", "teacher=resnet8", config_dir=own)
+    assert "own_losses.raising failed: KeyError: 'x_train'" in sentences
 
 
 NO_INFLUENCE = "loss: with 2 classes the teacher has no influence on the student's gradient"
