@@ -74,15 +74,19 @@ def _prune(teachers: Sequence[Path]) -> int:
     freed, code = 0, FINISHED
     for teacher in teachers:
         try:
-            for folder in tables(teacher):
-                size = remove_table(folder)
-                done = (
-                    f"kept {folder}: a process is building it" if size is None else f"removed {folder}, {size_of(size)}"
-                )
-                print(escaped(done))
-                freed += size or 0
+            folders = tables(teacher)
         except StorageError as error:
             print(error, file=sys.stderr)
-            code = FAILED
+            folders, code = [], FAILED
+        for folder in folders:
+            try:
+                size = remove_table(folder)
+            except StorageError as error:
+                print(error, file=sys.stderr)
+                code = FAILED
+                continue
+            done = f"kept {folder}: a process is building it" if size is None else f"removed {folder}, {size_of(size)}"
+            print(escaped(done))
+            freed += size or 0
     print(f"{size_of(freed)} freed" if freed else "no table to remove")
     return code

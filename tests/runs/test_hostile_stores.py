@@ -56,6 +56,19 @@ def test_prune_deletes_nothing_behind_a_link(tmp_path: Path) -> None:
     assert (elsewhere / "photos" / "a.jpg").read_text() == "precious"
 
 
+def test_a_table_that_cannot_be_removed_keeps_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "victim").write_text("precious")
+    folder = copied(tmp_path / "runs") / TABLES
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "rows.bin").write_bytes(bytes(10))
+    (folder / "a" / LOCK).symlink_to(tmp_path / "victim")
+    assert main(["ls", "--prune", f"runs_dir={tmp_path / 'runs'}"]) == 1
+    assert "it is a link" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["a"]
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
 @pytest.mark.parametrize("kind", ["link", "fifo", "device", "folder", "large"])
 def test_only_small_regular_files_are_read_as_records(tmp_path: Path, kind: str) -> None:
     record = tmp_path / "result.json"
