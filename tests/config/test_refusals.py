@@ -23,7 +23,7 @@ KEYS = {
     ("sweep.parms.seed=1",): ["sweep.parms is not a key: did you mean 'params'?"],
     ("=3",): ["'=3' is not KEY=VALUE: the key is missing"],
     ("temperature",): ["'temperature' is not KEY=VALUE: write KEY=VALUE, e.g. loss=kd"],
-    ("seed=[1",): [r"'seed=\[1' is not KEY=VALUE"],
+    ("seed=[1",): [r"'seed=\[1' is not KEY=VALUE: close every bracket and quote, put one comma between values, and"],
 }
 OPTIONS = {
     ("student=resnet9",): ["student=resnet9 does not exist: did you mean 'resnet8'?"],

@@ -341,9 +341,13 @@ class Presets:
 
 
 def _not_an_override(text: str, error: Exception) -> Fault:
-    """`'seed=[1' is not KEY=VALUE`: Hydra's parser names its own tokens, which help only where there is a value."""
+    """`'seed=[1' is not KEY=VALUE`: the messages of Hydra's parser list its own tokens, so they are left out."""
     key, equals, _ = text.lstrip("+").partition("=")
-    remedy = first_line(error) if equals else "write KEY=VALUE, e.g. loss=kd"
+    remedy = "write KEY=VALUE, e.g. loss=kd"
+    if equals and not isinstance(error, HydraException):
+        remedy = first_line(error)
+    elif equals:
+        remedy = "close every bracket and quote, put one comma between values, and quote a text with other signs"
     return Fault(key if equals else "", "syntax", f"{text!r} is not KEY=VALUE: {remedy}")
 
 
