@@ -25,6 +25,7 @@ BUSY = 3
 FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
 SUFFIXES = ("", ".txt", ".md", ".tex", ".csv", ".json", ".html")  # of `--out FILE`
 BINARY = (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".pdf", ".pkl", ".npz")  # no text under these names
+OWN = "student._target_"  # a class of one's own, in place of a preset
 ANY = ("*",)  # for `Verb.dotted`
 _COLUMN = 34  # where the explanations of a help text begin
 
@@ -102,7 +103,7 @@ SHARDS = Argument("dataset.shards", "DIR", "or a folder with tar shards of photo
 DOWNLOAD = Argument("dataset.download", help="download the data if they are missing", choices=("true", "false"))
 DEVICE = Argument("engine.device", "auto|cpu|cuda", "auto, the default, takes CUDA if there is a GPU")
 OWN_NETWORK = Argument(
-    "student._target_",
+    OWN,
     "package.Class",
     "the run's network class, if it is yours and its code has changed or was not recorded",
 )

@@ -10,6 +10,7 @@ from distill.cli.arguments import (
     FAILED,
     FINISHED,
     NEW_PLACES,
+    OWN,
     RUNS_DIR,
     Argument,
     CommandLine,
@@ -18,7 +19,7 @@ from distill.cli.arguments import (
 from distill.cli.lookup import data_places
 from distill.runs.escapes import escaped
 
-FILE, STATE, OWN = "file", "state", "student._target_"
+FILE, STATE = "file", "state"
 VERB = Verb(
     name="import",
     usage=("FILE student=NAME dataset=NAME [KEY=VALUE ...]", "DIR [runs_dir=DIR]"),

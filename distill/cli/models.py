@@ -1,6 +1,6 @@
 """`distill models`: every network with its size, cost and feature shapes."""
 
-from distill.cli.arguments import CONFIG_DIR, FINISHED, FORMAT, OUT, Argument, CommandLine, Verb
+from distill.cli.arguments import CONFIG_DIR, FINISHED, FORMAT, OUT, OWN, Argument, CommandLine, Verb
 from distill.cli.lookup import show
 
 VERB = Verb(
@@ -35,6 +35,7 @@ its files are not needed (except with dataset=arrays).""",
     ),
     examples=(
         "distill models",
+        "distill models student._target_=my_nets.Net dataset=cifar10",
         "distill models dataset=cifar10 student=plain_cnn,resnet_1m --format markdown",
     ),
     exit_codes="0 done; 2 the command was refused",
@@ -45,7 +46,7 @@ its files are not needed (except with dataset=arrays).""",
 def run(line: CommandLine) -> int:
     """Show the networks; return the exit code."""
     for key in line.pairs:
-        if key.startswith("student.") and "student" not in line.pairs:
+        if key.startswith("student.") and not {"student", OWN} & line.pairs.keys():
             line.fault(f"{key} belongs to one network: add student=NAME", of=key)
     line.check()
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 
+from distill.cli.arguments import OWN
 from distill.config.build import build_dataset, build_network
 from distill.config.check import MISSING, check_target, resolve
 from distill.config.compose.composer import Composed
@@ -52,15 +53,20 @@ def count(pairs: Mapping[str, str], *, config_dir: Path | None) -> Listing:
     """
     presets = Presets(config_dir)
     named, overrides = _read(pairs, presets)
-    changes = [f" {key.removeprefix('student.')}={pairs[key]}" for key in pairs if key.startswith("student.")]
-    names = named or sorted(presets.groups["student"], key=natural_key)
-    jobs = {name: presets.compose([*overrides, f"student={name}"]) for name in names}
+    keys = (key for key in pairs if key.startswith("student.") and (named or key != OWN))
+    changes = [f" {key.removeprefix('student.')}={pairs[key]}" for key in keys]
+    if not named and OWN in pairs:
+        jobs = {pairs[OWN].rpartition(".")[2]: presets.compose(overrides)}
+    else:
+        names = named or sorted(presets.groups["student"], key=natural_key)
+        jobs = {name: presets.compose([*overrides, f"student={name}"]) for name in names}
     found: list[Counted] = []
     faults: list[Fault] = []
     notes: list[str] = []
     shape: tuple[int, int] | None = None
     try:
-        shape = _shape(next((job for job in jobs.values() if job.config), jobs[names[0]]))
+        composed = [job for job in jobs.values() if job.config]
+        shape = _shape((composed or [*jobs.values()])[0])
     except Refused as error:
         faults += error.faults
     for name, job in jobs.items():
@@ -69,7 +75,7 @@ def count(pairs: Mapping[str, str], *, config_dir: Path | None) -> Listing:
             if shape is not None:
                 found.append(_counted("".join([name, *changes]), node, *shape))
         except Refused as error:
-            if named:
+            if named or OWN in pairs:
                 faults += error.faults
             else:
                 notes.append(_how(name, job) or f"{name} is not counted: {'; '.join(error.sentences)}")

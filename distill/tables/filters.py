@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.runs.store import RunRecord
+from distill.runs.store import RunRecord, damage
 from distill.tables.presets import equal_presets, of_the_same_sweep
 from distill.tables.values import dataset_name, flatten, matches, natural_key, preset_name, split_list, to_text
 
@@ -26,7 +26,7 @@ class Filter:
         if self.key in NAMES:
             return record.names.get(self.key, _ABSENT)
         if self.key == "status":
-            return record.status
+            return "damaged" if damage(record) else record.status
         if self.key in FILTERS:
             return record.identity.get(self.key, _ABSENT)
         node: Any = record.config

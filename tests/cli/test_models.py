@@ -57,6 +57,8 @@ def test_every_preset_with_its_exact_figures(capsys: Capture, tmp_path: Path) ->
     Path("own_nets.py").write_text("from distill.models import resnet14 as net\n")
     (mine / "my_net.yaml").write_text("_target_: own_nets.net\n")
     (mine / "broken.yaml").write_text("_target_: distill.models.resnet14\nwidth: 3\n")
+    (own,) = listed(capsys, "student._target_=own_nets.net")["models"]
+    assert (own["name"], own["parameters"], own["macs"]) == ("net", *FIGURES["resnet14"])
     told = listed(capsys, "--config-dir", str(mine.parent))
     assert (told["dataset"], told["classes"], told["image_size"]) == ("cifar100", 100, 32)
     found = {model["name"]: (model["parameters"], model["macs"]) for model in told["models"]}

@@ -289,7 +289,7 @@ def test_odd_folders_are_listed_as_damaged_and_hide_no_other(
 
 def test_a_result_without_an_accuracy_is_listed_as_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edited("result.json", lambda result: result.pop("last"))(copied(tmp_path / "runs"))
-    assert main(["ls", f"runs_dir={tmp_path / 'runs'}", "--format", "json"]) == 0
+    assert main(["ls", f"runs_dir={tmp_path / 'runs'}", "status=damaged", "--format", "json"]) == 0
     (listed,) = json.loads(capsys.readouterr().out)["runs"]
     assert listed["status"] == "damaged"
     assert "'last.epoch'" in listed["detail"]
