@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -317,6 +318,8 @@ def follow_plans(
         if this_world().size > 1:
             _leave(sentence)
         endings = [RunFailed(sentence)] * len(plans)
+    for sentence in dict.fromkeys(str(end) for end in endings if isinstance(end, Exception)):
+        print(sentence, file=sys.stderr, flush=True)
     return [_outcome(plan, end, plan.run_id in finished_before) for plan, end in zip(plans, endings, strict=True)]
 
 
@@ -329,7 +332,6 @@ def _leave(message: str) -> NoReturn:
 def _outcome(plan: RunPlan, ending: Result | Exception, finished_before: bool) -> Outcome:
     name, path = plan.directory.name, str(plan.directory)
     if isinstance(ending, Exception):
-        print(ending, file=sys.stderr, flush=True)
         return Outcome(name, path, "busy" if isinstance(ending, Busy) else "failed", str(ending))
     last, best = ending["last"], ending["best"]
     measured = f"{ending['split']} {last['accuracy']:.2f} %, best {best['accuracy']:.2f} % (epoch {best['epoch']})"
@@ -349,9 +351,9 @@ def outcomes_on_disk(plans: Sequence[RunPlan], reason: str) -> list[Outcome]:
 
 
 def summarise(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-    """Print every job of a sweep that did not finish; returns `outcomes`."""
-    left = [outcome for outcome in outcomes if outcome.status != "finished"]
-    print(f"{len(outcomes) - len(left)} of {len(outcomes)} runs finished")
-    for outcome in left:
-        say(f"{outcome.status}: {outcome.text}")
+    """Print the jobs of a sweep that did not finish, those with the same reason together; returns `outcomes`."""
+    left = Counter((outcome.status, outcome.text) for outcome in outcomes if outcome.status != "finished")
+    print(f"{len(outcomes) - left.total()} of {len(outcomes)} runs finished")
+    for (status, text), count in left.items():
+        say(f"{status}, {count} runs: {text}" if count > 1 else f"{status}: {text}")
     return outcomes

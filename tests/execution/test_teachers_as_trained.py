@@ -164,10 +164,13 @@ def test_a_wrong_normalisation_is_refused_with_both_figures(teacher: Path, capsy
     words = ("teacher=resnet8", f"teacher.weights={teacher / 'plain.pth'}", "teacher.expected.accuracy=100")
     words = (*words, "teacher.expected.tolerance=2")
     assert main(["train", *DATA, *QUICK, *words]) == FINISHED
-    wrong = ("teacher.mean=[.9,.9,.1]", "teacher.std=[.1,.1,.1]", "seed=2")
+    wrong = ("teacher.mean=[.9,.9,.1]", "teacher.std=[.1,.1,.1]", "-m", "seed=2,3", "hydra/launcher=cohort")
+    capsys.readouterr()
     assert main(["train", *DATA, *QUICK, *words, *wrong]) == FAILED
-    error = capsys.readouterr().err
+    told = capsys.readouterr()
+    (error,) = told.err.splitlines()  # one sentence for both runs
     assert re.search(r"has \d\d\.\d\d % where teacher\.expected says 100\.00 %: is its normalisation right", error)
+    assert f"0 of 2 runs finished\nfailed, 2 runs: {error}\n" in told.out
     other = ("teacher.expected.images=61", "teacher.expected.accuracy=7", "seed=3")  # not for this test set
     assert main(["train", *DATA, *QUICK, *words, *other]) == FINISHED
 
@@ -261,7 +264,7 @@ def test_a_student_starts_from_weights_by_their_content(teacher: Path, capsys: p
     assert json.loads(result.read_text())["last"]["accuracy"] > accuracy - 20
     assert main(["evaluate", f"run={result.parent}", "engine.device=cpu"]) == FINISHED
     for value, sentence in (
-        ("", "must be a file or a finished run"),
+        ("", "student.weights= is empty (an unset variable?)"),
         ("nowhere", "nowhere is no file of weights, and no "),
     ):
         assert main(["train", *DATA, *QUICK, "loss=ce", f"student.weights={value}"]) == REFUSED
