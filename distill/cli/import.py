@@ -86,7 +86,9 @@ imported.""",
 def run(line: CommandLine) -> int:
     """Import the file or the folder; return the exit code."""
     line.require(FILE, "import needs a file: distill import FILE student=NAME dataset=NAME; or distill import DIR")
-    if FILE not in line.pairs:
+    if line.pairs.get(FILE) == "":  # Path("") would be the current folder
+        line.fault("the name of the file is empty (an unset variable?): name a file of weights, or a folder", of=FILE)
+    if not line.pairs.get(FILE):
         line.check()
 
     path = Path(line.pairs[FILE])

@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import os
+import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def only_run(where: str = "runs") -> Path:
 RESNET8 = "x.pth student=resnet8"
 REFUSALS = {
     "": ["import needs a file: distill import FILE student=NAME dataset=NAME"],
+    "''": ["the name of the file is empty (an unset variable?)"],
     "x.pth": ["import needs student=NAME", "import needs dataset=NAME"],
     "gone.pth student=resnt8 dataset=cifar1000 precison=fp32": [
         "unknown key 'precison'",
@@ -65,7 +67,7 @@ REFUSALS = {
 def test_refusals_are_collected_and_write_nothing(
     weights: dict[str, Any], tmp_path: Path, line: str, capsys: Capture
 ) -> None:
-    words, sentences = line.split(), REFUSALS[line]
+    words, sentences = shlex.split(line), REFUSALS[line]
     torch.save(weights, "x.pth")
     torch.save({"model": weights, "x": Touch()}, "hostile")
     before = sorted(tmp_path.rglob("*"))
