@@ -127,6 +127,9 @@ def decoding(threads: int) -> Iterator[None]:
 @contextmanager
 def one_core() -> Iterator[None]:
     """Inside the block all threads of this process share one core: on two they slow each other down at the memory."""
+    if not hasattr(os, "sched_setaffinity"):  # not on macOS
+        yield
+        return
     cores = os.sched_getaffinity(0)
     _bind({max(cores)})
     try:

@@ -1,7 +1,9 @@
 """The bench: a figure is shown only if its gates passed, and each gate fails for the fault it is there for."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from scripts.bench import gates, peer, rows
 from scripts.bench.gates import GATES, Gate, check, curve, evaluation, within
 from scripts.bench.lab import Lab, Settings
 from scripts.bench.measure import Figure
+from scripts.bench.photographs import one_core
 from scripts.bench.report import Bench, bench, document, gates_of, notes, text
 
 SECRET = 7.654321
@@ -221,6 +224,16 @@ def test_without_a_gpu_no_launches_are_counted(lab: Lab) -> None:
 )
 def test_names_of_launches(name: str, launch: bool) -> None:
     assert rows.is_launch(name) is launch
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no thread can be bound to a core here")
+def test_the_loader_row_has_one_core_for_all_threads() -> None:
+    before = os.sched_getaffinity(0)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()  # a thread that is there already
+        with one_core():
+            assert os.sched_getaffinity(0) == pool.submit(os.sched_getaffinity, 0).result() == {max(before)}
+        assert os.sched_getaffinity(0) == pool.submit(os.sched_getaffinity, 0).result() == before
 
 
 def test_by_default_nothing_follows_the_profiler() -> None:
