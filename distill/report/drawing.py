@@ -212,11 +212,11 @@ def line(axes: Axes, x: Sequence[Any], y: Sequence[Any], style: Style, label: st
     axes.plot([a for a, _ in known], [b for _, b in known], **{**kind, **changes})
 
 
-def band(axes: Axes, x: Sequence[Any], mean: Sequence[float], deviation: Sequence[float | None], colour: str) -> None:
-    """One deviation to either side of the mean; None is no deviation."""
-    spread = [value or 0.0 for value in deviation]
-    low = [m - s for m, s in zip(mean, spread, strict=True)]
-    high = [m + s for m, s in zip(mean, spread, strict=True)]
+def band(axes: Axes, x: Sequence[Any], mean: Sequence[float], spread: Sequence[float | None], colour: str) -> None:
+    """A band of `spread` to either side of the mean; None is none."""
+    half = [value or 0.0 for value in spread]
+    low = [m - s for m, s in zip(mean, half, strict=True)]
+    high = [m + s for m, s in zip(mean, half, strict=True)]
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 

@@ -11,7 +11,8 @@ from distill.report.drawing import HEAT, band, dots, dots_legend, drawing, label
 from distill.report.page import INK, Block, Figure, PageTable, Section, Text, number, report_files
 from distill.report.sweep_runs import Curve, Panel, SweepPreset, is_number
 from distill.tables.rows import Row
-from distill.tables.values import to_text
+from distill.tables.statistics import blocks
+from distill.tables.values import fields, to_text
 
 Numbers = Mapping[str, Any]
 _LINE = 0.2  # inches: a line of a legend
@@ -67,31 +68,44 @@ def _runs(panels: Sequence[Panel]) -> list[str]:
 
 
 def sweep_numbers(preset: SweepPreset, panels: Sequence[Panel]) -> dict[str, Any]:
-    """Of the panels each configuration with its accuracies in percent."""
+    """Of the panels each configuration with its accuracies in percent.
+
+    `pooled` is the deviation over all configurations of a panel (`statistics.Blocks`), `half` half of the 95 % interval
+    of a configuration's mean that follows from it; both are None where no two configurations share two seeds.
+    """
     return {
         "sweep": preset.name,
         "keys": list(preset.keys),
         "logarithmic": sorted(preset.logarithmic),
-        "panels": [
-            {
-                "dataset": panel.dataset,
-                "student": panel.student,
-                "holdout": panel.holdout,
-                "measured_on": panel.measured_on,
-                "curves": [
-                    {
-                        "label": curve.label,
-                        "preset": curve.preset,
-                        "cells": [
-                            {"values": list(cell.values), **_summary(cell.row), "chosen": cell.values in curve.chosen}
-                            for cell in curve.cells
-                        ],
-                    }
-                    for curve in panel.curves
-                ],
-            }
-            for panel in panels
-        ],
+        "panels": [_panel_numbers(panel) for panel in panels],
+    }
+
+
+def _panel_numbers(panel: Panel) -> dict[str, Any]:
+    pooled = blocks([cell.row.by_unit for curve in panel.curves for cell in curve.cells])
+    curves = [
+        {
+            "label": curve.label,
+            "preset": curve.preset,
+            "cells": [
+                {
+                    "values": list(cell.values),
+                    **_summary(cell.row),
+                    "half": pooled.half(cell.row.last.n) if pooled else None,
+                    "chosen": cell.values in curve.chosen,
+                }
+                for cell in curve.cells
+            ],
+        }
+        for curve in panel.curves
+    ]
+    return {
+        "dataset": panel.dataset,
+        "student": panel.student,
+        "holdout": panel.holdout,
+        "measured_on": panel.measured_on,
+        "pooled": fields(pooled, "deviation", "degrees", "rows", "n", "least") if pooled else None,
+        "curves": curves,
     }
 
 
@@ -124,7 +138,7 @@ def draw_methods(numbers: Numbers) -> str:
 
 
 def draw_curves(numbers: Numbers) -> str:
-    """A row for every panel, in it axes for every key: mean by value, with the deviation over seeds as a band."""
+    """A row for every panel, in it axes for every key: seeds and mean by value, with the mean's interval as a band."""
     keys, panels = numbers["keys"], numbers["panels"]
     across = len(keys)
     height = sum(3.7 + _LINE * len(panel["curves"]) for panel in panels) / len(panels)
@@ -158,7 +172,12 @@ def _draw_key(axes: Axes, panel: Numbers, n: int, *, joined: bool, logarithmic: 
             **({} if joined else {"linestyle": ""}),
         )
         if joined:
-            band(axes, x, mean, [cell["deviation"] for cell in curve["cells"]], style.colour)
+            band(axes, x, mean, [cell["half"] for cell in curve["cells"]], style.colour)
+            seeds = [
+                (at, value) for at, cell in zip(x, curve["cells"], strict=True) for value in cell["by_seed"].values()
+            ]
+            if len(seeds) > len(x):
+                axes.plot(*zip(*seeds, strict=True), "o", mfc="none", mec=style.colour, ms=5, mew=1.0, zorder=3)
     chosen = [cell for curve in curves for cell in curve["cells"] if cell["chosen"]]
     if chosen:
         x = [position[cell["values"][n]] for cell in chosen]
@@ -249,10 +268,27 @@ def _figures(preset: SweepPreset, panels: Sequence[Panel]) -> list[Block]:
             kind, svg, note = "Heat maps", draw_map(numbers), "The methods of a student have one scale of colours."
         else:
             kind, svg, note = "Line chart", draw_curves(numbers), "A method has one colour in all figures."
-            note = f"The band is one deviation over the seeds to either side. {note}" if keys == 1 else note
+            note = f"{_band(numbers)} {note}" if keys == 1 else note
         caption = f"{caption if keys else _METHODS} {note}"
         made.append(Figure(name, caption, f"{kind} of accuracies. {means}.", numbers, svg))
     return made
+
+
+def _band(numbers: Numbers) -> str:
+    """How to read the bands of curves."""
+    pooled = [(panel, panel["pooled"]) for panel in numbers["panels"] if panel["pooled"]]
+    if not pooled:
+        return "There is no band, because no two configurations share two seeds."
+    least = "; ".join(
+        f"{each['least']:.2f} points for {_title(panel)} (deviation {each['deviation']:.2f}, {each['degrees']} degrees "
+        "of freedom)"
+        for panel, each in pooled
+    )
+    return (
+        "Each circle is a seed. The band is the mean's 95 % interval for comparisons within the seeds: its deviation"
+        " is pooled over all configurations of a panel, without what a seed changes in all of them alike (Loftus and "
+        f"Masson 1994). Differences between two configurations are not resolved below {least}."
+    )
 
 
 def _key_columns(preset: SweepPreset, panels: Sequence[Panel]) -> dict[str, bool]:

@@ -11,7 +11,7 @@ from distill.tables.cells import MeasuredTable
 from distill.tables.published import Cell, TableColumn, TableRow
 from distill.tables.rendering import Column, TextTable, text_table
 from distill.tables.rows import Row
-from distill.tables.statistics import points, span
+from distill.tables.statistics import blocks, points, span
 from distill.tables.verdict import MARGIN
 
 NOTHING = "-"
@@ -337,7 +337,25 @@ def _how_to_read(measured: MeasuredTable, rows: Sequence[Row]) -> list[str]:
             "teachers by teacher), with the correlation r; p (Holm): of Welch's test, adjusted for all "
             f"{measured.tests} differences of the table"
         )
-    return lines
+    return [*lines, *_unresolved(measured)]
+
+
+def _unresolved(measured: MeasuredTable) -> list[str]:
+    """The differences that the seeds of each pair do not resolve, in one line."""
+    parts = []
+    for column in measured.shown.columns:
+        cells = [cell for cell in measured.table.cells.values() if cell.column == column.key]
+        # a row over several teachers repeats the runs of its members
+        found = blocks([row.by_unit for cell in cells for row in measured.of(cell) if not row.members])
+        if found:
+            parts.append(
+                f"{found.least:.2f} points for {column.label} (deviation {found.deviation:.2f}, pooled over "
+                f"{found.rows} rows of {found.n} seeds: {found.degrees} degrees of freedom)"
+            )
+    if not parts:
+        return []
+    of = "not resolved by these seeds (95 %, paired by seed): differences between two methods below"
+    return [f"{of} {'; '.join(parts)}"]
 
 
 def _missing(measured: MeasuredTable) -> list[str]:

@@ -51,6 +51,34 @@ class Paired:
     correlation: float | None
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """What a run deviates by once its row and its seed are accounted for, pooled over `rows` that share `n` seeds.
+
+    The randomised block design (Fisher 1935): a run is the mean of its row, plus what its seed changes in all rows
+    alike, plus chance, which is taken to be equally large in all rows. It has (rows - 1) * (n - 1) degrees of freedom:
+    two seeds give usable intervals, where the deviation of one row, with one degree, does not.
+    """
+
+    deviation: float
+    rows: int
+    n: int
+
+    @property
+    def degrees(self) -> int:
+        """Degrees of freedom of the deviation."""
+        return (self.rows - 1) * (self.n - 1)
+
+    def half(self, n: int) -> float:
+        """Half of the 95 % interval of a mean of n runs, for comparisons within the seeds (Loftus and Masson 1994)."""
+        return half_width(error=self.deviation / math.sqrt(n), degrees=self.degrees)
+
+    @property
+    def least(self) -> float:
+        """The smallest difference of two rows whose 95 % interval excludes zero."""
+        return math.sqrt(2) * self.half(self.n)
+
+
 def points(value: float) -> str:
     """A difference with its sign: `+1.25`."""
     return f"{round(value, 2) + 0.0:+.2f}"  # adding 0.0 turns -0.0 into 0.0
@@ -105,6 +133,28 @@ def paired(values: Mapping[Any, float], baseline: Mapping[Any, float]) -> Paired
         return None
     interval = _interval(differences.mean, error=error, degrees=float(differences.n - 1))
     return Paired(interval, len(keys), correlation(ours, theirs))
+
+
+def blocks(rows: Sequence[Mapping[Any, float]]) -> Blocks | None:
+    """The deviation pooled over the rows that share the same seeds; a row maps seeds to values.
+
+    The seeds are those of the row that leaves the most degrees of freedom. None where no two rows share two seeds, and
+    where nothing but rows and seeds differs.
+    """
+    shared = {frozenset(row): [each for each in rows if row.keys() <= each.keys()] for row in rows}
+    keys, chosen = max(shared.items(), key=lambda item: (len(item[0]) - 1) * (len(item[1]) - 1), default=((), []))
+    if len(keys) < 2 or len(chosen) < 2:
+        return None
+    of_rows = [math.fsum(row[key] for key in keys) / len(keys) for row in chosen]
+    of_seeds = {key: math.fsum(row[key] for row in chosen) / len(chosen) for key in keys}
+    mean = math.fsum(of_rows) / len(of_rows)
+    squares = math.fsum(
+        (row[key] - of_row - of_seeds[key] + mean) ** 2
+        for row, of_row in zip(chosen, of_rows, strict=True)
+        for key in keys
+    )
+    deviation = math.sqrt(squares / ((len(chosen) - 1) * (len(keys) - 1)))
+    return Blocks(deviation, len(chosen), len(keys)) if deviation >= NO_VARIANCE else None
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:

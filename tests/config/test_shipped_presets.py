@@ -125,6 +125,7 @@ SWEEPS = {
     "seeds": [{"seed": seed} for seed in "1234"],
     "temperature": [{"loss.temperature": t} for t in "123468"],
     "alpha": [{"loss.alpha": a} for a in ("0.1", "0.3", "0.5", "0.7", "0.9")],
+    "weight": [{"loss.kd_weight": w} for w in ("0.9", "3", "9", "15")],
     "temperature_alpha": [{"loss.temperature": t, "loss.alpha": a} for t in "1248" for a in ("0.1", "0.5", "0.9")],
     "tau_weight": [{"loss.temperature": t, "loss.kd_weight": w} for t in "23" for w in ("3", "6", "9", "12", "15")],
     "controls": [

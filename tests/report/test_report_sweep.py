@@ -13,6 +13,7 @@ from distill.cli import main as command
 from distill.cli.arguments import FINISHED, REFUSED
 from distill.report.drawing import style_of
 from distill.report.sweep_runs import load_sweep, sweep_names
+from distill.tables.statistics import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 add_run = runpy.run_path(str(ROOT / "tests" / "tables" / "store_files.py"))["add_run"]
@@ -78,6 +79,33 @@ def test_one_key_is_a_curve_for_each_method(store: Path, capsys: Capture) -> Non
     for words in ("accuracy on 5,000 held-out images, %", "loss.temperature", "kd, n = 2", "zscore_kd, n = 1"):
         assert words in drawing, words
     assert all(style_of(name).colour.lower() in drawing.lower() for name in ("kd", "zscore_kd"))
+
+
+def test_the_band_of_a_curve_is_pooled_over_all_its_configurations(store: Path) -> None:
+    assert command(["report", "sweep=temperature"]) == FINISHED
+    folder = Path("report", "sweep-temperature")
+    (panel,) = panels(folder, "tuning")
+    found = blocks([dict(enumerate(accuracies)) for accuracies in KD.values()])  # zscore_kd has one seed
+    assert found is not None
+    names = ("deviation", "degrees", "rows", "n", "least")
+    assert panel["pooled"] == {name: pytest.approx(getattr(found, name)) for name in names}
+    assert panel["pooled"]["degrees"] == 2
+    for curve, n in zip(panel["curves"], (2, 1), strict=True):
+        assert [cell["half"] for cell in curve["cells"]] == [pytest.approx(found.half(n))] * len(curve["cells"])
+    caption = (
+        f"not resolved below {found.least:.2f} points for resnet8, digits (deviation {found.deviation:.2f}, 2 degrees"
+    )
+    assert caption in (folder / "index.html").read_text()
+
+
+def test_curves_of_one_seed_have_no_band(runs_dir: Path) -> None:
+    tried(runs_dir, "kd", {1.0: (66.0,), 2.0: (60.0,)}, holdout=500)
+    assert command(["report", "sweep=temperature"]) == FINISHED
+    folder = Path("report", "sweep-temperature")
+    (panel,) = panels(folder, "tuning")
+    assert panel["pooled"] is None
+    assert [cell["half"] for cell in panel["curves"][0]["cells"]] == [None, None]
+    assert "There is no band" in (folder / "index.html").read_text()
 
 
 def test_what_was_chosen_stands_beside_its_test_accuracy(store: Path) -> None:

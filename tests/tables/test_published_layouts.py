@@ -18,6 +18,7 @@ from distill.tables.cells import MeasuredTable, measure_table
 from distill.tables.published import load
 from distill.tables.published_data import content
 from distill.tables.rendering import render
+from distill.tables.statistics import blocks
 
 STORE = runpy.run_path(str(Path(__file__).with_name("published_store.py")))
 add, add_all = STORE["add"], STORE["add_all"]
@@ -106,6 +107,15 @@ def test_the_text_of_a_terminal(store: Path) -> None:
     assert source
     assert "1 of 4 cells lack some of the 3 seeds: `distill fill table=cifar100_same` trains them" in below
     assert "adjusted for all 2 differences of the table" in below
+
+
+def test_the_difference_that_the_seeds_do_not_resolve(store: Path) -> None:
+    """Of the three methods that share seeds 1 to 3, as a note."""
+    found = blocks([dict(enumerate(values[:3])) for values in (CE, KD, ZSCORE)])
+    assert found is not None
+    text = render(content(measured(store)), form="terminal", width=120)
+    words = f"differences between two methods below {found.least:.2f} points for resnet56 -> resnet20 (deviation "
+    assert f"{words}{found.deviation:.2f}, pooled over 3 rows of 3 seeds: 4 degrees of freedom)" in text
 
 
 def test_the_verdicts_computed_a_second_way(store: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from distill.tables.statistics import correlation, holm, paired, summarize, welch
+from distill.tables.statistics import blocks, correlation, holm, paired, summarize, welch
 
 OURS = {1: 71.2, 2: 72.5, 3: 71.9, 4: 73.3}
 THEIRS = {1: 70.4, 2: 71.6, 3: 71.3, 4: 71.1, 5: 69.0}
@@ -60,6 +60,53 @@ def test_equal_seeds_do_not_claim_certainty() -> None:
     assert welch([70.0, 70.0], [60.0, 60.0]) is None
     assert paired({1: 70.1, 2: 71.1}, {1: 70.0, 2: 71.0}) is None  # both differences are 0.1 but for rounding
     assert welch([70.0, 70.0], [60.0, 61.0]) is not None
+
+
+ROWS = [
+    {1: 70.1, 2: 70.9, 3: 70.2},
+    {3: 68.1, 1: 68.4, 2: 68.8},
+    {1: 71.4, 2: 71.6, 3: 71.9},
+    {1: 71.0, 2: 71.5, 3: 71.0},
+]
+
+
+def test_blocks_are_the_residuals_of_rows_and_seeds() -> None:
+    """By least squares on indicators of row and seed."""
+    values = np.array([row[seed] for row in ROWS for seed in (1, 2, 3)])
+    design = np.hstack([np.kron(np.eye(4), np.ones((3, 1))), np.kron(np.ones((4, 1)), np.eye(3))])
+    residual = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    found = blocks(ROWS)
+    assert found is not None
+    assert (found.rows, found.n, found.degrees) == (4, 3, 6)
+    deviation = float(np.sqrt(residual @ residual / 6))
+    assert found.deviation == pytest.approx(deviation)
+    assert found.half(2) == pytest.approx(stats.t.ppf(0.975, 6) * deviation / 2**0.5)
+    assert found.least == pytest.approx(stats.t.ppf(0.975, 6) * deviation * (2 / 3) ** 0.5)
+
+
+def test_what_a_seed_changes_in_all_rows_is_left_out() -> None:
+    shifted = [{seed: value + 5.0 * seed for seed, value in row.items()} for row in ROWS]
+    expected, found = blocks(ROWS), blocks(shifted)
+    assert expected is not None
+    assert found is not None
+    assert found.deviation == pytest.approx(expected.deviation)
+
+
+def test_two_rows_of_blocks_are_the_paired_test() -> None:
+    pairs, found = paired(ROWS[0], ROWS[1]), blocks(ROWS[:2])
+    assert pairs is not None
+    assert found is not None
+    assert found.least == pytest.approx(pairs.interval.high - pairs.interval.difference)
+
+
+def test_rows_without_the_seeds_are_left_out_of_blocks() -> None:
+    expected = blocks(ROWS)
+    assert blocks([{7: 60.0}, *ROWS, {1: 50.0, 2: 70.0}, {1: 60.0, 2: 61.0, 8: 62.0}]) == expected
+    assert blocks([]) is None
+    assert blocks(ROWS[:1]) is None
+    assert blocks([{1: 70.0}, {1: 71.0}]) is None  # one seed
+    assert blocks([{1: 70.0, 2: 71.0}, {3: 70.0, 4: 72.0}]) is None  # none in common
+    assert blocks([{1: 70.1, 2: 71.1}, {1: 70.0, 2: 71.0}]) is None  # nothing but row and seed differs
 
 
 def test_two_pairs_always_lie_on_a_line() -> None:
