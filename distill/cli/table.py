@@ -101,7 +101,8 @@ def _published(line: CommandLine, request: TableRequest) -> int:
     try:
         measured = measure_table(
             whole,
-            selection.chosen,
+            selection.records,
+            chosen={record.run_id for record in selection.chosen},
             shown=shown,
             seeds=request.seeds,
             runs_dir=line.pairs.get("runs_dir"),

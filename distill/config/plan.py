@@ -229,7 +229,7 @@ def plan_run(
     identity = run_identity(
         data=dataset.identity() | code_of(config["dataset"]),
         student=config["student"],
-        teacher=None if teacher is None else teacher.identity,
+        teacher=None if teacher is None else taught_by(teacher, precision=config["precision"]),
         loss=split_stages(config["loss"])[0],
         recipe=config["recipe"],
         seed=config["seed"],
@@ -254,6 +254,12 @@ def plan_run(
     )
     note = _changed_code(plan)
     return replace(plan, notes=(note,)) if note else plan
+
+
+def taught_by(teacher: TeacherSource, *, precision: str) -> dict[str, Any]:
+    """The teacher in a run's identity, with the precision of one that is no plan where it is not the student's."""
+    stated = {} if teacher.plan or teacher.precision == precision else {"precision": teacher.precision}
+    return teacher.identity | stated
 
 
 def files_of_code(config: Node) -> dict[str, str]:
@@ -393,7 +399,7 @@ def teacher_use(plan: RunPlan) -> str:
     """Equal for plans that would read the same table: the same teacher, precision, data and device."""
     return run_id(
         {
-            "teacher": plan.identity["teacher"],
+            "teacher": None if plan.teacher is None else plan.teacher.identity,
             "precision": None if plan.teacher is None else plan.teacher.precision,
             "data": plan.dataset.identity(),
             "device": plan.device.type,

@@ -13,11 +13,12 @@ from distill.exchange.restore import finished_at, locked, target_of
 from distill.runs import files, layout
 from distill.runs.config_file import read_config, write_config
 from distill.runs.files import StorageError
-from distill.runs.layout import CONFIG, EXPORT, METRICS, PROVENANCE, RESULT, STUDENT, TIMING
+from distill.runs.layout import CONFIG, EXPORT, METRICS, PROVENANCE, RESULT, STUDENT, STUDENT_EMA, TIMING
 from distill.runs.lock import Busy
 from distill.runs.records import SEAL, read_metrics, sealed
 from distill.runs.store import RunRecord, changed_identity, damage, read_run, weightless
 
+_WEIGHTS = {STUDENT: "weights_sha256", STUDENT_EMA: "ema_sha256"}  # and their digests in a result
 IMPORTED, COMPLETED, THERE = "imported", "given their weights", "there already"
 LEFT_OUT = "not finished"
 DAMAGED, DIFFERENT, UNWRITTEN, HELD = (
@@ -87,12 +88,14 @@ def _import(path: Path, runs_dir: Path) -> tuple[str, str]:
             f"{target} is finished with another result than {path}: two trainings of one configuration; "
             "import it into another runs_dir"
         )
-    if there is not None and (STUDENT not in contents or not weightless(target)):
+    absent = [name for name in _WEIGHTS if name in contents and not (target / name).is_file()]
+    if there is not None and not absent:
         return THERE, f"{target} is there already"
     try:
         with locked(target):
             if there is not None:
-                files.write_bytes(target / STUDENT, contents[STUDENT])
+                for name in absent:
+                    files.write_bytes(target / name, contents[name])
             else:
                 result = contents.pop(RESULT)  # written last, so that a killed import is repeated
                 for name, data in contents.items():
@@ -123,17 +126,18 @@ def _checked(record: RunRecord) -> dict[str, bytes]:
         raise StorageError(sentence)
     read_metrics(record.path, record.result)
     contents: dict[str, bytes] = {}
-    for name in (STUDENT, METRICS, TIMING, PROVENANCE, RESULT):
+    for name in (*_WEIGHTS, METRICS, TIMING, PROVENANCE, RESULT):
         path = record.path / name
         if path.is_file():
             with files.storage_errors(path, action="read"):
-                contents[name] = files.read_record(path, largest=None if name == STUDENT else files.LARGEST_RECORD)
-    known = (record.result or {})["weights_sha256"]
-    if STUDENT in contents and (found := sha256(contents[STUDENT]).hexdigest()) != known:
-        raise StorageError(
-            f"{record.path / STUDENT} is not the file its run recorded: its sha256 is {found[:12]}..., "
-            f"the record has {known[:12]}..."
-        )
+                contents[name] = files.read_record(path, largest=None if name in _WEIGHTS else files.LARGEST_RECORD)
+    for name, key in _WEIGHTS.items():
+        known = (record.result or {}).get(key)
+        if known and name in contents and (found := sha256(contents[name]).hexdigest()) != known:
+            raise StorageError(
+                f"{record.path / name} is not the file its run recorded: its sha256 is {found[:12]}..., "
+                f"the record has {known[:12]}..."
+            )
     return contents
 
 

@@ -93,7 +93,7 @@ def _contents(record: RunRecord) -> dict[str, bytes]:
     """The files of a run byte for byte, but for absolute paths, which are replaced by their last part."""
     config = read_config(record.path)
     read_metrics(record.path, record.result)
-    paths = {text: os.path.basename(text) for text in _strings(config["config"]) if os.path.isabs(text)}
+    paths = {text: os.path.basename(text.rstrip(os.sep)) for text in _strings(config["config"]) if os.path.isabs(text)}
     found: dict[str, bytes] = {}
     for file in FILES:
         path = record.path / file

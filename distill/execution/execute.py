@@ -48,14 +48,15 @@ class Console:
 class Cohort:
     """Runs that train side by side in one call of `fit`, and how runs ended.
 
-    `teacher_epochs` are the epochs of forwards that the whole command needs of each teacher (see `teacher_epochs_of`).
+    `teacher_epochs` are the epochs of forwards that the whole command needs of each teacher (see `teacher_epochs_of`),
+    `size` is the number of runs that train at the moment.
     """
 
     retry: bool
     console: Console
-    size: int
     teacher_epochs: Mapping[str, int]
     world: World
+    size: int = 1
     members: dict[str, Member] = field(default_factory=dict)
     directories: dict[str, RunDirectory] = field(default_factory=dict)
     endings: dict[str, Result | Exception] = field(default_factory=dict)
@@ -94,7 +95,7 @@ def execute(
     """
     distinct = list({plan.run_id: plan for plan in plans}.values())
     epochs = {**teacher_epochs_of([distinct]), **(teacher_epochs or {})}
-    cohort = Cohort(retry, console, len(distinct), epochs, this_world())
+    cohort = Cohort(retry, console, epochs, this_world())
     groups = [distinct]
     while groups:
         group = groups.pop(0)
@@ -129,6 +130,7 @@ def _end_without_memory(plans: Sequence[RunPlan], cohort: Cohort) -> None:
 def _train_together(plans: Sequence[RunPlan], cohort: Cohort, *, wait: bool) -> None:
     """Bring every run to its end in `cohort.endings`."""
     engine, device = plans[0].config["engine"], plans[0].device  # the same for all members
+    cohort.size = max(1, sum(not RunDirectory(plan.directory).is_finished for plan in plans))
     with ExitStack() as locks, determinism(engine["deterministic"], device):
         # runs with a teacher come first: they train that teacher before this process locks it as one of the plans
         for plan in sorted(plans, key=lambda plan: plan.teacher is None):

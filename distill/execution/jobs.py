@@ -317,10 +317,15 @@ def follow_plans(
         sentence = f"internal error: {reason}; the trace is in {keep_trace(plans[0].runs_dir)}"
         if this_world().size > 1:
             _leave(sentence)
-        endings = [RunFailed(sentence)] * len(plans)
+        endings = [_stored(plan) or RunFailed(sentence) for plan in plans]
     for sentence in dict.fromkeys(str(end) for end in endings if isinstance(end, Exception)):
         print(sentence, file=sys.stderr, flush=True)
     return [_outcome(plan, end, plan.run_id in finished_before) for plan, end in zip(plans, endings, strict=True)]
+
+
+def _stored(plan: RunPlan) -> Result | None:
+    """The result of a run that is finished; None for others."""
+    return plan.finished().result if (plan.directory / RESULT).is_file() else None
 
 
 def _leave(message: str) -> NoReturn:

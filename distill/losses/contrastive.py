@@ -167,12 +167,14 @@ class ContrastiveRepresentation(Objective):
         self.needs_teacher = feature_weight > 0
 
     def attach(self, student: nn.Module, teacher: nn.Module | None, task: Task) -> None:
-        """Size the linear layers to the embeddings and the banks to the data set, on the device of the student."""
+        """Size the linear layers to the embeddings and the banks to the data set."""
         if not self.needs_teacher:
             return
         widths = [embedding.shape[1] for embedding in embeddings(*outlines(student, teacher, task))]
         self.others = OtherClasses(task.labels)
-        with next(student.parameters()).device:
+        device = next(student.parameters()).device
+        # only the CPU's generator has the run's seed; on `meta` nothing is drawn
+        with device if device.type == "meta" else torch.device("cpu"):
             self.student_embed, self.teacher_embed = (nn.Linear(width, self.dim) for width in widths)
             self.student_bank, self.teacher_bank = (
                 MemoryBank(len(task.labels), self.dim, momentum=self.momentum) for _ in widths

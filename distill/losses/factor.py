@@ -116,14 +116,15 @@ class Paraphrase(Objective):
     "Paraphrasing Complex Network: Network Compression via Factor Transfer" (Kim et al., NeurIPS 2018, arXiv
     1802.04977), its reconstruction loss, the first stage of `ft`. What is trained is a `Paraphrased` teacher; its
     accuracy is the teacher's. `rate` is the paper's k, the factor's share of the tap's channels. The paraphraser has no
-    BatchNorm, as in its authors' code and RepDistiller; in version 1 it had.
+    BatchNorm, as in its authors' code and RepDistiller; in version 1 it had. In version 2 the teacher's frozen weights
+    were trained too where precision=bf16.
 
     Raises ValueError if `rate` is not in (0, 1]; from `attach` if the teacher has no taps.
     """
 
     reads = ("features",)
     deploys = True
-    version = 2
+    version = 3
 
     def __init__(self, *, rate: float = 0.5) -> None:
         super().__init__()
@@ -183,6 +184,8 @@ class FactorTransfer(Objective):
 
     def start(self, student: nn.Module, weights: Mapping[str, Tensor]) -> None:
         """Load the encoder of the first stage; the student keeps its initial weights."""
+        if not self.needs_teacher:
+            return
         own = {key.removeprefix(PARAPHRASER): v for key, v in weights.items() if key.startswith(PARAPHRASER)}
         self.paraphraser.load_state_dict(own)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from distill.losses.adapters import apply
+from distill.losses.adapters import Normalize, apply
 from distill.losses.checks import refuse, weight_faults
 from distill.losses.networks import need_taps, outlines, require_output
 from distill.losses.numeric import at_least_float32
@@ -84,7 +84,7 @@ class HintRegression(Objective):
         if self.needs_teacher:
             ours, theirs = need_taps(*outlines(student, teacher, task), least=self.hint_layer + 1)
             shapes = tuple(ours[self.hint_layer].shape), tuple(theirs[self.hint_layer].shape)
-            self.regressor = nn.Sequential(resizing_convolution(*shapes), nn.BatchNorm2d(shapes[1][1]), nn.ReLU())
+            self.regressor = nn.Sequential(resizing_convolution(*shapes), Normalize(shapes[1][1]), nn.ReLU())
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The terms `ce` and `feature`, each only if its weight is positive; `progress` is unused."""

@@ -21,7 +21,8 @@ class Mixture(Objective):
 
     The term `feature` of the part `at` is called `at/feature`, so that terms of one name stay apart. The mixture needs
     everything that one of its parts needs; a part of weight 0 is left out, and so is what it needs. The parts' modules
-    are trained and saved with the mixture.
+    are trained and saved with the mixture. In version 1 a mixture with `ofd` used the teacher's
+    running statistics.
 
     If one part deploys a network in the student's place, the others are attached to that network. At most one part can.
 
@@ -32,6 +33,8 @@ class Mixture(Objective):
     Raises ValueError if there is no part, a name is invalid, a weight belongs to no part or is negative or not finite,
     all weights are 0, two parts deploy a network, or two parts need different strong views.
     """
+
+    version = 2
 
     def __init__(self, *, parts: dict[str, Objective], weights: dict[str, float] | None = None) -> None:
         super().__init__()
@@ -45,6 +48,7 @@ class Mixture(Objective):
         declared = [part.reads for part in used.values()]
         known = dict.fromkeys(name for reads in declared for name in reads or ())
         self.reads = None if None in declared else tuple(known)
+        self.teacher_batch_statistics = any(part.teacher_batch_statistics for part in used.values())
         self.two_views = any(part.two_views for part in used.values())
         self.strong_view = next((p.strong_view for p in used.values() if p.strong_view is not None), None)
         self.deploys = any(part.deploys for part in used.values())

@@ -1,6 +1,7 @@
 """The page of a sweep: accuracy over the values, what held-out images chose, and what that reaches on the test set."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -9,9 +10,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from distill.report.drawing import HEAT, band, dots, dots_legend, drawing, label_dots, line, styles_of
 from distill.report.page import INK, Block, Figure, PageTable, Section, Text, number, report_files
-from distill.report.sweep_runs import Curve, Panel, SweepPreset, is_number
+from distill.report.sweep_runs import Curve, Panel, SweepPreset, is_number, value_order
 from distill.tables.rows import Row
-from distill.tables.statistics import blocks
+from distill.tables.statistics import Blocks, blocks
 from distill.tables.values import fields, to_text
 
 Numbers = Mapping[str, Any]
@@ -70,8 +71,8 @@ def _runs(panels: Sequence[Panel]) -> list[str]:
 def sweep_numbers(preset: SweepPreset, panels: Sequence[Panel]) -> dict[str, Any]:
     """Of the panels each configuration with its accuracies in percent.
 
-    `pooled` is the deviation over all configurations of a panel (`statistics.Blocks`), `half` half of the 95 % interval
-    of a configuration's mean that follows from it; both are None where no two configurations share two seeds.
+    Curves that were trained alike share `pooled`, the deviation over their configurations (`statistics.Blocks`). `half`
+    is half of the 95 % interval of a configuration's mean that follows from it, None where its seeds are others.
     """
     return {
         "sweep": preset.name,
@@ -82,30 +83,33 @@ def sweep_numbers(preset: SweepPreset, panels: Sequence[Panel]) -> dict[str, Any
 
 
 def _panel_numbers(panel: Panel) -> dict[str, Any]:
-    pooled = blocks([cell.row.by_unit for curve in panel.curves for cell in curve.cells])
-    curves = [
-        {
-            "label": curve.label,
-            "preset": curve.preset,
-            "cells": [
-                {
-                    "values": list(cell.values),
-                    **_summary(cell.row),
-                    "half": pooled.half(cell.row.last.n) if pooled else None,
-                    "chosen": cell.values in curve.chosen,
-                }
-                for cell in curve.cells
-            ],
-        }
-        for curve in panel.curves
-    ]
+    rows: dict[Hashable, list[Row]] = defaultdict(list)
+    for curve in panel.curves:
+        rows[curve.conditions] += [cell.row for cell in curve.cells]
+    pooled = {conditions: blocks([row.by_unit for row in alike]) for conditions, alike in rows.items()}
     return {
         "dataset": panel.dataset,
         "student": panel.student,
         "holdout": panel.holdout,
         "measured_on": panel.measured_on,
+        "curves": [_curve_numbers(curve, pooled[curve.conditions]) for curve in panel.curves],
+    }
+
+
+def _curve_numbers(curve: Curve, pooled: Blocks | None) -> dict[str, Any]:
+    return {
+        "label": curve.label,
+        "preset": curve.preset,
         "pooled": fields(pooled, "deviation", "degrees", "rows", "n", "least") if pooled else None,
-        "curves": curves,
+        "cells": [
+            {
+                "values": list(cell.values),
+                **_summary(cell.row),
+                "half": pooled.half if pooled and cell.row.by_unit.keys() == pooled.keys else None,
+                "chosen": cell.values in curve.chosen,
+            }
+            for cell in curve.cells
+        ],
     }
 
 
@@ -230,7 +234,7 @@ def _is_grid(curve: Numbers) -> bool:
 
 
 def _key_values(curve: Numbers, n: int) -> list[Any]:
-    return sorted({cell["values"][n] for cell in curve["cells"]}, key=lambda value: (isinstance(value, str), value))
+    return sorted({cell["values"][n] for cell in curve["cells"]}, key=value_order)
 
 
 def _seeds(curve: Numbers) -> str:
@@ -276,18 +280,25 @@ def _figures(preset: SweepPreset, panels: Sequence[Panel]) -> list[Block]:
 
 def _band(numbers: Numbers) -> str:
     """How to read the bands of curves."""
-    pooled = [(panel, panel["pooled"]) for panel in numbers["panels"] if panel["pooled"]]
-    if not pooled:
-        return "There is no band, because no two configurations share two seeds."
-    least = "; ".join(
-        f"{each['least']:.2f} points for {_title(panel)} (deviation {each['deviation']:.2f}, {each['degrees']} degrees "
-        "of freedom)"
-        for panel, each in pooled
-    )
+    pools: dict[str, list[str]] = defaultdict(list)
+    for panel in numbers["panels"]:
+        for curve in panel["curves"]:
+            if found := curve["pooled"]:
+                words = (
+                    f"on {_title(panel)} {found['deviation']:.2f} points over {found['rows']} configurations of "
+                    f"{found['n']} seeds ({found['degrees']} degrees of freedom): a single difference below about "
+                    f"{found['least']:.2f} points is not resolved"
+                )
+                pools[words].append(curve["label"])
+    if not pools:
+        return (
+            "There is no band: no two configurations share two seeds, or their differences are the same for every seed."
+        )
+    deviations = "; for ".join(f"{', '.join(labels)} {words}" for words, labels in pools.items())
     return (
-        "Each circle is a seed. The band is the mean's 95 % interval for comparisons within the seeds: its deviation"
-        " is pooled over all configurations of a panel, without what a seed changes in all of them alike (Loftus and "
-        f"Masson 1994). Differences between two configurations are not resolved below {least}."
+        "Each circle is a seed. The band is a mean's 95 % interval for comparisons within the seeds (Loftus and Masson "
+        "1994): curves that were trained alike share one deviation, without what a seed changes in all of them alike. "
+        f"It is, for {deviations}."
     )
 
 

@@ -20,7 +20,8 @@ from distill.tables.published import parse_yaml
 from distill.tables.rows import FinishedRun, Row, group
 from distill.tables.values import flatten, natural_key, preset_name, split_list, to_text
 
-_SECTIONS = {"loss": "objective", "dataset": "data"}  # sections of a configuration with another name in an identity
+_DRAWN = ("loss.", "recipe.")  # runs that differ in another section have other images, students or teachers
+_ABSENT = object()
 _ALPHA = ("ce_weight", "kd_weight")  # what loss.alpha becomes
 
 
@@ -61,6 +62,11 @@ def load_sweep(name: str, *, config_dir: Path | None = None) -> SweepPreset:
     if not varied:
         raise ValueError(f"{path} varies nothing of its own: give it sweep.params or sweep.search.space")
     keys = tuple(str(key) for key in varied if "." in str(key) and key not in SEEDS)
+    if others := [key for key in keys if not key.startswith(_DRAWN)]:
+        raise ValueError(
+            f"{path} varies {others[0]}: a page draws accuracy over keys of loss and recipe; `distill table` compares "
+            "other runs"
+        )
     text = str(params.get("loss", ""))
     losses = () if "(" in text else tuple(filter(None, split_list(text)))
     return SweepPreset(name, keys, losses, bool(space), frozenset(map(str, logarithmic)))
@@ -108,6 +114,12 @@ class Curve:
     chosen: frozenset[tuple[Any, ...]]
     best: tuple[Configuration, ...] = ()
     tested: tuple[Row, ...] = ()
+
+    @property
+    def conditions(self) -> Hashable:
+        """All that it shares with the curves of other losses that were trained alike: images, teacher, recipe."""
+        settings = [item for item in self.method.settings if not item[0].startswith("objective.")]
+        return self.method.teacher, self.method.precision, *settings, _measured_with(self.cells[0].row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,21 +191,21 @@ def _values(row: Row, preset: SweepPreset) -> tuple[Any, ...] | None:
     config = flatten(row.first.config)
     found = []
     for key in preset.keys:
-        value = config.get(key)
-        if value is None and key.endswith(".alpha"):
+        value = config.get(key, _ABSENT)
+        if value in (None, _ABSENT) and key.endswith(".alpha"):
             value = _alpha(config, key)
-        if value is None:
+        if value is _ABSENT:
             return None
         found.append(to_text(value) if isinstance(value, list | tuple) else value)
     return tuple(found)
 
 
-def _alpha(config: Mapping[str, Any], key: str) -> float | None:
-    """The `alpha` that gives a configuration's two weights, if one does."""
+def _alpha(config: Mapping[str, Any], key: str) -> Any:
+    """The `alpha` that gives a configuration's two weights, or _ABSENT."""
     ce, kd = (config.get(f"{key.rpartition('.')[0]}.{name}") for name in _ALPHA)
     if isinstance(ce, int | float) and isinstance(kd, int | float) and abs(ce + kd - 1) < 1e-9:
         return float(kd)
-    return None
+    return _ABSENT
 
 
 def _method(row: Row, preset: SweepPreset) -> Method:
@@ -205,8 +217,7 @@ def _method(row: Row, preset: SweepPreset) -> Method:
 
 
 def _identity_paths(key: str) -> list[str]:
-    section, _, rest = key.partition(".")
-    path = f"{_SECTIONS.get(section, section)}.{rest}"
+    path = f"objective.{key.removeprefix('loss.')}" if key.startswith("loss.") else key
     return [f"{path.rpartition('.')[0]}.{name}" for name in _ALPHA] if path.endswith(".alpha") else [path]
 
 
@@ -218,12 +229,12 @@ def _measured_with(row: Row) -> Hashable:
 
 
 def _ordered(cells: Iterable[Configuration]) -> tuple[Configuration, ...]:
-    """By their values: numbers by size, before words."""
+    return tuple(sorted(cells, key=lambda cell: list(map(value_order, cell.values))))
 
-    def order(value: Any) -> tuple[bool, Any]:
-        return not is_number(value), value if is_number(value) else natural_key(to_text(value))
 
-    return tuple(sorted(cells, key=lambda cell: list(map(order, cell.values))))
+def value_order(value: Any) -> tuple[bool, Any]:
+    """Sorts values of a key: numbers by size, then words and null."""
+    return not is_number(value), value if is_number(value) else natural_key(to_text(value))
 
 
 def is_number(value: Any) -> bool:

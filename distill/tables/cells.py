@@ -13,7 +13,7 @@ and since its weights differ, so does its row.
 import json
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +89,7 @@ class MeasuredTable:
     table      all of it: differences, and the family of tests that they belong to, are those of the whole table
     shown      the rows and columns to be shown
     rows       of each cell: one for every teacher and precision, then those over several teachers
+    existing   the same of all runs, where `rows` are those of chosen ones: what is missing depends on these
     wanted     what a run must have to fill the cell
     runs       all finished runs of the store
     elsewhere  how many runs of the table's methods and students fill no cell, by what differs
@@ -100,6 +101,7 @@ class MeasuredTable:
     table: PublishedTable
     shown: PublishedTable
     rows: Mapping[Key, tuple[Row, ...]]
+    existing: Mapping[Key, tuple[Row, ...]]
     wanted: Mapping[Key, Facts]
     runs: tuple[tuple[FinishedRun, Facts], ...]
     elsewhere: Mapping[str, int]
@@ -114,7 +116,8 @@ class MeasuredTable:
 
     def fullest(self, cell: Cell) -> Row | None:
         """The row of one teacher with the most runs, the first of several; None where the cell is missing."""
-        return max((row for row in self.of(cell) if not row.members), key=lambda row: len(row.runs), default=None)
+        rows = self.existing.get((cell.row, cell.column), ())
+        return max((row for row in rows if not row.members), key=lambda row: len(row.runs), default=None)
 
     def missing(self, cell: Cell) -> list[int]:
         """The seeds that the fullest row of a cell lacks; none where the cell cannot be trained."""
@@ -172,12 +175,17 @@ def measure_table(
     table: PublishedTable,
     records: Iterable[RunRecord],
     *,
+    chosen: Container[str] | None = None,
     shown: PublishedTable | None = None,
     seeds: Sequence[int] = (),
     runs_dir: str | None = None,
     config_dir: Path | None = None,
 ) -> MeasuredTable:
-    """Find the finished runs of every cell and compare them. Raises ValueError where a cell's overrides are wrong."""
+    """Find the finished runs of every cell and compare them.
+
+    `records` are all runs of a folder; `chosen` are the ids of those that may be shown, None for all. Raises ValueError
+    where a cell's overrides are wrong.
+    """
     trainable = {key: cell.overrides for key, cell in table.cells.items() if cell.overrides}
     configs = declared(list(trainable.values()), config_dir)
     wanted = {key: Facts.of(config) for key, config in zip(trainable, configs, strict=True)}
@@ -187,23 +195,28 @@ def measure_table(
     for run, facts in runs:
         by_method[facts.method].append((run, facts))
     rows: dict[Key, tuple[Row, ...]] = {}
+    existing: dict[Key, tuple[Row, ...]] = {}
     closest: dict[str, list[str]] = defaultdict(list)
     placed: set[str] = set()
     for key, required in wanted.items():
-        chosen = []
+        fitting = []
         for run, facts in by_method[required.method]:
             if differences := _differences(run, facts, required, networks):
                 closest[run.run_id].append(", ".join(differences))
             else:
-                chosen.append(run)
-        rows[key] = _rows_of(table.cells[key], chosen)
-        placed |= {run.run_id for run in chosen}
-    elsewhere = Counter(min(found, key=len) for run, found in closest.items() if run not in placed)
+                fitting.append(run)
+        existing[key] = _rows_of(table.cells[key], fitting)
+        shown_runs = fitting if chosen is None else [run for run in fitting if run.run_id in chosen]
+        rows[key] = existing[key] if len(shown_runs) == len(fitting) else _rows_of(table.cells[key], shown_runs)
+        placed |= {run.run_id for run in fitting}
+    left = {run: found for run, found in closest.items() if run not in placed and (chosen is None or run in chosen)}
+    elsewhere = Counter(min(found, key=len) for found in left.values())
     compared, tests = compare_cells(table, rows)
     return MeasuredTable(
         table=table,
         shown=shown or table,
         rows=compared,
+        existing=existing,
         wanted=wanted,
         runs=runs,
         elsewhere=dict(sorted(elsewhere.items())),

@@ -123,9 +123,11 @@ def arranged(content: Content, *, sort: str | None, columns: Sequence[str]) -> C
     if columns:
         return of_records([{name: records[place][name] for name in columns} for place in order], content.notes())
 
-    def table(everything: bool) -> TextTable:
-        found = content.table(everything)
+    def sorted_rows(found: TextTable) -> TextTable:
         return replace(found, rows=tuple(found.rows[place] for place in order))
+
+    def pages(form: str) -> list[TextTable]:
+        return [sorted_rows(each) for each in (content.pages(form) if content.pages else [content.table(False)])]
 
     def document() -> Mapping[str, Any]:
         whole = content.document()
@@ -133,7 +135,11 @@ def arranged(content: Content, *, sort: str | None, columns: Sequence[str]) -> C
         return {**whole, **listed}
 
     return replace(
-        content, table=table, records=lambda: [records[place] for place in order], document=document, pages=None
+        content,
+        table=lambda everything: sorted_rows(content.table(everything)),
+        records=lambda: [records[place] for place in order],
+        document=document,
+        pages=pages,
     )
 
 

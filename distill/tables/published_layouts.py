@@ -341,20 +341,21 @@ def _how_to_read(measured: MeasuredTable, rows: Sequence[Row]) -> list[str]:
 
 
 def _unresolved(measured: MeasuredTable) -> list[str]:
-    """The differences that the seeds of each pair do not resolve, in one line."""
+    """Of each pair whose rows have one teacher: the difference that its seeds do not resolve, in one line."""
     parts = []
     for column in measured.shown.columns:
         cells = [cell for cell in measured.table.cells.values() if cell.column == column.key]
-        # a row over several teachers repeats the runs of its members
-        found = blocks([row.by_unit for cell in cells for row in measured.of(cell) if not row.members])
-        if found:
+        rows = {row.run_ids: row for cell in cells for row in measured.of(cell)}  # cells of equal runs count once
+        if len({row.teacher.weights for row in rows.values() if row.teacher}) > 1:
+            continue  # methods are compared over teachers
+        if found := blocks([row.by_unit for row in rows.values()]):
             parts.append(
                 f"{found.least:.2f} points for {column.label} (deviation {found.deviation:.2f}, pooled over "
-                f"{found.rows} rows of {found.n} seeds: {found.degrees} degrees of freedom)"
+                f"{found.rows} rows of {found.n} seeds, {found.degrees} degrees of freedom)"
             )
     if not parts:
         return []
-    of = "not resolved by these seeds (95 %, paired by seed): differences between two methods below"
+    of = "if all rows deviate alike, one difference of two of them is not resolved (95 %, paired by seed) below about"
     return [f"{of} {'; '.join(parts)}"]
 
 

@@ -53,30 +53,36 @@ class Paired:
 
 @dataclass(frozen=True)
 class Blocks:
-    """What a run deviates by once its row and its seed are accounted for, pooled over `rows` that share `n` seeds.
+    """The standard deviation of a run without the effects of its row and its seed, pooled over rows with common seeds.
 
     The randomised block design (Fisher 1935): a run is the mean of its row, plus what its seed changes in all rows
-    alike, plus chance, which is taken to be equally large in all rows. It has (rows - 1) * (n - 1) degrees of freedom:
-    two seeds give usable intervals, where the deviation of one row, with one degree, does not.
+    alike, plus chance, which is taken to be equally large in all rows. It has (rows - 1) * (seeds - 1) degrees of
+    freedom, so two seeds give a usable interval, where a single row has one degree.
     """
 
     deviation: float
     rows: int
-    n: int
+    keys: frozenset[Any]  # the common seeds
+
+    @property
+    def n(self) -> int:
+        """The number of common seeds."""
+        return len(self.keys)
 
     @property
     def degrees(self) -> int:
         """Degrees of freedom of the deviation."""
         return (self.rows - 1) * (self.n - 1)
 
-    def half(self, n: int) -> float:
-        """Half of the 95 % interval of a mean of n runs, for comparisons within the seeds (Loftus and Masson 1994)."""
-        return half_width(error=self.deviation / math.sqrt(n), degrees=self.degrees)
+    @property
+    def half(self) -> float:
+        """Half of the 95 % interval of a row's mean, for comparisons within the seeds (Loftus and Masson 1994)."""
+        return half_width(error=self.deviation / math.sqrt(self.n), degrees=self.degrees)
 
     @property
     def least(self) -> float:
-        """The smallest difference of two rows whose 95 % interval excludes zero."""
-        return math.sqrt(2) * self.half(self.n)
+        """Half of the 95 % interval of the difference of two rows, without correction for several comparisons."""
+        return math.sqrt(2) * self.half
 
 
 def points(value: float) -> str:
@@ -136,13 +142,20 @@ def paired(values: Mapping[Any, float], baseline: Mapping[Any, float]) -> Paired
 
 
 def blocks(rows: Sequence[Mapping[Any, float]]) -> Blocks | None:
-    """The deviation pooled over the rows that share the same seeds; a row maps seeds to values.
+    """The deviation pooled over rows that have seeds in common; a row maps seeds to values.
 
-    The seeds are those of the row that leaves the most degrees of freedom. None where no two rows share two seeds, and
-    where nothing but rows and seeds differs.
+    Of the seeds that a row has, or two rows share, those count that leave the most degrees of freedom. None where no
+    two rows share two seeds, and where the values differ by row and seed alone.
     """
-    shared = {frozenset(row): [each for each in rows if row.keys() <= each.keys()] for row in rows}
-    keys, chosen = max(shared.items(), key=lambda item: (len(item[0]) - 1) * (len(item[1]) - 1), default=((), []))
+    seeds = {frozenset(row) for row in rows}
+    sharing = {
+        shared: [row for row in rows if shared <= row.keys()] for shared in {a & b for a in seeds for b in seeds}
+    }
+    keys, chosen = max(
+        sharing.items(),
+        key=lambda item: ((len(item[0]) - 1) * (len(item[1]) - 1), sorted(item[0], key=str)),
+        default=(frozenset[Any](), []),
+    )
     if len(keys) < 2 or len(chosen) < 2:
         return None
     of_rows = [math.fsum(row[key] for key in keys) / len(keys) for row in chosen]
@@ -153,8 +166,8 @@ def blocks(rows: Sequence[Mapping[Any, float]]) -> Blocks | None:
         for row, of_row in zip(chosen, of_rows, strict=True)
         for key in keys
     )
-    deviation = math.sqrt(squares / ((len(chosen) - 1) * (len(keys) - 1)))
-    return Blocks(deviation, len(chosen), len(keys)) if deviation >= NO_VARIANCE else None
+    found = Blocks(math.sqrt(squares / ((len(chosen) - 1) * (len(keys) - 1))), len(chosen), keys)
+    return found if found.deviation >= NO_VARIANCE else None
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:

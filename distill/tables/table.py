@@ -1,7 +1,7 @@
 """The table of our own runs: rows named, ordered and compared, the notes around them, and the table as data."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,11 +28,12 @@ SIDE_BY_SIDE = "* seconds of runs that were trained side by side are shares of t
 class Tuning:
     """The configurations of one method that were tried on `images` held-out images, the best first.
 
-    They differ in `keys` of their configurations, as `loss.temperature`.
+    They differ in `keys` of their configurations, as `loss.temperature`. `context` is what they share with other
+    methods: data set, student, teacher, recipe, precision.
     """
 
     method: str
-    student: str
+    context: tuple[str, ...]
     images: int
     tried: tuple[Row, ...]
     keys: tuple[str, ...]
@@ -153,19 +154,15 @@ def _without_tunings(rows: Sequence[Row]) -> tuple[list[Row], list[Tuning]]:
     was trained under another preset belongs to the method too if it differs only in values that the method varies.
     """
 
-    def context(row: Row) -> Hashable:
-        teacher = preset_name(row.teacher.name) if row.teacher else "none"
-        return row.dataset, row.student, teacher, preset_name(row.recipe), row.precision
-
-    tested: dict[Hashable, list[Row]] = defaultdict(list)
-    held: dict[Hashable, list[Row]] = defaultdict(list)
-    trials: dict[tuple[Hashable, int, str], list[Row]] = defaultdict(list)
+    tested: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    held: dict[tuple[tuple[str, ...], int], list[Row]] = defaultdict(list)
+    trials: dict[tuple[tuple[str, ...], int, str], list[Row]] = defaultdict(list)
     for row in rows:
         if row.holdout:
-            held[context(row), row.holdout].append(row)
-            trials[context(row), row.holdout, row.preset].append(row)
+            held[_context(row), row.holdout].append(row)
+            trials[_context(row), row.holdout, row.preset].append(row)
         else:
-            tested[context(row)].append(row)
+            tested[_context(row)].append(row)
     tunings: list[Tuning] = []
     gone: set[int] = set()
     for (where, images, preset), tried in trials.items():
@@ -180,8 +177,14 @@ def _without_tunings(rows: Sequence[Row]) -> tuple[list[Row], list[Tuning]]:
             cells = [row for row in held[where, images] if belongs(row)]
             gone |= set(map(id, cells))
             best = tuple(sorted(name_rows(cells), key=lambda row: -row.last.mean))
-            tunings.append(Tuning(preset, tried[0].student, images, best, keys))
+            tunings.append(Tuning(preset, where, images, best, keys))
     return [row for row in rows if id(row) not in gone], tunings
+
+
+def _context(row: Row) -> tuple[str, ...]:
+    """Data set, student, teacher, recipe and precision."""
+    teacher = preset_name(row.teacher.name) if row.teacher else "none"
+    return row.dataset, row.student, teacher, preset_name(row.recipe), row.precision
 
 
 def heading(table: Table) -> str:
@@ -262,21 +265,28 @@ def _replicate_notes(table: Table) -> list[str]:
 def _tuning_notes(table: Table) -> list[str]:
     """One line a method with all that was tried, and one where methods had different budgets, or none."""
     tunings = table.tunings
+    varied = [n for n in (0, 2, 3, 4) if len({each.context[n] for each in tunings}) > 1]
+
+    def name(context: tuple[str, ...]) -> str:
+        return ", ".join([context[1], *(context[n] for n in varied)])
+
     lines = [
-        f"{each.method} on {each.student}: tuned over {len(each.tried)} configurations ({', '.join(each.keys)}) on "
-        f"{each.images:,} held-out images: " + ", ".join(f"{row.method} {row.last.mean:.2f}" for row in each.tried)
+        f"{each.method} on {name(each.context)}: tuned over {len(each.tried)} configurations ({', '.join(each.keys)}) "
+        f"on {each.images:,} held-out images: " + ", ".join(f"{row.method} {row.last.mean:.2f}" for row in each.tried)
         for each in tunings
     ]
-    budgets: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
+    budgets: dict[tuple[tuple[str, ...], int], dict[str, int]] = defaultdict(dict)
     for each in tunings:
-        budgets[each.student, each.images][each.method] = len(each.tried)
-    for student in dict.fromkeys(student for student, _ in budgets):
-        tuned = {each.method for each in tunings if each.student == student}
-        others = dict.fromkeys(row.preset for row in table.rows if row.student == student and row.preset not in tuned)
-        lines += [f"not tuned on {student}: {', '.join(others)}"] if others else []
+        budgets[each.context, each.images][each.method] = len(each.tried)
+    for context in dict.fromkeys(each.context for each in tunings):
+        tuned = {each.method for each in tunings if each.context == context}
+        alone = (*context[:2], "none", *context[3:])
+        others = [row.preset for row in table.rows if _context(row) in (context, alone) and row.preset not in tuned]
+        lines += [f"not tuned on {name(context)}: {', '.join(dict.fromkeys(others))}"] if others else []
     return lines + [
-        f"different tuning budgets on {student}: " + ", ".join(f"{method} {count}" for method, count in counts.items())
-        for (student, _), counts in budgets.items()
+        f"different tuning budgets on {name(context)}: "
+        + ", ".join(f"{method} {count}" for method, count in counts.items())
+        for (context, _), counts in budgets.items()
         if len(set(counts.values())) > 1
     ]
 
@@ -360,7 +370,7 @@ def _tuning_record(tuning: Tuning) -> dict[str, Any]:
     ]
     return {
         "method": tuning.method,
-        "student": tuning.student,
+        "student": tuning.context[1],
         "holdout": tuning.images,
         "keys": list(tuning.keys),
         "tried": tried,

@@ -28,7 +28,9 @@ class LeanForward:
         self._places = autocast_weights.places(network) if cast else []
         full = dict.fromkeys(module._parameters[name] for module, name in self._places)  # a shared weight once
         self._full: list[Tensor] = [weight for weight in full if weight is not None]
-        self._cast: list[Tensor] = [Parameter(weight.detach().to(torch.bfloat16)) for weight in self._full]
+        self._cast: list[Tensor] = [
+            Parameter(weight.detach().to(torch.bfloat16), requires_grad=weight.requires_grad) for weight in self._full
+        ]
         self._batches: list[_Batches] = []
         self._counters: list[Tensor | None] = []
 

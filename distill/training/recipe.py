@@ -55,7 +55,8 @@ class Steps:
 
     def __call__(self, epoch: int, epochs: int) -> float:
         """The factor on the base learning rate in `epoch` (counted from 1) of `epochs`."""
-        factor = self.gamma ** sum(epoch > milestone * epochs for milestone in self.milestones)
+        # 0.29 * 100 is 28.999...: rounded, or the rate would fall an epoch early
+        factor = self.gamma ** sum(epoch > round(milestone * epochs, 6) for milestone in self.milestones)
         return factor * _warm_up((epoch - 1) / epochs, share=self.warmup, start=self.warmup_start)
 
 

@@ -53,6 +53,15 @@ def test_while_training(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Non
     assert main(["ls"]) == 0  # the file is no run
 
 
+def test_a_run_that_is_finished_is_reported_as_finished(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    assert main(["train", *TINY, "seed=1"]) == 0
+    monkeypatch.setattr(distill.execution.jobs, "execute", fail)
+    assert main(["train", "-m", *TINY, "seed=1,2", "hydra/launcher=cohort"]) == FAILED
+    printed = capsys.readouterr()
+    assert "1 of 2 runs finished" in printed.out
+    assert "was finished before" in printed.out
+
+
 def test_a_deleted_folder(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "gone").mkdir()
     os.chdir(tmp_path / "gone")

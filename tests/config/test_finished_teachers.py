@@ -31,6 +31,10 @@ def test_a_finished_teacher_must_tell_the_same_classes_apart(command, tmp_path) 
     assert plan.run_id != command.plan(*data).run_id
     assert command.plan(*data, f"teacher.run={run.directory}").run_id == plan.run_id
     assert command.plan(*data, named, "teacher=none").run_id == plan.run_id
+    assert command.plan(*data, named, "teacher.precision=fp32").run_id == plan.run_id
+    other = command.plan(*data, named, "teacher.precision=bf16")
+    assert other.identity["teacher"] == {"weights": done["weights_sha256"], "precision": "bf16"}
+    assert command.plan(*data, named, "precision=bf16").identity["teacher"] == plan.identity["teacher"]
     assert command.plan(*data, named, "loss=ce").run_id == run.run_id
 
 

@@ -112,6 +112,22 @@ def test_finished_runs_come_whole_and_once(source: Path, capsys: Capture) -> Non
     assert "will be trained first" not in capsys.readouterr().out
 
 
+def test_averaged_weights_come_along(source: Path) -> None:
+    assert main(["train", *TINY, "loss=ce", "recipe.ema=0.9", "seed=5", f"runs_dir={source}"]) == FINISHED
+    (run,) = source.glob("*-s5-*")
+    average = (run / "student_ema.safetensors").read_bytes()
+    assert bring(run) == FINISHED
+    copied = Path("ours", run.name, "student_ema.safetensors")
+    assert copied.read_bytes() == average
+    copied.unlink()
+    assert bring(run) == FINISHED  # and a file that is missing here
+    assert copied.read_bytes() == average
+    copied.unlink()
+    (run / "student_ema.safetensors").write_bytes(average[:-1] + b"x")
+    assert bring(run) == FAILED
+    assert not copied.exists()
+
+
 def test_records_fill_tables_and_say_what_they_cannot_do(source: Path, capsys: Capture) -> None:
     assert main(["export", "--results", f"runs_dir={source}", "--out", "kept"]) == FINISHED
     assert bring("kept") == FINISHED

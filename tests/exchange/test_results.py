@@ -116,6 +116,13 @@ def test_folders_of_this_machine_are_left_out(store: Path, capsys: Capture) -> N
     assert export("--out", "kept") == FINISHED
 
 
+def test_a_folder_that_ends_in_a_slash_keeps_its_name(store: Path) -> None:
+    store_files.add_run(store, loss="kd", seed=9, dataset="arrays", npz="/home/me/photos/")
+    assert export("seed=9", "--out", "kept") == FINISHED
+    (run,) = Path("kept").glob("*-s9*")
+    assert yaml.safe_load((run / "config.yaml").read_text())["config"]["dataset"]["npz"] == "photos"
+
+
 def test_what_is_not_finished_is_counted_and_damage_is_told(store: Path, capsys: Capture) -> None:
     store_files.add_run(store, accuracy=None, loss="kd", seed=7, epochs_done=2)
     store_files.add_run(

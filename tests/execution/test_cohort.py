@@ -137,6 +137,15 @@ def test_a_cohort_makes_the_runs_that_are_made_one_by_one(train, capsys: pytest.
     assert capsys.readouterr().out.count("was finished before") == 4
 
 
+def test_a_run_that_is_left_over_trained_alone(train) -> None:
+    """Of a cohort, one run is finished already: the other one shares its time with none."""
+    train("runs", "loss=ce", "seed=1")
+    code, sizes = train("runs", "-m", "loss=ce", "seed=1,2", "hydra/launcher=cohort")
+    assert (code, sizes) == (0, [1])
+    for path in Path("runs").glob("*/result.json"):
+        assert "side_by_side" not in json.loads(path.read_text())
+
+
 def test_jobs_come_in_cohorts_of_the_size_asked_for(train) -> None:
     sized = ("hydra/launcher=cohort", "hydra.launcher.size=2")
     assert train("runs", "-m", *sized, "loss=ce", "seed=1,2,3", "recipe.epochs=1") == (0, [2, 1])

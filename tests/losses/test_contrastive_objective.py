@@ -10,6 +10,7 @@ from distill.data import Batch
 from distill.losses import ContrastiveRepresentation, Task, noise_contrastive
 from distill.models import Output, resnet8, resnet14
 from distill.models.meta import meta_copy
+from distill.training import seeded
 
 LABELS = torch.arange(12) % 3
 TASK = Task(8, LABELS)
@@ -96,6 +97,18 @@ def test_attached_on_the_meta_device_nothing_is_allocated():
     objective.attach(meta_copy(resnet8()), meta_copy(resnet14()), Task(8, torch.arange(50_000) % 100))
     assert objective.student_bank.rows.is_meta
     assert objective.student_bank.rows.shape == (50_000, 128)
+
+
+@pytest.mark.gpu
+def test_its_first_numbers_are_the_seeds_on_every_device():
+    def first(device):
+        objective = ContrastiveRepresentation()
+        with seeded(3, "attach"):
+            objective.attach(resnet8().to(device), resnet14().to(device), Task(8, torch.arange(50) % 10))
+        return objective.state_dict()
+
+    here, there = first("cpu"), first("cuda")
+    assert all(torch.equal(here[name], tensor.cpu()) for name, tensor in there.items())
 
 
 def test_without_its_term_it_needs_nothing():

@@ -15,6 +15,7 @@ from distill.data import Batch
 from distill.losses import (
     AttentionTransfer,
     CorrelationCongruence,
+    FactorTransfer,
     HintRegression,
     NeuronSelectivityTransfer,
     ProbabilisticTransfer,
@@ -23,7 +24,8 @@ from distill.losses import (
     Task,
     VariationalInformation,
 )
-from distill.models import LogitsOnly, Network, Output, plain_cnn, resnet8, resnet20
+from distill.losses.adapters import Normalize
+from distill.models import LogitsOnly, Network, Output, plain_cnn, resnet8, resnet20, vgg8
 
 SIZE, CLASSES, PROGRESS = 8, 10, torch.tensor(0.0)
 TASK = Task(SIZE, torch.zeros(4, dtype=torch.int64))
@@ -189,11 +191,30 @@ def test_attention_reads_its_power(batch):
 def test_the_hint_layer_and_its_regressor(batch):
     objective, student, teacher = attached(HintRegression, plain_cnn(num_classes=CLASSES), hint_layer=3)
     kinds = [type(layer) for layer in objective.regressor]
-    assert kinds == [nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU]
+    assert kinds == [nn.ConvTranspose2d, Normalize, nn.ReLU]
     assert [layer.num_features for layer in objective.regressor if isinstance(layer, nn.BatchNorm2d)] == [64]
     terms, (s, t) = run(objective, student, teacher, batch)
     assert (s.features[3].shape[2], t.features[3].shape[2]) == (1, 2)
     torch.testing.assert_close(terms["feature"], 3 * losses.hint(objective.regressor(s.features[3]), t.features[3]))
+
+
+def test_a_hint_of_a_single_value_per_channel():
+    objective, student, teacher = attached(
+        HintRegression, plain_cnn(num_classes=CLASSES), vgg8(num_classes=CLASSES), hint_layer=3
+    )
+    images, one = torch.zeros(1, 3, SIZE, SIZE), torch.zeros(1, dtype=torch.int64)
+    sides = [network.eval()(images, taps=True) for network in (student, teacher)]
+    assert sides[1].features[3].shape[2:] == (1, 1)
+    terms = objective.train()(*sides, Batch(images, one, one, one), PROGRESS)
+    assert terms["feature"].isfinite()
+
+
+def test_factor_transfer_without_its_term_takes_nothing_over():
+    objective = FactorTransfer(distance=losses.factor_transfer, feature_weight=0)
+    student = resnet8(num_classes=CLASSES)
+    objective.attach(student, None, TASK)
+    objective.start(student, {"paraphraser.0.weight": torch.zeros(1)})
+    assert not objective.state_dict()
 
 
 def test_what_congruence_learns():

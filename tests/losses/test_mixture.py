@@ -102,6 +102,13 @@ def test_it_needs_what_any_part_needs(parts, needs):
     assert (mixture.strong_view is not None) is mixture.two_views
 
 
+def test_it_needs_batch_statistics_of_the_teacher_where_a_part_does():
+    overhaul = FeatureOverhaul()
+    assert overhaul.teacher_batch_statistics
+    assert Mixture(parts={"kd": soft_targets(), "ofd": overhaul}).teacher_batch_statistics
+    assert not Mixture(parts={"kd": soft_targets(), "ofd": overhaul}, weights={"ofd": 0}).teacher_batch_statistics
+
+
 def test_it_is_relational_where_a_part_is():
     assert Mixture(parts={"kd": soft_targets(), "ce": CrossEntropy()}).relational == ""
     sp = SimilarityPreserving(ce_weight=0.0, feature_weight=1.0)

@@ -81,21 +81,29 @@ def test_one_key_is_a_curve_for_each_method(store: Path, capsys: Capture) -> Non
     assert all(style_of(name).colour.lower() in drawing.lower() for name in ("kd", "zscore_kd"))
 
 
-def test_the_band_of_a_curve_is_pooled_over_all_its_configurations(store: Path) -> None:
+def test_the_band_of_a_curve_is_pooled_over_curves_that_were_trained_alike(runs_dir: Path) -> None:
+    zscore = {1.0: (61.0, 62.5), 2.0: (63.0, 63.5), 4.0: (60.0,)}
+    tried(runs_dir, "kd", KD, holdout=5000)
+    tried(runs_dir, "zscore_kd", zscore, holdout=5000)
+    longer = {1.0: (71.0, 79.0), 2.0: (79.0, 71.0)}
+    tried(runs_dir, "kd", longer, holdout=5000, recipe="cifar_short")
     assert command(["report", "sweep=temperature"]) == FINISHED
     folder = Path("report", "sweep-temperature")
     (panel,) = panels(folder, "tuning")
-    found = blocks([dict(enumerate(accuracies)) for accuracies in KD.values()])  # zscore_kd has one seed
-    assert found is not None
-    names = ("deviation", "degrees", "rows", "n", "least")
-    assert panel["pooled"] == {name: pytest.approx(getattr(found, name)) for name in names}
-    assert panel["pooled"]["degrees"] == 2
-    for curve, n in zip(panel["curves"], (2, 1), strict=True):
-        assert [cell["half"] for cell in curve["cells"]] == [pytest.approx(found.half(n))] * len(curve["cells"])
-    caption = (
-        f"not resolved below {found.least:.2f} points for resnet8, digits (deviation {found.deviation:.2f}, 2 degrees"
-    )
-    assert caption in (folder / "index.html").read_text()
+    pairs = [dict(enumerate(each, start=1)) for each in (*KD.values(), zscore[1.0], zscore[2.0])]
+    shared, apart = blocks(pairs), blocks([dict(enumerate(each, start=1)) for each in longer.values()])
+    assert shared is not None
+    assert apart is not None
+    for curve in panel["curves"]:
+        found = apart if "milestones" in curve["label"] and "[12,16]" in curve["label"] else shared
+        names = ("deviation", "degrees", "rows", "n", "least")
+        assert curve["pooled"] == {name: pytest.approx(getattr(found, name)) for name in names}
+        for cell in curve["cells"]:
+            assert cell["half"] == (pytest.approx(found.half) if cell["n"] == 2 else None)
+    assert shared.rows == 5
+    page = (folder / "index.html").read_text()
+    for found in (shared, apart):
+        assert f"a single difference below about {found.least:.2f} points is not resolved" in page
 
 
 def test_curves_of_one_seed_have_no_band(runs_dir: Path) -> None:
@@ -103,8 +111,9 @@ def test_curves_of_one_seed_have_no_band(runs_dir: Path) -> None:
     assert command(["report", "sweep=temperature"]) == FINISHED
     folder = Path("report", "sweep-temperature")
     (panel,) = panels(folder, "tuning")
-    assert panel["pooled"] is None
-    assert [cell["half"] for cell in panel["curves"][0]["cells"]] == [None, None]
+    (curve,) = panel["curves"]
+    assert curve["pooled"] is None
+    assert [cell["half"] for cell in curve["cells"]] == [None, None]
     assert "There is no band" in (folder / "index.html").read_text()
 
 
@@ -174,6 +183,29 @@ def test_a_method_tuned_on_two_sets_of_images_is_chosen_on_each(runs_dir: Path) 
     assert marked == {500: [[1.0]], 5000: [[2.0]], 0: [[1.0], [2.0]]}
     chosen = json.loads((folder / "report.json").read_text())["chosen"]
     assert {each["holdout"]: each["values"] for each in chosen} == {500: [1.0], 5000: [2.0]}
+
+
+def test_null_may_be_swept_and_chosen(runs_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "presets/sweep").mkdir(parents=True)
+    preset = "# @package _global_\nsweep:\n  params:\n    recipe.ema: null,0.99,0.999\n"
+    (tmp_path / "presets/sweep/ema.yaml").write_text(preset)
+    for value, accuracy in ((None, 62.0), (0.99, 60.0), (0.999, 61.0)):
+        add_run(runs_dir, loss="kd", recipe_overrides={"ema": value}, holdout=500, accuracy=accuracy)
+    assert command(["report", "sweep=ema", "--config-dir", str(tmp_path / "presets")]) == FINISHED
+    ((curve,),) = (panel["curves"] for panel in panels(Path("report/sweep-ema"), "tuning"))
+    assert [(cell["values"], cell["chosen"]) for cell in curve["cells"]] == [
+        ([0.99], False),
+        ([0.999], False),
+        ([None], True),
+    ]
+
+
+def test_a_sweep_over_images_is_refused(store: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "presets/sweep").mkdir(parents=True)
+    preset = "# @package _global_\nsweep:\n  params:\n    dataset.limit: 100,200\n"
+    (tmp_path / "presets/sweep/limit.yaml").write_text(preset)
+    assert command(["report", "sweep=limit", "--config-dir", str(tmp_path / "presets")]) == REFUSED
+    assert "varies dataset.limit: a page draws accuracy over keys of loss and recipe" in capsys.readouterr().err
 
 
 def test_words_and_lists_may_be_swept(runs_dir: Path, tmp_path: Path) -> None:

@@ -76,6 +76,13 @@ def test_rows_are_sorted_and_columns_chosen_in_every_format(store: str, capsys: 
     assert listed[0] == {"loss": "kd temperature=2", "seed": "2", "accuracy": "74.0"}
 
 
+def test_sorting_adds_no_column(store: str, capsys: Capture) -> None:
+    words = ("table", store, "--format", "latex")
+    plain, ordered = shown(capsys, *words), shown(capsys, *words, "--sort", "-last.mean")
+    assert "seconds" not in ordered
+    assert sorted(plain.splitlines()) == sorted(ordered.splitlines())
+
+
 def test_an_unknown_column_is_refused(store: str, capsys: Capture) -> None:
     assert main(["table", store, "--sort", "loss.temperatur"]) == REFUSED
     assert "no column is called 'loss.temperatur': did you mean 'loss.temperature'?" in capsys.readouterr().err

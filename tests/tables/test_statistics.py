@@ -80,7 +80,7 @@ def test_blocks_are_the_residuals_of_rows_and_seeds() -> None:
     assert (found.rows, found.n, found.degrees) == (4, 3, 6)
     deviation = float(np.sqrt(residual @ residual / 6))
     assert found.deviation == pytest.approx(deviation)
-    assert found.half(2) == pytest.approx(stats.t.ppf(0.975, 6) * deviation / 2**0.5)
+    assert found.half == pytest.approx(stats.t.ppf(0.975, 6) * deviation / 3**0.5)
     assert found.least == pytest.approx(stats.t.ppf(0.975, 6) * deviation * (2 / 3) ** 0.5)
 
 
@@ -102,6 +102,9 @@ def test_two_rows_of_blocks_are_the_paired_test() -> None:
 def test_rows_without_the_seeds_are_left_out_of_blocks() -> None:
     expected = blocks(ROWS)
     assert blocks([{7: 60.0}, *ROWS, {1: 50.0, 2: 70.0}, {1: 60.0, 2: 61.0, 8: 62.0}]) == expected
+    assert blocks([{1: 70.1, 2: 70.9, 3: 70.2}, {2: 68.1, 3: 68.4, 4: 68.8}]) == blocks(
+        [{2: 70.9, 3: 70.2}, {2: 68.1, 3: 68.4}]
+    )
     assert blocks([]) is None
     assert blocks(ROWS[:1]) is None
     assert blocks([{1: 70.0}, {1: 71.0}]) is None  # one seed

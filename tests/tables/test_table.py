@@ -241,6 +241,22 @@ def test_different_budgets_are_stated(runs_dir: Path) -> None:
     assert "different tuning budgets on resnet8: kd 2, zscore_kd 3" in notes(table_of(runs_dir))
 
 
+def test_budgets_are_compared_within_a_data_set(runs_dir: Path) -> None:
+    for dataset, trials in (("digits", {"kd": 3, "zscore_kd": 2}), ("cifar10", {"kd": 2})):
+        for loss in ("kd", "zscore_kd"):
+            add_run(runs_dir, loss=loss, dataset=dataset, overrides={"temperature": 2.0})
+            for temperature in range(1, 1 + trials.get(loss, 0)):
+                add_run(
+                    runs_dir, loss=loss, dataset=dataset, overrides={"temperature": float(temperature)}, holdout=500
+                )
+    found = notes(table_of(runs_dir))
+    assert "different tuning budgets on resnet8, digits: kd 3, zscore_kd 2" in found
+    assert "not tuned on resnet8, cifar10: zscore_kd" in found
+    assert any(note.startswith("kd on resnet8, digits: tuned over 3 configurations") for note in found)
+    assert any(note.startswith("kd on resnet8, cifar10: tuned over 2 configurations") for note in found)
+    assert not any("not tuned on resnet8, digits" in note for note in found)
+
+
 def test_without_a_row_on_the_test_set_the_held_out_rows_are_the_table(runs_dir: Path) -> None:
     tried(runs_dir, "kd", {1.0: (60.0,), 2.0: (61.0,)})
     table = table_of(runs_dir)

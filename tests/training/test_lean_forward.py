@@ -27,13 +27,21 @@ class Tied(nn.Module):
         return self.cumulative(self.norm(self.second(self.norm(self.first(images)))))
 
 
+def frozen() -> nn.Module:
+    """A network whose stem and first norm are not trained."""
+    network = resnet8()
+    for parameter in list(network.parameters())[:3]:
+        parameter.requires_grad_(False)
+    return network
+
+
 def logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     output = network(images)
     return output if isinstance(output, torch.Tensor) else output.logits
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("make", [Tied, resnet8])
+@pytest.mark.parametrize("make", [Tied, resnet8, frozen])
 def test_outputs_gradients_and_buffers_are_those_of_a_plain_forward(make, precision: str) -> None:
     with seeded(1, "student"):
         plain = make()
@@ -49,6 +57,7 @@ def test_outputs_gradients_and_buffers_are_those_of_a_plain_forward(make, precis
         for (name, mine), theirs in zip(lean.named_parameters(), plain.parameters(), strict=True):
             assert mine.dtype == torch.float32
             assert (mine.grad is None) == (theirs.grad is None), name
+            assert mine.requires_grad or mine.grad is None, name
             assert mine.grad is None or torch.equal(mine.grad, theirs.grad), name
         for network in (plain, lean):
             with torch.no_grad():

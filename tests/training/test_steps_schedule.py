@@ -29,6 +29,12 @@ def test_a_shortened_recipe_keeps_the_fractions(epochs: int, expected: list[int]
     assert drops(Steps(FIELD), epochs) == expected
 
 
+@pytest.mark.parametrize(("milestone", "epochs", "first"), [(0.29, 100, 30), (0.58, 50, 30), (0.57, 200, 115)])
+def test_a_product_that_is_rounded_down_does_not_come_early(milestone: float, epochs: int, first: int) -> None:
+    assert milestone * epochs < first - 1  # in floating point
+    assert drops(Steps((milestone,)), epochs) == [first]
+
+
 def test_milestones_of_one_epoch_do_not_matter() -> None:
     schedule = Steps(FIELD)
     assert schedule(1, 1) == pytest.approx(0.001)  # every milestone lies before the end of the only epoch
