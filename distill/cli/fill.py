@@ -27,9 +27,10 @@ BUDGET = Argument(
     "9m",
     "or 90s, 2h, 1h30m: stop within this time, with everything saved and exit code 0, and\nprint how much is left",
 )
+SIZE = Argument("hydra.launcher.size", "8", "train at most so many runs side by side: fewer take less memory")
 PLAN = Argument("--plan", help="print what is missing and how long it takes, and stop (the data must be there)")
 RETRY = Argument("--retry", help="also train the runs that failed")
-OF_TABLE = (TABLE, ROWS, COLUMNS, SEEDS, TEACHER_SEEDS, BUDGET)  # all other keys are given to every run
+OF_TABLE = (TABLE, ROWS, COLUMNS, SEEDS, TEACHER_SEEDS, BUDGET, SIZE)  # all other keys are given to every run
 VERB = Verb(
     name="fill",
     usage=("table=NAME [KEY=VALUE ...] [--OPTION ...]",),
@@ -41,7 +42,7 @@ process, and the time if runs of the same pair have finished on this device. Typ
 finished runs are skipped, unfinished ones resumed.""",
     sections=(
         ("Cells", (TABLE, ROWS, COLUMNS, SEEDS, TEACHER_SEEDS)),
-        ("Time", (BUDGET, PLAN)),
+        ("Time and memory", (BUDGET, PLAN, SIZE)),
         (
             "For every run",
             (
@@ -99,6 +100,11 @@ def read_request(line: CommandLine) -> dict[str, Any] | None:
     if teacher_seeds is None:
         line.fault(f"teacher.seed={text} must be whole numbers from 0 on: 0, or 0,1,2", of=TEACHER_SEEDS.name)
     budget = _budget(line)
+    size = whole_numbers(line.pairs.get(SIZE.name, SIZE.metavar))
+    if size is None or len(size) > 1 or size[0] < 1:
+        line.fault(
+            f"{SIZE.name}={line.pairs[SIZE.name]} must be one whole number from 1 on: 4, for example", of=SIZE.name
+        )
     of_table = {*(argument.name for argument in OF_TABLE), *GROUPS, "seed"}
     overrides = {key: value for key, value in line.pairs.items() if key not in of_table}
     for key, value in overrides.items():
@@ -114,6 +120,7 @@ def read_request(line: CommandLine) -> dict[str, Any] | None:
         "teacher_seeds": teacher_seeds or (),
         "overrides": tuple(f"{key}={value}" for key, value in overrides.items()),
         "budget": budget,
+        "size": size[0] if size else 1,
         "config_dir": line.config_dir,
     }
 

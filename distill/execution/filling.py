@@ -48,13 +48,16 @@ Key = tuple[str, str]  # row, column
 
 @dataclass(frozen=True)
 class Request:
-    """The cells, the seeds of students and teachers, overrides for every run, and the time limit in seconds."""
+    """The cells, the seeds of students and teachers, overrides for every run, the time limit in seconds, and how many
+    runs train side by side at most.
+    """
 
     table: PublishedTable
     seeds: tuple[int, ...]
     teacher_seeds: tuple[int, ...]
     overrides: tuple[str, ...]
     budget: float | None
+    size: int
     config_dir: Path | None
 
 
@@ -89,7 +92,7 @@ def fill(request: Request, words: Sequence[str], *, retry: bool, only_plan: bool
         say(line)
     left: list[Outcome] = []
     if not only_plan and open_jobs(filling.jobs):
-        ended = _train(filling.jobs, deadline, budget=request.budget, retry=retry)
+        ended = _train(filling.jobs, deadline, request, retry=retry)
         left = _report(filling.jobs, ended, words)
     command = ["distill", "table", f"table={request.table.name}"]
     command += [override for override in request.overrides if override.startswith("runs_dir=")]
@@ -98,16 +101,17 @@ def fill(request: Request, words: Sequence[str], *, retry: bool, only_plan: bool
     return left
 
 
-def _train(jobs: Sequence[Job], deadline: Deadline, *, budget: float | None, retry: bool) -> dict[str, Outcome]:
+def _train(jobs: Sequence[Job], deadline: Deadline, request: Request, *, retry: bool) -> dict[str, Outcome]:
     """Train cohort after cohort until nothing is ready or the time is over; returns how each run ended, by its id."""
     ended: dict[str, Outcome] = {}
     # of all runs, finished or not: a command typed again decides about a teacher's table as it did at first
-    teacher_epochs = teacher_epochs_of([job.plan for job in group] for group in groups(jobs))
+    teacher_epochs = teacher_epochs_of([job.plan for job in group] for group in groups(jobs, size=request.size))
+    budget = request.budget
     reserve = 0.0 if budget is None else min(LATEST_START, LATEST_SHARE * budget)
     warnings: set[str] = set()
     try:
         with stop_when(deadline):
-            while deadline.left > reserve and (cohort := next_cohort(_waiting(jobs, ended))):
+            while deadline.left > reserve and (cohort := next_cohort(_waiting(jobs, ended), size=request.size)):
                 plans = [job.plan for job in cohort]
                 if (warning := memory_warning(plans)) and warning not in warnings:
                     warnings.add(warning)

@@ -99,8 +99,8 @@ def open_jobs(jobs: Sequence[Job]) -> list[Job]:
     return [job for job in jobs if state(job.plan) is not State.FINISHED]
 
 
-def groups(jobs: Sequence[Job]) -> list[list[Job]]:
-    """All jobs in the cohorts that they form when nothing interrupts them.
+def groups(jobs: Sequence[Job], *, size: int = CohortConfig.size) -> list[list[Job]]:
+    """All jobs in the cohorts, of at most `size` runs, that they form when nothing interrupts them.
 
     Runs of one round that share a teacher, and so its forward on every batch, train side by side; on a GPU, where a
     single small network leaves most of the device idle, other runs of the round do too.
@@ -109,7 +109,7 @@ def groups(jobs: Sequence[Job]) -> list[list[Job]]:
     for job in jobs:
         together.setdefault((job.round, job.kind, *_shared(job)), []).append(job)
     by_id = {job.plan.run_id: job for job in jobs}
-    found = [cohorts([job.plan for job in group], size=CohortConfig.size) for group in together.values()]
+    found = [cohorts([job.plan for job in group], size=size) for group in together.values()]
     return [[by_id[plan.run_id] for plan in plans] for cohort in found for plans in cohort]
 
 
@@ -132,10 +132,10 @@ def ready(jobs: Sequence[Job], closed: frozenset[str]) -> list[Job]:
     return sorted(still, key=lambda job: (states[job.plan.run_id] is not State.HALF, job.rank))
 
 
-def next_cohort(waiting: Sequence[Job]) -> list[Job]:
+def next_cohort(waiting: Sequence[Job], *, size: int = CohortConfig.size) -> list[Job]:
     """The jobs to be trained next, side by side: half-trained ones before others; empty where none is waiting."""
     half = [job for job in waiting if state(job.plan) is State.HALF]
-    return next(iter(groups(half or waiting)), [])
+    return next(iter(groups(half or waiting, size=size)), [])
 
 
 def remaining(jobs: Sequence[Job], times: Mapping[str, float]) -> str:

@@ -103,6 +103,7 @@ def test_half_trained_runs_come_first(jobs: list[Job]) -> None:
 def test_a_cohort_has_a_size(tmp_path: Path) -> None:
     many = [Job(plan(tmp_path, f"{n:02}", device="cuda"), 0, STUDENT, 0, frozenset()) for n in range(20)]
     assert [len(group) for group in groups(many)] == [8, 8, 4]
+    assert [len(group) for group in groups(many, size=9)] == [9, 9, 2]
     apart = [Job(plan(tmp_path, str(n), device="cuda", epochs=n), 0, STUDENT, 0, frozenset()) for n in range(3)]
     assert [len(group) for group in groups(apart)] == [1, 1, 1]
 
@@ -209,6 +210,15 @@ def test_times_are_read(word: str, seconds: float) -> None:
     found = read_request(parse(["table=cifar100_small", f"budget={word}"], VERB))
     assert found is not None
     assert found["budget"] == seconds
+
+
+def test_runs_side_by_side() -> None:
+    found = [read_request(parse(["table=cifar100_small", *words], VERB)) for words in ([], ["hydra.launcher.size=3"])]
+    assert [each and each["size"] for each in found] == [8, 3]
+    line = parse(["table=cifar100_small", "hydra.launcher.size=0"], VERB)
+    read_request(line)
+    (fault,) = line.faults
+    assert "hydra.launcher.size=0 must be one whole number from 1 on" in str(fault)
 
 
 @pytest.mark.parametrize(("word", "seeds"), [("3", (1, 2, 3)), ("1,2,5", (1, 2, 5)), ("7,", (7,)), ("2,2", (2,))])
