@@ -17,8 +17,8 @@
 #   keep     the table with its verdicts, and the runs as small files
 #   profile  launches, seen by a profiler, which slows down what follows it: last, in a process of its own
 #
-# Every step may be typed again: what is finished is not done twice. IN is a folder with the OUT of an earlier call, for
-# a machine that is another one now; LEFT the seconds that are left then. OUT has at most 8 files, below 16 MiB each.
+# Every step may be typed again: what is finished is not done twice. IN: the OUT folder of an earlier call on another
+# machine. LEFT: the seconds left. OUT has at most 8 files, below 16 MiB each.
 # DISTILL, PYTEST and BENCH name the commands. Rehearsal on a CPU with a tiny pair: tests/scripts/test_first_cells.py.
 set -euo pipefail
 

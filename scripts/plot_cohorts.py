@@ -1,4 +1,4 @@
-"""The cost of a student against the size of its cohort, drawn from what `distill bench --json FILE` measured.
+"""The cost of a student against the size of its cohort, drawn from what `make bench ARGS="--json FILE"` wrote.
 
     python scripts/plot_cohorts.py results/speed_cpu/resnet20_resnet8.json cohorts.svg
 

@@ -28,7 +28,7 @@ SEEDS = Argument(
     "seeds",
     "N",
     f"seeds per cell: a number (default {DEFAULT_SEEDS}: 1 to {DEFAULT_SEEDS}) or a list, seeds=1,2,5;\n"
-    "seeds=7, with a comma is seed 7 alone",
+    "a comma at the end means one seed: seeds=7,",
 )
 STATUS = Argument("status", "failed,...", "finished, failed, running, unfinished or damaged")
 SORT = Argument(

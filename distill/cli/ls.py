@@ -25,9 +25,9 @@ from distill.tables.listing import content
 SIZE = Argument("--size", help="also the space that each run takes on disk, with its tables of teacher logits")
 PRUNE = Argument(
     "--prune",
-    help="do not list: delete the tables of logits kept with these runs, which are teachers,\n"
-    "without a filter those of all runs. Runs and weights are kept; a table is\n"
-    "built again when it is needed",
+    help="instead of listing, delete the stored teacher logits of the chosen runs (without a\n"
+    "filter: of all runs). Runs and weights are kept; a table of logits is built\n"
+    "again when it is needed",
 )
 VERB = Verb(
     name="ls",
