@@ -39,11 +39,12 @@ def load(
         run: the head of its id, its folder's name in `runs_dir`, or the path of the folder.
         weights: those after the last epoch, or `ema`, their average, of a run with `recipe.ema`.
         runs_dir: where runs lie; by default `DISTILL_RUNS`, or `runs` in the current folder.
-        own: `package.Class` of a network of your own, which is built only when you name it.
+        own: `package.Class` of a network of your own, if its code has changed since the run or was not recorded.
 
     Raises:
         ValueError: no run or several match, it is not finished, or it has no averaged weights.
-        distill.runs.files.StorageError: its files are damaged, or it is of a class that you did not name.
+        distill.runs.files.StorageError: its files are damaged, or its class has other code than the run recorded
+            and is not named in `own`.
     """
     from distill.exchange.load import load_run  # imports torch, which takes seconds
 

@@ -3,6 +3,7 @@
 import sys
 
 from distill.cli.arguments import (
+    CONFIG_DIR,
     DEVICE,
     FAILED,
     FINISHED,
@@ -30,7 +31,7 @@ the last epoch; otherwise the exit code is 1. Nothing is written to the run.""",
     sections=(
         ("Run", (RUN, RUNS_DIR)),
         ("Measurement", (PRECISION, DEVICE)),
-        ("Data and code", (*PLACES, OWN_NETWORK)),
+        ("Data and code", (*PLACES, OWN_NETWORK, CONFIG_DIR)),
         ("Output", (FORMAT, OUT)),
     ),
     examples=(

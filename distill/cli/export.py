@@ -5,6 +5,7 @@ from pathlib import Path
 
 from distill.cli.arguments import (
     ANY,
+    CONFIG_DIR,
     FAILED,
     FILTERS,
     FINISHED,
@@ -55,7 +56,7 @@ data are missing); a file that differs is removed (exit code 1). In Python, dist
                 OUT,
             ),
         ),
-        ("Data and code", (*PLACES, OWN_NETWORK)),
+        ("Data and code", (*PLACES, OWN_NETWORK, CONFIG_DIR)),
         (
             "With --results",
             (

@@ -65,9 +65,11 @@ imported.""",
         (
             "Published weights need no import",
             (
-                "distill train dataset=NAME student=NAME teacher=timm teacher.network.name=NAME teacher.pretrained=true",
+                "distill train dataset=NAME student=NAME teacher=timm teacher.network.name=NAME "
+                "teacher.pretrained=true",
                 "distill train dataset=NAME student=timm student.name=NAME student.pretrained=true loss=ce",
-                "distill train dataset=NAME student=torchvision student.name=NAME student.weights=IMAGENET1K_V1 loss=ce",
+                "distill train dataset=NAME student=torchvision student.name=NAME student.weights=IMAGENET1K_V1 "
+                "loss=ce",
             ),
         ),
     ),

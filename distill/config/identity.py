@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill import losses
-from distill.config.check import PROVIDED, RESERVED, public_name, resolve, signature
+from distill.config.check import RESERVED, public_name, resolve, signature
 from distill.config.own_code import OWN_CODE, own_code
 from distill.runs.identity import NUMERICS_VERSION
 from distill.runs.layout import FIRST_STAGE, folder_of, run_path
@@ -17,20 +17,24 @@ NAMING = ("divergence", "distance")
 FORMULAS = {"soft_cross_entropy": "soft_ce"}  # those whose presets have another name
 
 
+def canonical_network(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The `canonical_node` of a network, without its number of classes, which follows from the data set."""
+    return canonical_node({key: value for key, value in node.items() if key != "num_classes"})
+
+
 def canonical_node(node: Mapping[str, Any]) -> dict[str, Any]:
     """A `_target_` node under its public name, without the arguments that equal the target's own defaults.
 
-    An argument set to its default, one left out, and one that did not exist yet therefore give one id. What follows
-    from the data set (the number of classes) is left out too. A target of the user's own has the digest of its code
-    beside it, a method of this package its version where that is above 1. Raises Unreadable where own code has no
-    source.
+    An argument set to its default, one left out, and one that did not exist yet therefore give one id. A target of the
+    user's own has the digest of its code beside it, a method of this package its version where that is above 1. Raises
+    Unreadable where own code has no source.
     """
     target = resolve(str(node["_target_"]))
     defaults = signature(target).defaults
     arguments = {
         key: _canonical(value)
         for key, value in node.items()
-        if key not in (*RESERVED, *PROVIDED) and not (key in defaults and _same(value, defaults[key]))
+        if key not in RESERVED and not (key in defaults and _same(value, defaults[key]))
     }
     return {"target": public_name(str(node["_target_"])), **arguments, **code_of(node)}
 
@@ -101,7 +105,7 @@ def run_identity(
     return {
         "numerics": NUMERICS_VERSION,
         "data": dict(data),
-        "student": canonical_node(student) | ({} if start is None else {"weights": start}),
+        "student": canonical_network(student) | ({} if start is None else {"weights": start}),
         "teacher": None if teacher is None else dict(teacher),
         "objective": canonical_node(loss) | ({} if first_stage is None else {FIRST_STAGE: {"run": first_stage}}),
         "recipe": canonical_node(recipe) | ({"processes": processes} if local else {}),

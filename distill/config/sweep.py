@@ -81,8 +81,10 @@ def prepare(
     wrong_groups = frozenset(fault.key for fault in wrong if fault.kind == "option")
     multirun = multirun or any(o.key_or_group == "sweep" and o.value() is not None for o in parsed)
     for override in parsed:
-        if override.is_sweep_override() and (not multirun or override.key_or_group == "sweep"):
-            remedy = "choose one sweep preset" if override.key_or_group == "sweep" else "add -m to sweep over them"
+        of_sweep = override.key_or_group.partition(".")[0] == "sweep"
+        if override.is_sweep_override() and (not multirun or of_sweep):
+            remedy = "choose one" if of_sweep else "add -m to sweep over them"
+            remedy += " sweep preset" if override.key_or_group == "sweep" else ""
             text = f"{override.input_line} names several values: {remedy}"
             found.append(Fault(override.key_or_group, "value", text))
     base = presets.compose([presets.text(o) for o in parsed if not o.is_sweep_override()])
@@ -168,7 +170,9 @@ def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base
         text = "sweep.search needs the package optuna: pip install 'distill[optuna]'"
         faults.append(Fault("sweep.search", "absent", text))
     try:
-        space = read_space(node["space"])
+        # a key that the command sets keeps that value
+        fixed = {text.lstrip("+").partition("=")[0] for text in sweep.tuning.fixed}
+        space = read_space({key: value for key, value in node["space"].items() if key not in fixed})
     except Refused as refused:
         raise Refused([*faults, *refused.faults]) from refused
     bases = tuple((*job, f"++{HOLDOUT}={sweep.tuning.holdout}") for job in jobs)

@@ -12,7 +12,8 @@ from torch import nn
 
 from distill.config.check import resolve
 from distill.config.faults import Fault, Refused
-from distill.config.identity import canonical_node
+from distill.config.identity import canonical_network
+from distill.config.own_code import OWN_CODE
 from distill.config.plan import Node, Reference, RunPlan, TeacherFacts
 from distill.config.rebuild import WITHOUT_DOWNLOAD, load_into, rebuild_network
 from distill.config.teacher_view import View, class_positions, seen_as, view_of
@@ -22,6 +23,7 @@ from distill.models.inputs import Channels
 from distill.models.published import NotDownloaded, Published, published
 from distill.runs.files import StorageError
 from distill.runs.foreign import UnreadableError, read_checkpoint
+from distill.runs.identity import run_id
 from distill.runs.layout import PUBLISHED
 from distill.runs.store import RunRecord
 
@@ -98,8 +100,18 @@ class FinishedTeacher:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The digest of its weights, and every difference of the view from its training."""
-        return {"weights": self._weights, **self.view.identity}
+        """The digest of its weights, and every difference of the view from its training.
+
+        Of imported weights also the options of their network: a run trained here has one network for its weights.
+        """
+        return {"weights": self._weights, **self._options, **self.view.identity}
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        if not (self.record.result or {}).get("imported"):
+            return {}
+        network = canonical_network(self.node)
+        return {"network": network} if network.keys() - {"target", "version", OWN_CODE} else {}
 
     @property
     def node(self) -> Node:
@@ -118,7 +130,7 @@ class FinishedTeacher:
         return TeacherFacts(
             run_id=self.record.run_id,
             weights=self._weights,
-            key=self.view.key(self._weights),
+            key=self.view.key(":".join([self._weights, *([run_id(self._options)] if self._options else [])])),
             folder=self.record.path,
             reference=self.expected or self._recorded(),
             on_crops=bool(self.view.identity),
@@ -230,8 +242,11 @@ class PublishedTeacher:
     @property
     def identity(self) -> dict[str, Any]:
         """The digest of its weights, its network, and every difference of the view from its training."""
-        network = {key: value for key, value in self.node.items() if key not in WITHOUT_DOWNLOAD}
-        return {"weights": self.weights, "network": canonical_node(network), **self.view.identity}
+        return {"weights": self.weights, "network": self._network, **self.view.identity}
+
+    @property
+    def _network(self) -> dict[str, Any]:
+        return canonical_network({key: value for key, value in self.node.items() if key not in WITHOUT_DOWNLOAD})
 
     def network(self) -> nn.Module:
         """Raises StorageError where the weights are not there any more, or are others."""
@@ -248,7 +263,7 @@ class PublishedTeacher:
         return TeacherFacts(
             run_id=None,
             weights=self.weights,
-            key=self.view.key(self.weights),
+            key=self.view.key(f"{self.weights}:{run_id(self._network)}"),
             folder=folder,
             reference=self.reference,
             on_crops=True,

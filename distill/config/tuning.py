@@ -1,5 +1,6 @@
 """Tuning on held-out images: the best combination of a grid, and the space of a search; the test set is never read."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -8,7 +9,8 @@ from typing import Any
 from distill.config.compose.presets import Presets
 from distill.config.faults import Fault, Refused
 
-SEEDS = ("seed", "teacher.seed")  # averaged over, not tuned
+TEACHER_SEED = "teacher.seed"
+SEEDS = ("seed", TEACHER_SEED)  # averaged over, not tuned
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Combination:
 class HoldoutTuning:
     """The combinations of a sweep that is run without `holdout` training images, to choose the best of each method.
 
-    `fixed` are the overrides that no job varies; `seeds` is how many runs a chosen combination then gets on all images.
+    `fixed` are the overrides that no job varies, and all seeds of teachers; `seeds` is how many runs a chosen
+    combination then gets on all images.
     """
 
     holdout: int
@@ -66,7 +69,10 @@ class Chosen:
 
 
 def combinations_of(jobs: Sequence[Sequence[str]], presets: Presets) -> tuple[tuple[str, ...], tuple[Combination, ...]]:
-    """The overrides that all jobs share, and the combinations of the rest, in the order of the jobs."""
+    """The overrides that all jobs share, and the combinations of the rest, in the order of the jobs.
+
+    Students' seeds are left out. All seeds of teachers together count as shared.
+    """
     shared = set(jobs[0]).intersection(*jobs)
     found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
     for position, job in enumerate(jobs):
@@ -74,8 +80,11 @@ def combinations_of(jobs: Sequence[Sequence[str]], presets: Presets) -> tuple[tu
         method = tuple(override for override in swept if _key(override) in presets.groups)
         values = tuple(override for override in swept if override not in method)
         found.setdefault((method, values), []).append(position)
-    fixed = tuple(override for override in jobs[0] if override in shared and _key(override) not in SEEDS)
-    return fixed, tuple(Combination(*key, tuple(positions)) for key, positions in found.items())
+    fixed = [override for override in jobs[0] if override in shared and _key(override) not in SEEDS]
+    teachers = dict.fromkeys(override for job in jobs for override in job if _key(override) == TEACHER_SEED)
+    if teachers:
+        fixed.append(f"{TEACHER_SEED}={','.join(override.partition('=')[2] for override in teachers)}")
+    return tuple(fixed), tuple(Combination(*key, tuple(positions)) for key, positions in found.items())
 
 
 def best_of_each_method(combinations: Sequence[Combination], accuracies: Mapping[int, float]) -> list[Chosen]:
@@ -158,8 +167,13 @@ class Search:
 
 
 def override(key: str, value: Any) -> str:
-    """One value as an override; floats keep four digits, finer than the deviation between seeds."""
-    return f"++{key}={value:.4g}" if isinstance(value, float) else f"++{key}={value}"
+    """One value as an override. Floats keep four digits; between 0 and 1 their distance to 1 keeps four too, since that
+    is what counts in an average's decay or a momentum.
+    """
+    if isinstance(value, float):
+        digits = max(4, 4 - math.floor(math.log10(1 - value)) - 1) if 0 < value < 1 else 4
+        return f"++{key}={value:.{digits}g}"
+    return f"++{key}={'null' if value is None else value}"
 
 
 def read_space(space: Mapping[str, Any]) -> tuple[Range | Choice, ...]:

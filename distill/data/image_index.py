@@ -91,7 +91,9 @@ class ImageIndex:
 
     def mark_damaged(self, name: str, member: str | None, fault: str) -> None:
         """Remember that an image turned out to be damaged when it was decoded."""
-        entry = self._entries[name]
+        entry = self._entries.get(name)
+        if entry is None:  # the index could not be written
+            return
         images = (each._replace(fault=fault) if each.member == member else each for each in entry.images)
         self._entries[name] = marked = entry._replace(images=tuple(images))
         self._append([_line(name, marked)])
@@ -241,11 +243,16 @@ def folder_files(root: Path, split: str) -> Iterator[str]:
 
 
 def shard_files(root: Path, split: str) -> list[str]:
-    """The tar files of a split, `train` or `evaluation`: its name is a word of the file's or its folder's name."""
-    words = "|".join(SPLITS[split])
-    pattern = re.compile(rf"(^|[^a-z])({words})([^a-z]|$)")
-    names: Iterable[Path] = [*root.glob("*.tar"), *root.glob("*/*.tar")]
-    return sorted(name for path in names if pattern.search((name := path.relative_to(root).as_posix()).lower()))
+    """The tar files of a split, `train` or `evaluation`: its name is a word of the file's or its folder's name.
+
+    Of its names the first that occurs counts: test shards beside validation shards are left out, like such folders.
+    """
+    names = sorted(path.relative_to(root).as_posix() for path in [*root.glob("*.tar"), *root.glob("*/*.tar")])
+    for word in SPLITS[split]:
+        pattern = re.compile(rf"(^|[^a-z]){word}([^a-z]|$)")
+        if found := [name for name in names if pattern.search(name.lower())]:
+            return found
+    return []
 
 
 class _Progress:

@@ -355,7 +355,7 @@ class KeptPixels:
             for work in _in_order(self._works(whole, batch_size, pinned=pinned), batch_size=batch_size):
                 yield work.buffers[0]
             self._kept = whole
-        else:
+        elif len(self._kept):  # a process may have none, and an empty tensor is split into one empty part
             yield from torch.split(self._kept, batch_size)
 
     def _works(self, whole: Tensor | None, batch_size: int, *, pinned: bool) -> Iterator[_Work]:

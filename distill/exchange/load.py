@@ -74,7 +74,7 @@ def load_record(record: RunRecord, *, own: str | None) -> LoadedNetwork:
     """The network of a finished run on the CPU, in eval mode, with `normalise`.
 
     Raises:
-        Untrusted: its class is neither one of distill's nor `own`.
+        Untrusted: its class is neither one of distill's, nor code that the run recorded, nor `own`.
         StorageError: the run's files are damaged.
         ValueError: a network of the user's already has an attribute `normalise`.
     """

@@ -16,7 +16,7 @@ from distill.config.compose.composer import Composed
 from distill.config.compose.names import run_names
 from distill.config.compose.presets import Presets
 from distill.config.faults import Fault, Refused
-from distill.config.identity import canonical_node, run_folder
+from distill.config.identity import canonical_network, canonical_node, run_folder
 from distill.config.rebuild import WITHOUT_DOWNLOAD, located
 from distill.config.rehearsal import check_network
 from distill.config.weights import network_with_weights
@@ -249,7 +249,7 @@ def _identity(nodes: Mapping[str, Mapping[str, Any]], dataset: Dataset | None, w
     return {
         "numerics": NUMERICS_VERSION,
         "data": {"train": None, "test": None, "holdout": 0, **normalisation} if dataset is None else dataset.identity(),
-        "student": canonical_node(nodes["student"]),
+        "student": canonical_network(nodes["student"]),
         "teacher": None,
         "objective": method,
         "recipe": method,

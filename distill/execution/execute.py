@@ -312,6 +312,8 @@ def _train(cohort: Cohort, engine: Mapping[str, Any], device: torch.device) -> N
         with stop_signals() as requested, step_engine(members, engine, device, cohort.console.note) as steps:
             fit(members, watch=cohort.console.watch, stop_requested=lambda: world.any(requested()), engine=steps)
     except (EngineError, UnreadableImage) as error:
+        if world.size > 1 and isinstance(error, UnreadableImage):  # the others wait for this process
+            raise ProcessLost(str(error)) from error
         fault = error
     except (torch.OutOfMemoryError, BrokenPipeError, ProcessLost, EndedEarly):
         raise

@@ -155,7 +155,7 @@ def remaining(jobs: Sequence[Job], times: Mapping[str, float]) -> str:
 
 
 def measured_times(jobs: Sequence[Job]) -> dict[str, float]:
-    """Seconds of an epoch by run id, from finished runs of the same networks on the same data and device."""
+    """Seconds of an epoch by run id, from runs trained here of the same networks on the same data and device."""
     plan = jobs[0].plan
     threads = plan.config["engine"]["threads"] or torch.get_num_threads()
     found: dict[str, list[float]] = {}
@@ -164,7 +164,12 @@ def measured_times(jobs: Sequence[Job]) -> dict[str, float]:
             with suppress(StorageError, KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
                 provenance = read_json(record.path / PROVENANCE) or {}
                 same_threads = plan.device.type != "cpu" or provenance["threads"] == threads
-                if record.result and provenance["device"] == device_name(plan.device) and same_threads:
+                if (
+                    record.result
+                    and record.result["seconds"]
+                    and provenance["device"] == device_name(plan.device)
+                    and same_threads
+                ):
                     seconds = record.result["seconds"] / record.result["last"]["epoch"]
                     found.setdefault(_pair(record), []).append(seconds)
     known = {job.plan.run_id: found.get(_pair(job.plan)) for job in jobs}

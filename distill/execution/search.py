@@ -23,6 +23,7 @@ from distill.runs.lock import Busy, RunLock
 from distill.training import Evaluation, Member
 
 WARM_UP = 0.2  # of a run's epochs: earlier accuracies predict the last one poorly
+_INSTEAD = "instead_of"  # the number of the trial that is proposed again
 UNPRUNED = 5  # trials that run to their end before any is ended early
 
 
@@ -64,7 +65,7 @@ def optimise(
         with RunLock(plan.runs_dir / SEARCHES / name) as lock:
             if not lock.acquire():
                 raise Busy(f"the search {name} is held by {lock.holder()}: wait for it, or stop it first")
-            study = _study(search, plan, name)
+            study = _study(search, plan, name, retry=retry)
             for _ in range(search.trials - _done(study)):
                 _one_trial(study, search, list(base), presets, retry=retry)
         states = [trial.state.name for trial in study.trials]
@@ -114,13 +115,16 @@ def _one_trial(study: optuna.Study, search: Search, base: list[str], presets: Pr
 
 
 def _name(search: Search, plan: RunPlan) -> str:
-    """The folder of a search: the run that its proposals change, and a digest of its space."""
-    space = hashlib.sha256(repr(search.space).encode()).hexdigest()[:6]
-    return f"{plan.directory.name}-{space}"
+    """The folder of a search: the run that its proposals change, and a digest of its space and its seed."""
+    what = repr(search.space) + (f", seed {search.seed}" if search.seed else "")
+    return f"{plan.directory.name}-{hashlib.sha256(what.encode()).hexdigest()[:6]}"
 
 
-def _study(search: Search, plan: RunPlan, name: str) -> optuna.Study:
-    """The study of a method, from its own journal; a trial that was killed is proposed again."""
+def _study(search: Search, plan: RunPlan, name: str, *, retry: bool) -> optuna.Study:
+    """The study of a method, from its own journal.
+
+    A trial that was killed is proposed again; with `retry`, so is one that failed.
+    """
     optuna.logging.set_verbosity(logging.WARNING)
     journal = plan.runs_dir / SEARCHES / name / "journal"
     with storage_errors(journal):
@@ -140,15 +144,19 @@ def _study(search: Search, plan: RunPlan, name: str) -> optuna.Study:
     )
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        study.enqueue_trial(trial.params, user_attrs={_INSTEAD: trial.number})
+    replaced = {trial.user_attrs.get(_INSTEAD) for trial in study.trials}
+    for trial in study.get_trials(states=(optuna.trial.TrialState.FAIL,)) if retry else ():
+        if trial.number not in replaced:
+            study.enqueue_trial(trial.params, user_attrs={_INSTEAD: trial.number})
     return study
 
 
 def _done(study: optuna.Study) -> int:
-    """The number of trials that finished, ended early or failed; not those that were killed."""
+    """The number of trials that finished, ended early or failed; not those that are proposed again."""
     states = [trial.state.name for trial in study.trials]
-    killed = sum("fixed_params" in trial.system_attrs for trial in study.trials)
-    return sum(state in ("COMPLETE", "PRUNED", "FAIL") for state in states) - killed
+    again = sum("fixed_params" in trial.system_attrs for trial in study.trials)
+    return sum(state in ("COMPLETE", "PRUNED", "FAIL") for state in states) - again
 
 
 def _suggested(trial: optuna.Trial, dimension: Range | Choice) -> Any:

@@ -109,12 +109,16 @@ def _measured(
     kept: dict[str, Any] = {}
     with contextlib.suppress(StorageError):  # a damaged file is written anew
         kept = read_json(path) or {}
+    classes, images = plan.dataset.num_classes, len(plan.dataset.evaluation_labels)
     with contextlib.suppress(KeyError, TypeError, ValueError):  # not measured yet
-        return {name: float(value) for name, value in kept[key].items() if name in MEASURED}
+        found = {name: float(value) for name, value in kept[key].items() if name in MEASURED}
+        # what is stated for it may be newer than the measurement
+        _check(Evaluation(0, images, found["accuracy"], 0.0), known, classes=classes)
+        return found
     batch_size = FOREIGN_BATCH if known.on_crops else evaluation_batch(plan.device, plan.dataset.image_size)
     stream = plan.dataset.evaluation_stream(batch_size=batch_size, device=plan.device)
     evaluation = evaluate(used, stream, precision=precision)
-    name, classes = known.folder.name, plan.dataset.num_classes
+    name = known.folder.name
     _check(evaluation, known, classes=classes)
     form = f"{precision}, folded" if is_folded else precision
     note(f"teacher {name}: {plan.dataset.split} {evaluation.accuracy:.2f} % ({form})")

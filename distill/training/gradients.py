@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from distill.data import UnreadableImage
 from distill.losses import Objective
 from distill.models import on_both_views
 from distill.training.device import autocast
@@ -38,7 +39,7 @@ def gradient_norms(member: "Member") -> dict[str, float]:
     try:
         return _measured(member)
     except Exception as error:  # of a user's network or objective: the run goes on without the norms
-        if member.world.size > 1 and isinstance(error, ProcessLost | torch.OutOfMemoryError):
+        if member.world.size > 1 and isinstance(error, ProcessLost | UnreadableImage | torch.OutOfMemoryError):
             raise  # the others would wait for this process
         if member.epoch <= member.norms_every:  # the first time
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

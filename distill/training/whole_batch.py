@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -121,14 +122,25 @@ class WholeBatch(TorchFunctionMode):
         """`Tensor.bernoulli_`, by which drop path decides for each sample."""
         return tensor.copy_(self.drawn(lambda shape: tensor.new_empty(shape).bernoulli_(*args, **kwargs), tensor))
 
-    def attention(self, *args: Any, dropout_p: float = 0.0, **kwargs: Any) -> Tensor:
+    def attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
         """`functional.scaled_dot_product_attention`, whose own dropout is out of reach."""
-        if dropout_p > 0:
-            raise NotAcross(
-                f"dropout {dropout_p} inside torch's attention cannot be drawn by several processes as by one: "
-                "set it to 0, or train in one process"
-            )
-        return functional.scaled_dot_product_attention(*args, **kwargs)
+        _refuse_dropout(dropout_p)
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask, 0.0, *args, **kwargs)
+
+    def many_headed_attention(self, *args: Any, **kwargs: Any) -> Any:
+        """`functional.multi_head_attention_forward`, of `nn.MultiheadAttention`: nothing in it can be replaced."""
+        given = _MANY_HEADED.bind(*args, **kwargs).arguments
+        _refuse_dropout(given["dropout_p"] if given.get("training", True) else 0.0)
+        return functional.multi_head_attention_forward(*args, **kwargs)
 
     def values_per_channel(self, x: Tensor) -> int:
         """`values_per_channel` of the whole batch."""
@@ -146,6 +158,7 @@ REPLACED: Mapping[Any, Callable[..., Any]] = {
     functional.dropout2d: WholeBatch.channel_dropout,
     functional.dropout3d: WholeBatch.channel_dropout,
     functional.scaled_dot_product_attention: WholeBatch.attention,
+    functional.multi_head_attention_forward: WholeBatch.many_headed_attention,
     torch.Tensor.bernoulli_: WholeBatch.bernoulli_,
     batch_sum: WholeBatch.batch_sum,
     values_per_channel: WholeBatch.values_per_channel,
@@ -153,11 +166,22 @@ REPLACED: Mapping[Any, Callable[..., Any]] = {
 
 
 DRAWING = {
-    *(functional.alpha_dropout, functional.feature_alpha_dropout, functional.gumbel_softmax),
+    *(functional.alpha_dropout, functional.feature_alpha_dropout, functional.gumbel_softmax, functional.rrelu),
+    *(torch.dropout, torch.feature_dropout, torch.alpha_dropout, torch.native_dropout),
     *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.rand_like, torch.randn_like, torch.randint_like),
     *(torch.bernoulli, torch.multinomial, torch.normal, torch.poisson),
     *(torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.random_, torch.Tensor.exponential_),
+    *(torch.Tensor.log_normal_, torch.Tensor.cauchy_, torch.Tensor.geometric_),
 }
+_MANY_HEADED = inspect.signature(functional.multi_head_attention_forward)
+
+
+def _refuse_dropout(p: float) -> None:
+    if p > 0:
+        raise NotAcross(
+            f"dropout {p} inside torch's attention cannot be drawn by several processes as by one: set it to 0, or "
+            "train in one process"
+        )
 
 
 def _scaled(x: Tensor, factors: Tensor, inplace: bool) -> Tensor:

@@ -227,3 +227,26 @@ def test_the_numbers_of_grey_images(command, folder: Path) -> None:
     np.savez(folder / "grey.npz", **parts, y_train=np.arange(20) % 2, y_test=np.arange(20) % 2)
     plan = command.plan("dataset=arrays", "dataset.npz=grey.npz", "recipe=demo", "loss=ce")
     assert plan.dataset.train_images.shape == (20, 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("+experiment=demo", "experiment is chosen already: write experiment=NAME, without the +"),
+        ("+loss=kd", "loss is chosen already: write loss=NAME, without the +"),
+        (
+            "+student@teacher.network=resnet14",
+            "student@teacher.network is chosen already: write student@teacher.network=NAME, without the +",
+        ),
+        ("~engine.threads", "~engine.threads: it has no value to delete: set engine.threads=null instead"),
+    ],
+)
+def test_what_hydra_would_answer_in_its_own_terms(command, word: str, sentence: str) -> None:
+    (told,) = command.refused(*command.tiny, word)
+    assert told == sentence
+
+
+def test_a_list_of_run_ids_is_a_list_of_texts(command) -> None:
+    told = command.refused(*command.tiny, "teacher.run=12e4,3f2a", multirun=True)
+    assert any("no run matches '12e4'" in each for each in told)
+    assert any("no run matches '3f2a'" in each for each in told)

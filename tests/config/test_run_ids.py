@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from distill.config import configs_dir
-from distill.config.identity import canonical_node, short_names
+from distill.config.identity import canonical_network, canonical_node, short_names
 
 GOLDEN = {
     ("dataset=digits", "loss=ce", "student=resnet20", "seed=0", "recipe=cifar"): "e9cd772800cb",
@@ -118,6 +118,12 @@ DIFFERENT = {
 def test_different_ids(run_id) -> None:
     ids = {name: run_id(override) for name, override in {"itself": "seed=1", **DIFFERENT}.items()}
     assert len(set(ids.values())) == len(ids)
+
+
+def test_only_a_networks_number_of_classes_is_left_out() -> None:
+    node = {"_target_": "torch.nn.Linear", "params": {"width": 8}, "num_classes": 10}
+    assert canonical_node(node) == {"target": "torch.nn.Linear", "params": {"width": 8}, "num_classes": 10}
+    assert canonical_network(node) == {"target": "torch.nn.Linear", "params": {"width": 8}}
 
 
 def test_the_teachers_id_hangs_on_its_own_values_only(command) -> None:

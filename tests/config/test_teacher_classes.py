@@ -102,3 +102,27 @@ def test_the_publishers_accuracy_holds_for_the_whole_of_imagenet_alone(monkeypat
 def test_keys_that_do_not_go_together(command, words: list[str], sentence: str) -> None:
     (found,) = command.refused(*command.tiny, *words)
     assert found.startswith(sentence)
+
+
+def test_teachers_of_other_networks_are_measured_apart() -> None:
+    """Options that no weight depends on change the logits too: of published weights, and of imported runs."""
+    view = SimpleNamespace(identity={}, key=lambda weights: weights, classes=None, size=None, words="")
+
+    def published(**options: object) -> teachers.PublishedTeacher:
+        node = {"_target_": "distill.models.timm_network", "name": "test_resnet", **options}
+        return teachers.PublishedTeacher(node, {}, "digest", view, 10, None, Path("runs"), "fp32", "it")
+
+    def finished(*, imported: bool, **options: object) -> teachers.FinishedTeacher:
+        result = {"weights_sha256": "digest", "last": {"accuracy": 50.0}, "imported": {} if not imported else {"x": 1}}
+        config = {"student": {"_target_": "distill.models.resnet8", **options}}
+        record = SimpleNamespace(config=config, result=result, run_id="1", path=Path("run"), names={})
+        return teachers.FinishedTeacher(record, view, None, {}, {"test": "t"}, "fp32", None)
+
+    small, large = published(input_size=64), published(input_size=160)
+    assert small.identity != large.identity
+    assert small.facts().key != large.facts().key
+    plain, padded = finished(imported=True), finished(imported=True, shortcut="padding")
+    assert plain.identity == {"weights": "digest"}
+    assert padded.identity.keys() == {"weights", "network"}
+    assert finished(imported=False, shortcut="padding").identity == {"weights": "digest"}
+    assert plain._options == {} != padded._options

@@ -56,6 +56,20 @@ def test_a_hold_out_of_ones_own_is_taken_and_dropped_at_the_end(command) -> None
     assert {job.dataset.holdout for job in final.jobs} == {0}
 
 
+@pytest.mark.parametrize(("override", "seeds"), [("teacher.seed=5", [5, 5]), ("teacher.seed=0,1", [0, 1, 0, 1])])
+def test_the_teachers_that_tuned_teach_on_all_images_too(command, override: str, seeds: list[int]) -> None:
+    sweep = prepared(*command.tiny, *GRID, override, "sweep.select.seeds=2")
+    final = prepared(*sweep.tuning.overrides(sweep.tuning.combinations[0]))
+    assert sorted(job.teacher.plan.seed for job in final.jobs) == sorted(seeds)
+    assert {job.teacher.plan.seed for job in sweep.jobs} == set(seeds)
+
+
+def test_null_may_be_swept_by_a_preset(command, presets_of) -> None:
+    own = presets_of({"sweep/plain.yaml": "# @package _global_\nsweep:\n  params:\n    recipe.ema: null\n"})
+    (plan,) = command.plans(*command.tiny, "sweep=plain", config_dir=own)
+    assert plan.config["recipe"]["ema"] is None
+
+
 def test_without_selection_the_grid_stands_alone(command) -> None:
     sweep = prepared(*command.tiny, *GRID, "sweep.select=null")
     assert sweep.tuning is None
@@ -75,6 +89,7 @@ def test_the_papers_grid_of_tau_and_weight(command) -> None:
         ("sweep.select.holdout=1.5", "sweep.select.holdout must be between 0 and 1, got 1.5"),
         ("sweep.select.seeds=0", "sweep.select.seeds must be >= 1, got 0"),
         ("sweep.select.seed=1", "sweep.select.seed is not a key: did you mean 'seeds'?"),
+        ("sweep.select.seeds=1,2", "sweep.select.seeds=1,2 names several values: choose one"),
         ("sweep.select=yes", "sweep.select is a group, got"),
         ("dataset.holdout=0", "a sweep that tunes needs one dataset.holdout > 0"),
         ("dataset.holdout=20,40", "a sweep that tunes needs one dataset.holdout > 0"),

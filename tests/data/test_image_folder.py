@@ -69,6 +69,15 @@ def test_folder_and_shards_are_one_data_set(root: Path, tmp_path: Path, labels: 
     assert image_folder(shards=str(tmp_path / "packed"), **SMALL).identity() == folder.identity()
 
 
+def test_test_shards_beside_validation_shards_are_left_out(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "packed").mkdir()
+    for split, name in (("train", "train"), ("val", "val"), ("train", "test")):
+        with tarfile.open(tmp_path / "packed" / f"{name}.tar", "w") as tar:
+            tar.add(root / split, arcname=".")
+    found, folder = image_folder(shards=str(tmp_path / "packed"), **SMALL), image_folder(root=str(root), **SMALL)
+    assert found.identity() == folder.identity()
+
+
 def test_workers_and_resuming_change_no_byte(root: Path) -> None:
     data = image_folder(root=str(root), **SMALL)
     found = {}
@@ -142,6 +151,12 @@ def test_evaluation_images_are_decoded_once_where_they_fit(root: Path, monkeypat
     data = image_folder(root=str(root), **SMALL)
     assert evaluated(data) == evaluated(data) == first
     assert len(decoded) == 3 * 12
+
+
+def test_a_process_without_evaluation_images_has_none_in_every_pass(root: Path) -> None:
+    data = image_folder(root=str(root), **SMALL)
+    stream = data.evaluation_stream(batch_size=5, device="cpu", part=Part(12, 13))
+    assert [list(stream), list(stream)] == [[], []]
 
 
 def test_images_may_come_in_bf16_rounded_once(root: Path) -> None:
@@ -285,6 +300,10 @@ def test_an_image_that_is_damaged_later_stops_with_its_path(root: Path, damage: 
         victim.write_bytes(encoded(picture(60, 60)))
     with pytest.raises(UnreadableImage, match=f"{victim.name} cannot be read .* restore it"):
         batches(data)
+
+
+def test_an_image_that_is_damaged_later_may_be_missing_in_an_index_that_cannot_be_written(root: Path) -> None:
+    ImageIndex(root).mark_damaged("train/none/0.jpg", None, "it ends early")  # of which it has no entry
 
 
 @pytest.mark.parametrize("place", ["root", "shards"])

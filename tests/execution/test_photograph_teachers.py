@@ -143,6 +143,10 @@ def test_one_that_does_worse_than_stated_is_refused_with_both_figures(
     assert "has 33.33 % on the evaluation images, and no accuracy is stated for it: a teacher of 3 classes" in error
     assert not list((tmp_path / "runs").glob("*/result.json"))
     assert command(*TINY, *stated) == FINISHED
+    capsys.readouterr()
+    # by now its accuracy is kept
+    assert command(*TINY, "seed=2", "teacher.expected.accuracy=90", "teacher.expected.tolerance=0") == FAILED
+    assert " has 100.00 % where teacher.expected says 90.00 %" in capsys.readouterr().err
 
 
 def test_an_accuracy_stated_for_other_images_than_the_presets_says_for_which(

@@ -129,6 +129,25 @@ def test_a_point_that_is_refused_between_sound_ends_fails_alone(
     assert main(LINE.split()) == 0
     assert [trial.state.name for trial in trials()] == ["FAIL", "COMPLETE"]
     assert "temperature must not be so: change it" in capsys.readouterr().out
+    assert main(LINE.split()) == 0
+    assert len(trials()) == 2
+    for _ in range(2):  # the second time there is nothing left
+        assert main([*LINE.split(), "--retry"]) == 0
+        assert [trial.state.name for trial in trials()] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert trials()[2].params == trials()[0].params
+
+
+def test_a_key_that_is_set_is_not_searched() -> None:
+    assert main([*LINE.split(), "loss.temperature=3", "sweep.search.trials=1"]) == 0
+    (trial,) = trials()
+    assert trial.params.keys() == {"loss.kd_weight"}
+    assert {run.config["loss"]["temperature"] for run in students(holdout=True) + students(holdout=False)} == {3.0}
+
+
+def test_another_seed_is_another_search(folder: Path) -> None:
+    plan = SimpleNamespace(directory=folder / "run")
+    names = {optimise._name(Search(2, seed, (Choice("a", (1, 2)),), ()), plan) for seed in (0, 1, 2)}
+    assert len(names) == 3
 
 
 def test_names_of_others_are_printed_as_escapes(
@@ -212,3 +231,6 @@ def test_a_space_is_read_whole() -> None:
 def test_numbers_are_proposed_in_four_digits() -> None:
     assert override("loss.temperature", 4.84217) == "++loss.temperature=4.842"
     assert override("recipe.epochs", 12345) == "++recipe.epochs=12345"
+    assert override("recipe.ema", 0.99987654) == "++recipe.ema=0.9998765"  # of the distance to 1
+    assert override("recipe.ema", 0.5) == "++recipe.ema=0.5"
+    assert override("recipe.ema", None) == "++recipe.ema=null"

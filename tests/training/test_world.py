@@ -7,15 +7,20 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from distill.data import EvaluationStream, ImageStream, Part, StrongView, synthetic
 from distill.training import World
+from distill.training.whole_batch import NotAcross, WholeBatch
 
 HERE = Path(__file__).parent
 QUESTIONS = ("presets", "empty_parts", "dropout", "refusals", "buckets", "local_norms")
@@ -69,6 +74,30 @@ def test_other_draws_are_refused_and_errors_of_the_first_process_reach_all(pair:
     drawn, busy = pair["refusals"]
     assert drawn.startswith("NotAcross: random numbers from torch's randn_like cannot be drawn by several processes")
     assert busy == "Busy: the run is being trained"
+
+
+def test_dropout_inside_attention_is_refused() -> None:
+    tokens = torch.zeros(2, 3, 8)
+
+    def run(call: Callable[[], object]) -> None:
+        with WholeBatch(World(0, 2), 4, 2):
+            call()
+
+    attention = nn.MultiheadAttention(8, 2, dropout=0.1, batch_first=True)
+    layer = nn.TransformerEncoderLayer(8, 2, batch_first=True)
+    for call in (
+        lambda: attention(tokens, tokens, tokens),
+        lambda: layer(tokens),
+        lambda: functional.scaled_dot_product_attention(tokens, tokens, tokens, None, 0.1),
+    ):
+        with pytest.raises(NotAcross, match=r"dropout 0\.1 inside torch's attention"):
+            run(call)
+    run(lambda: attention.eval()(tokens, tokens, tokens))
+    plain = nn.MultiheadAttention(8, 2, batch_first=True)
+    run(lambda: plain(tokens, tokens, tokens))
+    for draw in (functional.rrelu, lambda x: torch.dropout(x, 0.5, True)):
+        with pytest.raises(NotAcross, match="cannot be drawn by several processes"):
+            run(partial(draw, tokens))
 
 
 def test_gradients_are_summed_in_buckets(pair: dict[str, Any]) -> None:

@@ -124,7 +124,8 @@ class Presets:
         if not isinstance(params, Mapping):
             return list(overrides), []
         given = {_place(o) for o in overrides}
-        added, faults = self.parse([f"{key}={value}" for key, value in params.items()])
+        words = [f"{key}={'null' if value is None else value}" for key, value in params.items()]
+        added, faults = self.parse(words)
         return [*overrides, *(o for o in added if _place(o) not in given)], faults
 
     def text(self, override: Override) -> str:
@@ -274,6 +275,11 @@ class Presets:
         if group:
             near = nearest(group[2], self.groups)
             return Fault("", "option", f"{group[1]} overrides {group[2]}, which is not a group{near}")
+        if twice := re.match(r"Multiple values for (.+?)\. To|(\S+) appears more than once", text):
+            name = twice[1] or twice[2]
+            return Fault("", "option", f"{name} is chosen already: write {name}=NAME, without the +")
+        if deleted := re.match(r"Could not delete from config\. '(.*)' does not exist", text):
+            return Fault(deleted[1], "key", f"~{deleted[1]}: it has no value to delete: set {deleted[1]}=null instead")
         key = re.match(r"Could not override '(hydra\..*)\.(.*)'", text)
         if key:
             path = f"{key[1]}.{key[2]}"
@@ -354,17 +360,25 @@ def _not_an_override(text: str, error: Exception) -> Fault:
 def _as_text(override: str) -> str:
     """Quote a path or a run id, which need not follow Hydra's grammar: `data (1).npz`, or `12e4567`, a number there.
 
-    A list of paths (`a.npz,b.npz`) stays a sweep unless a file has that very name.
+    A list of paths (`a.npz,b.npz`) stays a sweep, of such texts, unless a file has that very name.
     """
     key, _, value = override.partition("=")
     path = os.path.expanduser(value)
     of_hydra = (
         value in ("", "null") or value[0] in "'\"" or "${" in value or re.match(r"(choice|glob|sort|shuffle)\(", value)
     )
-    if key.lstrip("+") not in PATHS or of_hydra or ("," in value and not os.path.exists(path)):
+    if key.lstrip("+") not in PATHS or of_hydra:
         return override
-    escaped = path.replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    if "," in value and not os.path.exists(path):
+        words = value.split(",")
+        plain = value[0] not in "[{" and all(words) and not re.search("['\"]", value)
+        return f"{key}={','.join(map(_quoted, words))}" if plain else override
+    return f"{key}={_quoted(value)}"
+
+
+def _quoted(path: str) -> str:
+    escaped = os.path.expanduser(path).replace("'", "\\'")
+    return path if path == "null" else f"'{escaped}'"
 
 
 def _endless(override: Override) -> str | None:
