@@ -2,28 +2,31 @@
 # The first measured cells of a paper's table on a machine with a GPU that is lent for half an hour, in calls of ten
 # minutes, and may be taken back at any time. What matters most comes first, and every step leaves its result in OUT:
 #
-#   OUT=out WHEELS=wheels DATA=cifar100.npz scripts/first_cells.sh imports tests step lanes teacher
-#   OUT=out WHEELS=wheels DATA=cifar100.npz IN=brought scripts/first_cells.sh teacher table cells checks keep profile
+#   OUT=out WHEELS=wheels scripts/first_cells.sh imports tests step lanes
+#   OUT=out DATA=cifar100.npz scripts/first_cells.sh teacher table keep
+#   OUT=out DATA=cifar100.npz scripts/first_cells.sh cells keep
+#   OUT=out DATA=cifar100.npz scripts/first_cells.sh checks keep profile
 #
 #   imports  installs the wheels (scripts/wheels.sh) and imports what training needs, one line each
 #   tests    the tests marked gpu, those of captured steps first
 #   step     milliseconds and graph nodes of one captured step
 #   lanes    the same for eight students side by side
-#   teacher  trains the teacher; at the end of the call it stops, and OUT/checkpoint.* continue it in the next call. A
-#            trained one is kept as fp16 weights (OUT/teacher.tgz) and taken back from there: that is the teacher from now on
+#   teacher  trains the teacher; at the end of the call it stops, and OUT/checkpoint.* (53 MB) continue it in the next call.
+#            A trained one is kept as fp16 weights (OUT/teacher.tgz) and taken back from there: that is the teacher from now on
 #   table    the table of its logits, with one epoch of a student
 #   cells    fills the table's column, the most informative cell first, until BUDGET or the end of the call
 #   checks   one cell again with the live teacher, and one with the student in fp32 under the same teacher
 #   keep     the table with its verdicts, and the runs as small files
 #   profile  launches, seen by a profiler, which slows down what follows it: last, in a process of its own
 #
-# Every step may be typed again: what is finished is not done twice. IN: the OUT folder of an earlier call on another
-# machine. LEFT: the seconds left. OUT has at most 8 files, below 16 MiB each.
+# Every step may be typed again: what is finished is not done twice. A step ends with its call, and one for which no time
+# is left is skipped, except keep. IN: the OUT folder of an earlier call on another machine; its teacher and its finished
+# runs are used. LEFT: the seconds left. OUT has at most 8 files, below 16 MiB each.
 # DISTILL, PYTEST and BENCH name the commands. Rehearsal on a CPU with a tiny pair: tests/scripts/test_first_cells.py.
 set -euo pipefail
 
 : "${OUT:=out}" "${IN=}" "${RUNS:=runs/first_cells}" "${WHEELS=}" "${DATA=}" "${BUDGET:=9m}" "${SEEDS:=2}"
-: "${LEFT:=1800}" "${CALL:=570}" "${SAVING:=45}" "${PYTHON:=python3}"
+: "${LEFT:=1800}" "${CALL:=570}" "${SAVING:=45}" "${EXPORTING:=120}" "${PYTHON:=python3}"
 : "${TABLE:=cifar100_same}" "${COLUMN:=resnet32x4_resnet8x4}" "${TEACHER:=resnet32x4}" "${STUDENT:=resnet8x4}"
 : "${DATASET:=cifar100}" "${RECIPE:=cifar}" "${PRECISION:=auto}" "${CONFIGS=}" "${CHECKED:=zscore_kd}"
 : "${ROWS=ce,kd,zscore_kd,kd_w9_t2,kd_w09_t2,zscore_kd_w09}" "${EXPERIMENT:=cifar100/$COLUMN}" "${SIZES=}"
@@ -37,7 +40,7 @@ declare -A EXPECTED=([imports]=30 [tests]=180 [step]=45 [lanes]=60 [teacher]=480
     [keep]=15 [profile]=60)
 
 if (($# == 0)); then
-    sed -n '2,24p' "$0"
+    sed -n '2,27p' "$0"
     exit 2
 fi
 for step in "$@"; do
@@ -68,6 +71,8 @@ in_this_call() { # seconds until the end of the call or of the machine, less tho
     echo $((least > SAVING + 1 ? least - SAVING : 1))
 }
 
+within() { timeout --signal=TERM "$(in_this_call)" "$@"; }
+
 imports() {
     if [[ -n $WHEELS ]]; then
         "$PYTHON" -m pip install -q --no-index --no-deps --upgrade --target "$site" "$WHEELS"/*.whl
@@ -89,15 +94,19 @@ P
 }
 
 # libraries of that machine may warn of what other libraries have deprecated
-tests() { $PYTEST -q -p no:cacheprovider -m gpu -W ignore::DeprecationWarning $TESTS; }
+tests() { within $PYTEST -q -p no:cacheprovider -m gpu -W ignore::DeprecationWarning $TESTS; }
 
 measured() {
-    $BENCH "experiment=$EXPERIMENT" "rows=$1" $SIZES "${presets[@]}" --json "$OUT/$1.json"
+    within $BENCH "experiment=$EXPERIMENT" "rows=$1" $SIZES "${presets[@]}" --json "$OUT/$1.json"
 }
 
 step() { measured captured; }
 lanes() { measured lanes; }
 profile() { measured kernels; }
+
+checkpoint() { # of the teacher, unfinished or not, in parts
+    tar -C "$RUNS/teacher" --exclude=previous.safetensors --exclude=lock -cz . | split -b 15M - "$OUT/checkpoint."
+}
 
 teacher_run() { compgen -G "$RUNS/teacher/$TEACHER-*/$1"; }
 
@@ -109,35 +118,40 @@ teacher() {
         cat "$IN"/checkpoint.* | tar -C "$RUNS/teacher" -xz
     fi
     if [[ ! -d $kept ]]; then
-        timeout --signal=TERM "$(in_this_call)" $DISTILL train "${common[@]}" "student=$TEACHER" loss=ce seed=0 \
+        SAVING=$EXPORTING within $DISTILL train "${common[@]}" "student=$TEACHER" loss=ce seed=0 \
             "precision=$PRECISION" "runs_dir=$RUNS/teacher" || true
         rm -f "$OUT"/checkpoint.*
         if ! teacher_run result.json >/dev/null; then
             teacher_run last.safetensors >/dev/null || { echo "the teacher has no checkpoint"; return 1; }
-            tar -C "$RUNS/teacher" --exclude=previous.safetensors --exclude=lock -cz . \
-                | split -b 15M - "$OUT/checkpoint."
+            checkpoint
             echo "the teacher is unfinished: type 'teacher' again, on another machine with IN=FOLDER of checkpoint.*"
             return "$UNFINISHED"
         fi
+        checkpoint # the export measures the rounded weights on a CPU: the call may end before it does
         $DISTILL export "run=$(dirname "$(teacher_run result.json)")" "${data[@]}" --format safetensors --dtype fp16 \
             --out "$kept"
     fi
     tar -C "$RUNS" -czf "$OUT/teacher.tgz" teacher_kept
+    rm -f "$OUT"/checkpoint.*
     $DISTILL import "$kept/model.safetensors" "${data[@]}" "runs_dir=$store"
+    if [[ -n $IN && -f $IN/runs.tgz && ! -d $RUNS/brought ]]; then
+        mkdir -p "$RUNS/brought"
+        tar -C "$RUNS/brought" -xzf "$IN/runs.tgz"
+        $DISTILL import "$RUNS/brought/store" "runs_dir=$store"
+    fi
 }
 
 table() {
-    $DISTILL train "${student[@]}" "precision=$PRECISION" "teacher.run=$(echo "$store/$TEACHER"-*)" \
+    within $DISTILL train "${student[@]}" "precision=$PRECISION" "teacher.run=$(echo "$store/$TEACHER"-*)" \
         teacher.source=table recipe.epochs=1 "runs_dir=$RUNS/table"
 }
 
 cells() {
-    local seconds
-    seconds=$(in_this_call)
-    timeout --signal=TERM "$seconds" $DISTILL fill "table=$TABLE" "columns=$COLUMN" ${ROWS:+"rows=$ROWS"} \
+    within $DISTILL fill "table=$TABLE" "columns=$COLUMN" ${ROWS:+"rows=$ROWS"} \
         "seeds=$SEEDS" "budget=$BUDGET" "${data[@]}" "precision=$PRECISION" "runs_dir=$store" "${presets[@]}" && return
     (($(in_this_call) > 1)) && return 1
     echo "the cells are unfinished: type 'cells' again"
+    return "$UNFINISHED"
 }
 
 checks() {
@@ -147,8 +161,13 @@ checks() {
         cp -r "$store/$TEACHER"-* "$RUNS/$form/"
     done
     taught=$(sed -n 's/.*"precision": "\([a-z0-9]*\)".*/\1/p' "$store/$TEACHER"-*/result.json)
-    $DISTILL train "${student[@]}" "teacher=$TEACHER" "precision=$PRECISION" teacher.source=live "runs_dir=$RUNS/live"
-    $DISTILL train "${student[@]}" "teacher=$TEACHER" precision=fp32 "teacher.precision=$taught" "runs_dir=$RUNS/fp32"
+    within $DISTILL train "${student[@]}" "teacher=$TEACHER" "precision=$PRECISION" teacher.source=live \
+        "runs_dir=$RUNS/live" \
+        && within $DISTILL train "${student[@]}" "teacher=$TEACHER" precision=fp32 "teacher.precision=$taught" \
+            "runs_dir=$RUNS/fp32" && return
+    (($(in_this_call) > 1)) && return 1
+    echo "the checks are unfinished: type 'checks' again"
+    return "$UNFINISHED"
 }
 
 keep() {
@@ -166,6 +185,10 @@ UNFINISHED=75 # a step's exit status: it goes on in the next call
 failed=0
 for step in "$@"; do
     begun=$(date +%s)
+    if [[ $step != keep ]] && (($(in_this_call) <= 1)); then
+        echo "== $step is skipped: no time is left in this call" | tee -a "$OUT/log.txt"
+        continue
+    fi
     echo "== $step: about ${EXPECTED[$step]} s expected, $(left) s left" | tee -a "$OUT/log.txt"
     set +e # in a subshell of its own, since bash forgets -e inside of a condition
     (set -e; "$step") 2>&1 | tee -a "$OUT/log.txt"
@@ -176,8 +199,8 @@ for step in "$@"; do
     echo "== $step $ending $(($(date +%s) - begun)) s, $(left) s left" | tee -a "$OUT/log.txt"
     if ((code != 0)); then
         ((code == UNFINISHED)) || failed=1
-        # a test or a measurement that fails stops nobody; without imports or a teacher nothing else is possible
-        case $step in tests | step | lanes | checks | profile) ;; *) exit "$failed" ;; esac
+        # without imports, a teacher or its table nothing else is possible; whatever else fails stops nobody
+        case $step in imports | teacher | table) exit "$failed" ;; esac
     fi
 done
 exit "$failed"

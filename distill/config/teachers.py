@@ -72,6 +72,11 @@ class PlannedTeacher:
         return PlannedTeacher(self.plan.moved(device))
 
 
+def has_options(network: Mapping[str, Any]) -> bool:
+    """Whether a canonical network has options by which it may differ from another one with the same weights."""
+    return bool(network.keys() - {"target", "name", "version", OWN_CODE})
+
+
 @dataclass(frozen=True)
 class FinishedTeacher:
     """A finished run that `teacher.run` names, imported ones included. It keeps the normalisation it was trained with.
@@ -111,7 +116,7 @@ class FinishedTeacher:
         if not (self.record.result or {}).get("imported"):
             return {}
         network = canonical_network(self.node)
-        return {"network": network} if network.keys() - {"target", "version", OWN_CODE} else {}
+        return {"network": network} if has_options(network) else {}
 
     @property
     def node(self) -> Node:
@@ -130,7 +135,7 @@ class FinishedTeacher:
         return TeacherFacts(
             run_id=self.record.run_id,
             weights=self._weights,
-            key=self.view.key(":".join([self._weights, *([run_id(self._options)] if self._options else [])])),
+            key=self.view.key(self._weights + (f":{run_id(self._options)}" if self._options else "")),
             folder=self.record.path,
             reference=self.expected or self._recorded(),
             on_crops=bool(self.view.identity),
@@ -263,7 +268,7 @@ class PublishedTeacher:
         return TeacherFacts(
             run_id=None,
             weights=self.weights,
-            key=self.view.key(f"{self.weights}:{run_id(self._network)}"),
+            key=self.view.key(self.weights + (f":{run_id(self._network)}" if has_options(self._network) else "")),
             folder=folder,
             reference=self.reference,
             on_crops=True,

@@ -35,8 +35,8 @@ class Combination:
 class HoldoutTuning:
     """The combinations of a sweep that is run without `holdout` training images, to choose the best of each method.
 
-    `fixed` are the overrides that no job varies, and all seeds of teachers; `seeds` is how many runs a chosen
-    combination then gets on all images.
+    `fixed` are the overrides that no job varies, and all seeds of teachers; `seeds` is how many students a chosen
+    combination then gets on all images, under each teacher.
     """
 
     holdout: int
@@ -167,11 +167,11 @@ class Search:
 
 
 def override(key: str, value: Any) -> str:
-    """One value as an override. Floats keep four digits; between 0 and 1 their distance to 1 keeps four too, since that
-    is what counts in an average's decay or a momentum.
+    """One value as an override. Floats keep four digits; just below 1 their distance to 1 does, which is what counts in
+    the decay of an average.
     """
     if isinstance(value, float):
-        digits = max(4, 4 - math.floor(math.log10(1 - value)) - 1) if 0 < value < 1 else 4
+        digits = 3 - math.floor(math.log10(1 - value)) if 0.99 < value < 1 else 4
         return f"++{key}={value:.{digits}g}"
     return f"++{key}={'null' if value is None else value}"
 

@@ -75,6 +75,7 @@ def card(source: Source, facts: Mapping[str, Any], written: Sequence[Any], round
         dataset=dataset,
         rows=rows,
         how_to_read=how_to_read,
+        averaged=record.weights == STUDENT_EMA,
         size=source.image_size,
         resize=record.identity["data"].get("resize"),
         mean=list(normalise.mean),

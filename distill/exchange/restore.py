@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from distill.config.faults import Refused
-from distill.config.identity import canonical_node, run_folder
+from distill.config.identity import canonical_network, run_folder
 from distill.config.rebuild import Untrusted, rebuild_dataset, rebuild_network
 from distill.exchange.load import data_at_hand, measure_accuracy, same_data
 from distill.runs import files
@@ -54,7 +54,7 @@ def read_run_of(path: Path, nodes: Mapping[str, Mapping[str, Any]]) -> RunRecord
     for group, node in nodes.items():
         identity = record.identity.get(group)
         if isinstance(identity, Mapping):
-            same = canonical(canonical_node(node)) == canonical(identity)
+            same = canonical(canonical_network(node)) == canonical(identity)
         else:  # a data set is identified by its content, which need not be here
             same = record.config[group].get("_target_") == node["_target_"]
         if not same:

@@ -132,7 +132,7 @@ def _train_chosen(
         left.discard(each.combination.method)
         say(
             f"chosen: {each.combination.title}, {each.accuracy:.2f} % on {tuning.holdout:,} held-out images\n"
-            f"  {each.rank}; now on all images, {tuning.seeds} seeds"
+            f"  {each.rank}; now on all images, {tuning.seeds} seeds of students"
         )
         overrides = tuning.overrides(each.combination)
         presets, final = prepare(overrides, multirun=True, config_dir=config_dir, faults=[], may_download=False)

@@ -179,7 +179,10 @@ def _network_of_teacher(record: RunRecord, teacher: Rebuilt | None) -> nn.Module
     if teacher is None or teacher.network is None or not isinstance(facts, Mapping):
         return None
     if teacher.published is not None:
-        return teacher.network if record.identity.get("teacher") == teacher.published else None
+        ours, theirs = (
+            {**(each or {}), "precision": None} for each in (record.identity.get("teacher"), teacher.published)
+        )
+        return teacher.network if ours == theirs else None
     if facts.get("run_id") != teacher.record.run_id:
         return None
     size, node = (record.result or {}).get("image_size", 0), record.config.get("teacher") or {}

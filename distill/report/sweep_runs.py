@@ -61,7 +61,9 @@ def load_sweep(name: str, *, config_dir: Path | None = None) -> SweepPreset:
         raise ValueError(f"{path} is no sweep: it needs sweep.params or sweep.search.space, by key") from error
     if not varied:
         raise ValueError(f"{path} varies nothing of its own: give it sweep.params or sweep.search.space")
-    keys = tuple(str(key) for key in varied if "." in str(key) and key not in SEEDS)
+    keys = [str(key) for key in varied if "." in str(key) and key not in SEEDS]
+    single = {str(key) for key, value in params.items() if len(split_list(str(value))) == 1 and "(" not in str(value)}
+    keys = [key for key in keys if key.startswith(_DRAWN) or key not in single]
     if others := [key for key in keys if not key.startswith(_DRAWN)]:
         raise ValueError(
             f"{path} varies {others[0]}: a page draws accuracy over keys of loss and recipe; `distill table` compares "
@@ -69,7 +71,7 @@ def load_sweep(name: str, *, config_dir: Path | None = None) -> SweepPreset:
         )
     text = str(params.get("loss", ""))
     losses = () if "(" in text else tuple(filter(None, split_list(text)))
-    return SweepPreset(name, keys, losses, bool(space), frozenset(map(str, logarithmic)))
+    return SweepPreset(name, tuple(keys), losses, bool(space), frozenset(map(str, logarithmic)))
 
 
 def _folders(config_dir: Path | None) -> list[Path]:
@@ -222,10 +224,11 @@ def _identity_paths(key: str) -> list[str]:
 
 
 def _measured_with(row: Row) -> Hashable:
-    """The images, the teacher's weights and their source: rows that differ in these have no common curve."""
+    """What rows of a common curve share: the images; the teacher's weights, their source and own precision."""
     data = row.first.identity.get("data") or {}
     images = tuple(sorted((key, to_text(value)) for key, value in flatten(data).items()))
-    return images, (row.teacher.weights, row.teacher.source) if row.teacher else None
+    teacher = row.first.identity.get("teacher") or {}
+    return images, (row.teacher.weights, row.teacher.source, teacher.get("precision")) if row.teacher else None
 
 
 def _ordered(cells: Iterable[Configuration]) -> tuple[Configuration, ...]:

@@ -78,6 +78,7 @@ def _objective(record: RunRecord, student: nn.Module, teacher: nn.Module | None,
         objective.attach(student, teacher, Task(dataset.image_size, torch.tensor(dataset.train_labels)))
     except ValueError as error:
         raise ValueError(sentences(error)[0]) from error
+    objective.smooth_labels(float((record.config.get("recipe") or {}).get("label_smoothing") or 0.0))
     if any(True for _ in objective.parameters()) or any(True for _ in objective.buffers()):
         raise ValueError("what its method learned or remembered beside the student is not kept with a finished run")
     return objective

@@ -268,6 +268,8 @@ def _joining(row: Row) -> list[str]:
     """The overrides by which new runs get the teacher and the precision of the row."""
     teacher = row.first.config.get("teacher") or {}
     words = [f"precision={row.precision}"] if row.precision != "fp32" else []
+    if (row.first.identity.get("teacher") or {}).get("precision"):
+        words.append(f"teacher.precision={teacher['precision']}")
     if teacher.get("run"):
         return [*words, f"teacher.run={teacher['run']}"]
     return [*words, *([f"teacher.seed={teacher['seed']}"] if teacher.get("seed") else [])]

@@ -51,7 +51,9 @@ def qualifiers(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def teacher_names(rows: Sequence[Row]) -> list[str]:
-    """Each row's teacher: `resnet20`, with the start of its weights' digest and its source where these differ."""
+    """Each row's teacher: `resnet20`, with the start of its weights' digest and its source where these differ, and the
+    precision of one that has another than its students.
+    """
     weights: dict[Hashable, set[str]] = defaultdict(set)
     for row in rows:
         if row.teacher:
@@ -65,6 +67,8 @@ def teacher_names(rows: Sequence[Row]) -> list[str]:
             words.append(short[str(row.teacher.weights)])
         if row.teacher and show_source:
             words.append(str(row.teacher.source))
+        if precision := (row.first.identity.get("teacher") or {}).get("precision"):
+            words.append(str(precision))
         names.append(" ".join(words))
     return names
 

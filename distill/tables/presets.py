@@ -1,5 +1,6 @@
 """Finds the loss presets whose values equal a run's, so that filters find the run under those names too."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
@@ -89,11 +90,23 @@ def _by_targets() -> dict[Hashable, tuple[tuple[str, Values], ...]]:
     found: dict[Hashable, tuple[tuple[str, Values], ...]] = {}
     for path in sorted(folder.rglob("*.yaml")):
         with suppress(yaml.YAMLError, OSError, AttributeError):
-            node = with_current_names(parse_yaml(path.read_bytes()))
+            node = _resolved(with_current_names(parse_yaml(path.read_bytes())))
             if "defaults" not in node:
                 entry = path.relative_to(folder).with_suffix("").as_posix(), comparable(node)
                 found[_targets(node)] = (*found.get(_targets(node), ()), entry)
     return found
+
+
+def _resolved(value: Any, *above: Mapping[str, Any]) -> Any:
+    """A preset with the values that its relative interpolations name: `${...rate}` is `rate` two levels above.
+
+    By hand, because OmegaConf takes longer to import than most tables to print.
+    """
+    if isinstance(value, Mapping):
+        return {key: _resolved(part, *above, value) for key, part in value.items()}
+    if isinstance(value, str) and (found := re.fullmatch(r"\$\{(\.+)(\w+)\}", value)):
+        return above[-len(found[1])].get(found[2])
+    return value
 
 
 def _targets(loss: Mapping[str, Any]) -> Hashable:

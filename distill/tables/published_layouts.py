@@ -355,8 +355,8 @@ def _unresolved(measured: MeasuredTable) -> list[str]:
             )
     if not parts:
         return []
-    of = "if all rows deviate alike, one difference of two of them is not resolved (95 %, paired by seed) below about"
-    return [f"{of} {'; '.join(parts)}"]
+    of = "assuming one deviation for all rows, a difference between two is not resolved (95 %, paired by seed)"
+    return [f"{of} below about {'; '.join(parts)}"]
 
 
 def _missing(measured: MeasuredTable) -> list[str]:

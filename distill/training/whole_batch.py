@@ -39,7 +39,8 @@ class WholeBatch(TorchFunctionMode):
         replacement = REPLACED.get(function)
         if replacement is not None:
             return replacement(self, *args, **(kwargs or {}))
-        if function in DRAWING:
+        draws = DRAWING.get(function)
+        if draws is not None and draws(*args, **(kwargs or {})):
             raise NotAcross(
                 f"random numbers from torch's {function.__name__} cannot be drawn by several processes as by one: "
                 "train in one process, or, if it is the loss that draws them, declare it relational"
@@ -165,13 +166,40 @@ REPLACED: Mapping[Any, Callable[..., Any]] = {
 }
 
 
-DRAWING = {
-    *(functional.alpha_dropout, functional.feature_alpha_dropout, functional.gumbel_softmax, functional.rrelu),
-    *(torch.dropout, torch.feature_dropout, torch.alpha_dropout, torch.native_dropout),
-    *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.rand_like, torch.randn_like, torch.randint_like),
-    *(torch.bernoulli, torch.multinomial, torch.normal, torch.poisson),
-    *(torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.random_, torch.Tensor.exponential_),
-    *(torch.Tensor.log_normal_, torch.Tensor.cauchy_, torch.Tensor.geometric_),
+def _always(*_args: Any, **_kwargs: Any) -> bool:
+    return True
+
+
+def _while_training(function: Any) -> Callable[..., bool]:
+    """For functions with an argument `training`."""
+    signature = inspect.signature(function)
+
+    def draws(*args: Any, **kwargs: Any) -> bool:
+        given = signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        return bool(given.arguments["training"])
+
+    return draws
+
+
+def _where_dropped(_input: Tensor, p: float, train: bool) -> bool:
+    return train and p > 0
+
+
+# functions that draw random numbers, and when: other processes would draw others
+DRAWING: Mapping[Any, Callable[..., bool]] = {
+    **dict.fromkeys(
+        (
+            *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.rand_like, torch.randn_like),
+            *(torch.randint_like, torch.bernoulli, torch.multinomial, torch.normal, torch.poisson),
+            *(torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.random_, torch.Tensor.exponential_),
+            *(torch.Tensor.log_normal_, torch.Tensor.cauchy_, torch.Tensor.geometric_, functional.gumbel_softmax),
+        ),
+        _always,
+    ),
+    **{each: _while_training(each) for each in (functional.alpha_dropout, functional.feature_alpha_dropout)},
+    functional.rrelu: _while_training(functional.rrelu),
+    **dict.fromkeys((torch.dropout, torch.dropout_, torch.feature_dropout, torch.alpha_dropout), _where_dropped),
 }
 _MANY_HEADED = inspect.signature(functional.multi_head_attention_forward)
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,10 @@ def test_gradient_norms_are_those_of_the_formula(trained: Path) -> None:
     assert abs(found["terms"]["kd"]["cosine_to_ce"]) < 1
     with pytest.raises(ValueError, match="its teacher is not at hand"):
         term_gradients(record, student, None, data, device=torch.device("cpu"))
+    smoothed = replace(record, config={**record.config, "recipe": {**record.config["recipe"], "label_smoothing": 0.5}})
+    other = term_gradients(smoothed, student, teacher, data, device=torch.device("cpu"))["terms"]
+    assert other["kd"]["logits"] == found["terms"]["kd"]["logits"]
+    assert other["ce"]["logits"]["mean"] != pytest.approx(found["terms"]["ce"]["logits"]["mean"], rel=1e-2)
 
 
 def test_results_without_weights(store: Path, seen: list[Report], capsys: Capture) -> None:

@@ -238,6 +238,7 @@ def test_the_numbers_of_grey_images(command, folder: Path) -> None:
             "+student@teacher.network=resnet14",
             "student@teacher.network is chosen already: write student@teacher.network=NAME, without the +",
         ),
+        ("~loss.temprature", "~loss.temprature: loss.temprature is not a key: did you mean 'temperature'?"),
         ("~engine.threads", "~engine.threads: it has no value to delete: set engine.threads=null instead"),
     ],
 )

@@ -11,6 +11,7 @@ from distill.config import configs_dir
 from distill.config.compose.presets import Presets
 from distill.config.faults import Refused
 from distill.config.preflight import preflight
+from distill.tables.presets import equal_presets
 
 CONFIGS = configs_dir()
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe", "experiment", "sweep")
@@ -257,3 +258,13 @@ def test_every_file_says_what_it_is_and_how_it_is_used() -> None:
             comment = [line for line in text.splitlines() if line.startswith("#")]
             assert text.startswith("#"), path
             assert any("distill train" in line for line in comment), path
+
+
+def test_every_preset_that_no_experiment_fills_is_equal_to_itself(shipped: Presets) -> None:
+    """As runs record it: with the values that it takes from other keys of its own."""
+    folder = configs_dir() / "loss"
+    texts = {path.relative_to(folder).with_suffix("").as_posix(): path.read_text() for path in folder.rglob("*.yaml")}
+    whole = [name for name, text in texts.items() if "${pair." not in text and "defaults:" not in text]
+    assert len(whole) > 30
+    recorded = {name: shipped.compose([f"loss={name}"]).config["loss"] for name in whole}
+    assert [name for name, node in recorded.items() if name not in equal_presets(node)] == []

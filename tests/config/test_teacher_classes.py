@@ -121,6 +121,7 @@ def test_teachers_of_other_networks_are_measured_apart() -> None:
     small, large = published(input_size=64), published(input_size=160)
     assert small.identity != large.identity
     assert small.facts().key != large.facts().key
+    assert published().facts().key == "digest"  # as before there were options in it
     plain, padded = finished(imported=True), finished(imported=True, shortcut="padding")
     assert plain.identity == {"weights": "digest"}
     assert padded.identity.keys() == {"weights", "network"}

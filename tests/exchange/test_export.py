@@ -67,6 +67,9 @@ def test_averaged_weights_are_exported_by_name_alone(run: Path, capsys: Capture,
     last = json.loads((with_average / "result.json").read_text())["last"]
     card = (folder / "README.md").read_text()
     assert f"**{last['ema']['accuracy']:.2f} %**" in card
+    assert 'weights="ema")` gives the network' in card
+    assert "turns this folder into a run again" not in card
+    assert "`config.yaml` and" not in card
     assert "exponential moving average" in card
     network, averaged = distill.load(with_average, weights="ema"), load_file(folder / SAFETENSORS)
     assert all(torch.equal(value, averaged[name]) for name, value in network.state_dict().items())

@@ -52,7 +52,7 @@ def test_the_best_proposal_is_trained_on_all_images(capsys: pytest.CaptureFixtur
     for run in final:
         for key, value in best.params.items():
             assert run.config["loss"][key.removeprefix("loss.")] == pytest.approx(value, rel=1e-3)
-    assert "the best of 2 configurations; now on all images, 2 seeds" in capsys.readouterr().out
+    assert "the best of 2 configurations; now on all images, 2 seeds of students" in capsys.readouterr().out
 
 
 def test_a_search_typed_again_is_done_and_one_that_asks_for_more_goes_on(capsys: pytest.CaptureFixture[str]) -> None:

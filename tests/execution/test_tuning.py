@@ -40,7 +40,7 @@ def test_each_method_ends_with_its_best_cell_on_all_images(capsys: pytest.Captur
         best = max(run.result["last"]["accuracy"] for run in mine)
         assert f"loss={preset} loss.temperature=" in line
         assert f"{best:.2f} % on 6 held-out images " in line
-        assert "the best of 2 configurations; now on all images, 2 seeds" in line
+        assert "the best of 2 configurations; now on all images, 2 seeds of students" in line
         temperature = float(line.split("loss.temperature=")[1].split(",")[0])
         chosen = [run for run in final if run.names["loss"].split()[0] == preset]
         assert [run.identity["seed"] for run in chosen] == [1, 2]

@@ -200,6 +200,14 @@ def test_null_may_be_swept_and_chosen(runs_dir: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_a_key_of_one_value_does_not_count(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "presets/sweep").mkdir(parents=True)
+    preset = "# @package _global_\nsweep:\n  params:\n    loss.temperature: 1,2\n    dataset.holdout: 5000\n"
+    (tmp_path / "presets/sweep/held.yaml").write_text(preset)
+    assert command(["report", "sweep=held", "--config-dir", str(tmp_path / "presets")]) == FINISHED
+    assert json.loads(Path("report/sweep-held/figures/tuning.json").read_text())["keys"] == ["loss.temperature"]
+
+
 def test_a_sweep_over_images_is_refused(store: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "presets/sweep").mkdir(parents=True)
     preset = "# @package _global_\nsweep:\n  params:\n    dataset.limit: 100,200\n"

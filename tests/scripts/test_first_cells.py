@@ -23,6 +23,7 @@ DISTILL = """\
 #!/usr/bin/env bash
 echo "distill $*" >>"$LOG"
 [[ " $* " == *" ${FAILS:-nothing} "* ]] && exit 1
+[[ " $* " == *" ${SLOW:-nothing} "* ]] && exec sleep 30
 for word in "$@"; do case $word in runs_dir=*) runs=${word#*=} ;; esac; done
 case "$*" in
     train*loss=ce*)
@@ -55,7 +56,7 @@ def script(tmp_path: Path):
         told = {
             **{"DISTILL": str(tmp_path / "distill"), "PYTEST": "echo pytest", "BENCH": "echo bench", "LOG": str(log)},
             **{"OUT": str(tmp_path / out), "RUNS": str(tmp_path / machine), "PYTHON": sys.executable},
-            **{"TEACHER": "T", "TABLE": "t", "COLUMN": "c", "CALL": "3", "SAVING": "1", "LEFT": "100", **settings},
+            **{"TEACHER": "T", "TABLE": "t", "COLUMN": "c", "CALL": "90", "SAVING": "1", "LEFT": "100", **settings},
         }
         done = subprocess.run(
             [str(SCRIPT), *steps], env={**os.environ, **told}, cwd=ROOT, capture_output=True, text=True, timeout=60
@@ -78,7 +79,7 @@ def test_every_step_says_what_it_costs_and_what_is_left(script) -> None:
 
 
 def test_a_teacher_goes_on_where_the_call_ended_on_another_machine(script, tmp_path: Path) -> None:
-    code, printed, _ = script("teacher", "table", "cells")
+    code, printed, _ = script("teacher", "table", "cells", CALL="3")
     assert code == 0
     assert "== teacher is unfinished after" in printed
     assert "== table" not in printed
@@ -98,11 +99,12 @@ def test_a_teacher_goes_on_where_the_call_ended_on_another_machine(script, tmp_p
     kept = sorted(path.name for path in (tmp_path / "out2").iterdir())
     assert kept == ["log.txt", "runs.tgz", "teacher.tgz"]
 
-    # a third machine takes the trained teacher as it was kept
+    # a third machine takes the trained teacher and the finished runs as they were kept
     settings = {"machine": "three", "out": "out3"}
     code, _, commands = script("teacher", IN=str(tmp_path / "out2"), **settings)
     assert code == 0
-    assert [line.split()[1] for line in commands] == ["import"]
+    assert [line.split()[1] for line in commands] == ["import", "import"]
+    assert commands[1].split()[2] == str(tmp_path / "three" / "brought" / "store")
 
 
 def test_a_failed_measurement_stops_nobody_and_a_failed_table_everything(script, tmp_path: Path) -> None:
@@ -114,6 +116,26 @@ def test_a_failed_measurement_stops_nobody_and_a_failed_table_everything(script,
     assert "== step failed (1) after" in printed
     assert "== table failed (1) after" in printed
     assert "== cells" not in printed
+
+
+def test_a_failed_cell_does_not_cost_the_others(script, tmp_path: Path) -> None:
+    code, printed, commands = script("cells", "keep", FAILS="fill")
+    assert code == 1
+    assert "== cells failed (1) after" in printed
+    assert [line.split()[1] for line in commands] == ["fill", "table"]
+    assert (tmp_path / "out" / "runs.tgz").is_file()
+
+
+def test_runs_are_kept_where_the_call_ends_first(script, tmp_path: Path) -> None:
+    teacher = tmp_path / "one" / "store" / "T-abc"
+    teacher.mkdir(parents=True)
+    (teacher / "result.json").write_text('{"precision": "bf16"}\n')
+    code, printed, commands = script("checks", "profile", "keep", SLOW="teacher.source=live", CALL="4")
+    assert code == 0, printed
+    assert "== checks is unfinished after" in printed
+    assert "== profile is skipped: no time is left in this call" in printed
+    assert [line.split()[1] for line in commands] == ["train", "table", "export", "export", "export"]
+    assert (tmp_path / "out" / "runs.tgz").is_file()
 
 
 def test_checks_may_be_typed_again(script, tmp_path: Path) -> None:

@@ -95,7 +95,10 @@ def test_dropout_inside_attention_is_refused() -> None:
     run(lambda: attention.eval()(tokens, tokens, tokens))
     plain = nn.MultiheadAttention(8, 2, batch_first=True)
     run(lambda: plain(tokens, tokens, tokens))
-    for draw in (functional.rrelu, lambda x: torch.dropout(x, 0.5, True)):
+    resting = (functional.rrelu, nn.AlphaDropout(0.5).eval(), lambda x: torch.dropout(x, 0.5, False))
+    for draw in resting:
+        run(partial(draw, tokens))
+    for draw in (nn.RReLU(), nn.AlphaDropout(0.5), lambda x: torch.dropout(x, 0.5, True)):
         with pytest.raises(NotAcross, match="cannot be drawn by several processes"):
             run(partial(draw, tokens))
 

@@ -279,7 +279,7 @@ class Presets:
             name = twice[1] or twice[2]
             return Fault("", "option", f"{name} is chosen already: write {name}=NAME, without the +")
         if deleted := re.match(r"Could not delete from config\. '(.*)' does not exist", text):
-            return Fault(deleted[1], "key", f"~{deleted[1]}: it has no value to delete: set {deleted[1]}=null instead")
+            return self._not_deleted(deleted[1], overrides)
         key = re.match(r"Could not override '(hydra\..*)\.(.*)'", text)
         if key:
             path = f"{key[1]}.{key[2]}"
@@ -290,6 +290,15 @@ class Presets:
         if isinstance(error, YAMLError):
             return Fault("", "syntax", "a preset is not valid YAML: " + " ".join(text.split()))
         return Fault("", "value", first_line(error))
+
+    def _not_deleted(self, key: str, overrides: Sequence[str]) -> Fault:
+        """Why Hydra could not delete a key: it does not exist, or it is null."""
+        where, _, name = key.rpartition(".")
+        kept = [text for text in overrides if text != f"~{key}"]
+        node = OmegaConf.select(self.composer.whole(kept), where) if where else self.composer.whole(kept)
+        if name in (node or ()):
+            return Fault(key, "key", f"~{key}: it has no value to delete: set {key}=null instead")
+        return Fault(key, "key", f"~{key}: {key} is not a key{nearest(name, list(node or ()))}")
 
     def _wrong_options(self, override: Override) -> list[Fault]:
         group = override.key_or_group
