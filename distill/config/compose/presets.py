@@ -297,8 +297,8 @@ class Presets:
         kept = [text for text in overrides if text != f"~{key}"]
         node = OmegaConf.select(self.composer.whole(kept), where) if where else self.composer.whole(kept)
         if name in (node or ()):
-            return Fault(key, "key", f"~{key}: it has no value to delete: set {key}=null instead")
-        return Fault(key, "key", f"~{key}: {key} is not a key{nearest(name, list(node or ()))}")
+            return Fault("", "key", f"~{key}: it has no value to delete: set {key}=null instead")
+        return Fault("", "key", f"~{key}: {key} is not a key{nearest(name, list(node or ()))}")
 
     def _wrong_options(self, override: Override) -> list[Fault]:
         group = override.key_or_group
