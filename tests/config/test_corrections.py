@@ -247,6 +247,11 @@ def test_what_hydra_would_answer_in_its_own_terms(command, word: str, sentence: 
     assert told == sentence
 
 
+def test_of_two_keys_that_do_not_exist_one_is_named(command) -> None:
+    (told,) = command.refused(*command.tiny, "~loss.temprature", "~foo.bar")
+    assert "is not a key" in told
+
+
 def test_a_list_of_run_ids_is_a_list_of_texts(command) -> None:
     told = command.refused(*command.tiny, "teacher.run=12e4,3f2a", multirun=True)
     assert any("no run matches '12e4'" in each for each in told)

@@ -294,7 +294,7 @@ class Presets:
     def _not_deleted(self, key: str, overrides: Sequence[str]) -> Fault:
         """Why Hydra could not delete a key: it does not exist, or it is null."""
         where, _, name = key.rpartition(".")
-        kept = [text for text in overrides if text != f"~{key}"]
+        kept = [text for text in overrides if not text.startswith("~")]
         node = OmegaConf.select(self.composer.whole(kept), where) if where else self.composer.whole(kept)
         if name in (node or ()):
             return Fault("", "key", f"~{key}: it has no value to delete: set {key}=null instead")
