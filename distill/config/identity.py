@@ -47,6 +47,8 @@ def code_of(node: Mapping[str, Any]) -> dict[str, Any]:
     target = resolve(str(node["_target_"]))
     ours = str(getattr(target, "__module__", "")).startswith("distill.")
     version = getattr(target, "version", 1) if ours else 1
+    if callable(version):  # only some configurations of the method have changed
+        version = version(node)
     return {"version": version} if version > 1 else {}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
@@ -21,8 +21,7 @@ class Mixture(Objective):
 
     The term `feature` of the part `at` is called `at/feature`, so that terms of one name stay apart. The mixture needs
     everything that one of its parts needs; a part of weight 0 is left out, and so is what it needs. The parts' modules
-    are trained and saved with the mixture. In version 1 a mixture with `ofd` used the teacher's
-    running statistics.
+    are trained and saved with the mixture.
 
     If one part deploys a network in the student's place, the others are attached to that network. At most one part can.
 
@@ -34,7 +33,16 @@ class Mixture(Objective):
     all weights are 0, two parts deploy a network, or two parts need different strong views.
     """
 
-    version = 2
+    @staticmethod
+    def version(node: Mapping[str, Any]) -> int:
+        """Of a mixture with this node: 2 where a part reads the teacher's batch statistics (`ofd`), else 1.
+
+        In version 1 such a mixture read the running statistics.
+        """
+        factors = node.get("weights") or {}
+        used = [part for name, part in node["parts"].items() if factors.get(name, 1.0) > 0]
+        inner = [Mixture.version(part) for part in used if str(part["_target_"]).endswith(".Mixture")]
+        return 2 if 2 in inner or any(str(part["_target_"]).endswith(".FeatureOverhaul") for part in used) else 1
 
     def __init__(self, *, parts: dict[str, Objective], weights: dict[str, float] | None = None) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """What is in a run's id and what is not; some ids for good."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -247,3 +248,15 @@ def test_a_changed_method_has_a_version_of_its_own_and_no_other_id_moves() -> No
     changed = canonical_node({"_target_": "distill.losses.FeatureOverhaul"})
     assert changed["version"] == 2
     assert "version" not in canonical_node({"_target_": "distill.losses.CrossEntropy"})
+
+    def mixture(**weights: float) -> dict[str, Any]:
+        parts = {
+            "ce": {"_target_": "distill.losses.CrossEntropy"},
+            "ofd": {"_target_": "distill.losses.FeatureOverhaul"},
+        }
+        chosen = {name: parts[name] for name in weights}
+        return canonical_node({"_target_": "distill.losses.Mixture", "parts": chosen, "weights": weights})
+
+    assert mixture(ce=1.0, ofd=0.5)["version"] == 2
+    assert "version" not in mixture(ce=1.0)
+    assert "version" not in mixture(ce=1.0, ofd=0.0)
