@@ -46,9 +46,9 @@ def code_of(node: Mapping[str, Any]) -> dict[str, Any]:
         return {OWN_CODE: code.digest}
     target = resolve(str(node["_target_"]))
     ours = str(getattr(target, "__module__", "")).startswith("distill.")
-    version = getattr(target, "version", 1) if ours else 1
-    if callable(version):  # only some configurations of the method have changed
-        version = version(node)
+    version = 1
+    if ours:  # a method, or a function
+        version = target.version_of(node) if hasattr(target, "version_of") else getattr(target, "version", 1)
     return {"version": version} if version > 1 else {}
 
 

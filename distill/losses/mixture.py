@@ -33,15 +33,15 @@ class Mixture(Objective):
     all weights are 0, two parts deploy a network, or two parts need different strong views.
     """
 
-    @staticmethod
-    def version(node: Mapping[str, Any]) -> int:
-        """Of a mixture with this node: 2 where a part reads the teacher's batch statistics (`ofd`), else 1.
+    @classmethod
+    def version_of(cls, node: Mapping[str, Any]) -> int:
+        """2 where a part reads the teacher's batch statistics (`ofd`), else 1.
 
         In version 1 such a mixture read the running statistics.
         """
         factors = node.get("weights") or {}
         used = [part for name, part in node["parts"].items() if factors.get(name, 1.0) > 0]
-        inner = [Mixture.version(part) for part in used if str(part["_target_"]).endswith(".Mixture")]
+        inner = [cls.version_of(part) for part in used if str(part["_target_"]).endswith(".Mixture")]
         return 2 if 2 in inner or any(str(part["_target_"]).endswith(".FeatureOverhaul") for part in used) else 1
 
     def __init__(self, *, parts: dict[str, Objective], weights: dict[str, float] | None = None) -> None:

@@ -101,6 +101,11 @@ class Objective(nn.Module):
         """
         student.load_state_dict(weights)
 
+    @classmethod
+    def version_of(cls, node: Mapping[str, Any]) -> int:
+        """`version` for a configuration of the method, where a change concerns only some of them."""
+        return cls.version
+
     def smooth_labels(self, smoothing: float) -> None:
         """Called once before training: the recipe's `label_smoothing`, which is for the cross-entropy alone."""
         self.label_smoothing = smoothing
