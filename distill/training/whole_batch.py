@@ -182,7 +182,7 @@ def _while_training(function: Any) -> Callable[..., bool]:
     return draws
 
 
-def _where_dropped(_input: Tensor, p: float, train: bool) -> bool:
+def _where_dropped(input: Tensor, p: float, train: bool) -> bool:  # torch's own names
     return train and p > 0
 
 
