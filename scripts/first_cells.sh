@@ -11,7 +11,7 @@
 #   tests    the tests marked gpu, those of captured steps first
 #   step     milliseconds and graph nodes of one captured step
 #   lanes    the same for eight students side by side
-#   teacher  trains the teacher; at the end of the call it stops, and OUT/checkpoint.* (53 MB) continue it in the next call.
+#   teacher  trains the teacher; at the end of the call it stops, and OUT/checkpoint.* (some 50 MB) continue it in the next call.
 #            A trained one is kept as fp16 weights (OUT/teacher.tgz) and taken back from there: that is the teacher from now on
 #   table    the table of its logits, with one epoch of a student
 #   cells    fills the table's column, the most informative cell first, until BUDGET or the end of the call

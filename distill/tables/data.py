@@ -126,8 +126,7 @@ def arranged(content: Content, *, sort: str | None, columns: Sequence[str]) -> C
     def sorted_rows(found: TextTable) -> TextTable:
         return replace(found, rows=tuple(found.rows[place] for place in order))
 
-    def pages(form: str) -> list[TextTable]:
-        return [sorted_rows(each) for each in (content.pages(form) if content.pages else [content.table(False)])]
+    of_form = content.pages  # where `table` alone is not enough
 
     def document() -> Mapping[str, Any]:
         whole = content.document()
@@ -139,7 +138,7 @@ def arranged(content: Content, *, sort: str | None, columns: Sequence[str]) -> C
         table=lambda everything: sorted_rows(content.table(everything)),
         records=lambda: [records[place] for place in order],
         document=document,
-        pages=pages,
+        pages=None if of_form is None else lambda form: list(map(sorted_rows, of_form(form))),
     )
 
 

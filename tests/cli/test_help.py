@@ -14,6 +14,8 @@ import pytest
 
 from distill.cli import VERBS, main
 from distill.cli.arguments import FINISHED, REFUSED, parse
+from distill.cli.evaluate import VERB as EVALUATE
+from distill.cli.export import VERB as EXPORT
 
 ROOT = Path(__file__).resolve().parents[2]
 Capture = pytest.CaptureFixture[str]
@@ -211,3 +213,9 @@ def test_training_stops_without_a_trace_when_its_reader_has_gone(
         main([*words, "recipe.epochs=1", f"runs_dir={runs_dir}"])
     assert stopped.value.code == 1
     assert capsys.readouterr().err == ""
+
+
+def test_evaluate_and_export_take_a_folder_with_classes_of_ones_own(tmp_path: Path) -> None:
+    for verb in (EVALUATE, EXPORT):
+        line = parse(["run=abc", "--config-dir", str(tmp_path)], verb)
+        assert (line.config_dir, line.faults) == (tmp_path, [])

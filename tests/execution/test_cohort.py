@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +12,11 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from distill.cli import main
 from distill.config import sweep
+from distill.data import UnreadableImage
 from distill.execution import execute, jobs
 from distill.execution.cohorts import cohorts
+from distill.training import ProcessLost, World
+from distill.training.fit import Silent
 from distill.training.meters import NonFinite
 
 TINY = (
@@ -253,3 +257,20 @@ def test_too_little_main_memory_is_a_warning(
     told = capsys.readouterr().out
     assert ("warning: 3 runs side by side may take " in told) == warns
     assert ("100 kB are available" in told) == warns
+
+
+@pytest.mark.parametrize(("processes", "ending"), [(1, None), (2, ProcessLost)])
+def test_an_unreadable_photograph_ends_a_process_that_others_wait_for(
+    monkeypatch: pytest.MonkeyPatch, processes: int, ending: type[Exception] | None
+) -> None:
+    """Alone, the runs are listed as failed; there are none here."""
+
+    def fit(*_: object, **__: object) -> None:
+        raise UnreadableImage("a.jpg cannot be read")
+
+    monkeypatch.setattr(execute, "fit", fit)
+    monkeypatch.setattr(execute, "step_engine", lambda *_: nullcontext())
+    console = execute.Console(print, Silent())
+    cohort = execute.Cohort(retry=False, console=console, teacher_epochs={}, world=World(0, processes))
+    with pytest.raises(ending, match=r"a\.jpg cannot be read") if ending else nullcontext():
+        execute._train(cohort, {}, torch.device("cpu"))

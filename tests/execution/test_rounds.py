@@ -1,17 +1,21 @@
 """What `distill fill` begins next, and when its budget makes it stop, on clocks of the tests' own."""
 
 import json
+import runpy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from distill.cli.arguments import parse
 from distill.cli.fill import VERB, read_request
-from distill.execution.rounds import STUDENT, TEACHER, Job, groups, next_cohort, ready
+from distill.execution.rounds import STUDENT, TEACHER, Job, groups, measured_times, next_cohort, ready
 from distill.execution.stopping import CHECKPOINT_SECONDS, EXIT_SECONDS, Deadline
 from distill.runs.config_file import write_config
+from distill.runs.provenance import device_name
+from distill.runs.store import scan
 from distill.training.fit import Silent
 
 EPOCH = {"epoch": 1, "accuracy": 50.0}
@@ -57,6 +61,21 @@ def finish(job: Job, name: str = "result.json") -> None:
     parts: dict[str, object] = {"student": {}, "dataset": {}}
     identity = {"precision": job.plan.precision}
     write_config(job.plan.directory, {"run_id": job.plan.run_id, "names": {}, "config": parts, "identity": identity})
+
+
+def test_a_network_that_was_only_imported_has_no_time(tmp_path: Path) -> None:
+    """Its record has the epoch of its file, and took no second here."""
+    add_run = runpy.run_path(str(Path(__file__).parents[1] / "tables" / "store_files.py"))["add_run"]
+    add_run(tmp_path, loss="ce", seconds=0.0)
+    (record,) = scan(tmp_path)
+    (record.path / "provenance.json").write_text(json.dumps({"device": device_name(torch.device("cpu")), "threads": 1}))
+    known = {"names": record.names, "identity": record.identity, "config": record.config | {"engine": {"threads": 1}}}
+    wanted = SimpleNamespace(run_id="wanted", runs_dir=tmp_path, device=torch.device("cpu"), **known)
+    job = Job(wanted, 0, STUDENT, 0, frozenset())
+    assert measured_times([job]) == {}
+    result = json.loads((record.path / "result.json").read_text())
+    (record.path / "result.json").write_text(json.dumps(result | {"seconds": 20.0}))
+    assert measured_times([job]).keys() == {"wanted"}
 
 
 def names(found: list[Job]) -> str:
