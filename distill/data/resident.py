@@ -27,7 +27,7 @@ IN_CACHE = 2**19  # values that are normalised at once on a CPU
 
 
 def channel_statistics(images: NDArray[np.uint8]) -> tuple[Channels, Channels]:
-    """Mean and population deviation of (N, H, W, 3) uint8 images in units of 0..1, to six decimals.
+    """Mean and population standard deviation of (N, H, W, 3) uint8 images in units of 0..1, to six decimals.
 
     Sums are exact integers (a histogram per channel), so every platform finds the same numbers."""
     levels = np.arange(256)

@@ -24,7 +24,7 @@ def center(logits: Tensor) -> Tensor:
 
 
 def scale(logits: Tensor, *, unbiased: bool = True, eps: float = 1e-7) -> Tensor:
-    """Divide each row by its deviation without subtracting the mean: (..., K) -> (..., K).
+    """Divide each row by its standard deviation without subtracting the mean: (..., K) -> (..., K).
 
     The column z/sigma of the ablation, table 4 of "Logit Standardization in Knowledge Distillation" (Sun et
     al., CVPR 2024, arXiv 2403.01427). `unbiased`, `eps` and the treatment of constant rows are those of
@@ -39,7 +39,7 @@ def standardize(logits: Tensor, *, unbiased: bool = True, eps: float = 1e-7) -> 
     """The z-score of each row, (z - mean(z)) / (std(z) + eps): (..., K) -> (..., K).
 
     Algorithm 1 of "Logit Standardization in Knowledge Distillation" (Sun et al., CVPR 2024, arXiv
-    2403.01427). The algorithm writes the population deviation (1/K), the authors' code and the paper's toy
+    2403.01427). The algorithm writes the population standard deviation (1/K), the authors' code and the paper's toy
     case use the unbiased one (1/(K-1)): `unbiased` defaults to the latter; the two differ by the factor
     sqrt(K/(K-1)) of the temperature. `eps` is added to the deviation; it is not a lower bound. The gradient runs
     through mean and deviation. With `unbiased`, no entry exceeds (K-1)/sqrt(K) in magnitude.

@@ -13,8 +13,8 @@ Channels = tuple[float, float, float]
 
 
 class Inputs(nn.Module):
-    """Converts images (B, 3, H, W), normalised with the data set's mean and deviation, to (B, 3, size, size) with
-    `mean` and `std`.
+    """Converts images (B, 3, H, W), normalised with the data set's mean and standard deviation, to (B, 3, size, size)
+    with `mean` and `std`.
 
     size                 None: the resolution stays. Bicubic interpolation in Pillow's form (antialiased where it
                          shrinks), which is what the image pipelines of pretrained transformers resize with. It
@@ -53,7 +53,9 @@ class Inputs(nn.Module):
             )
         for name, values in (("std", std), ("data_std", data_std)):
             if min(values) <= 0:
-                raise ValueError(f"{name} must be > 0, got {tuple(values)}: give the deviation of each channel")
+                raise ValueError(
+                    f"{name} must be > 0, got {tuple(values)}: give the standard deviation of each channel"
+                )
         # (x * data_std + data_mean - mean) / std
         self.factor = _per_channel([d / s for d, s in zip(data_std, std, strict=True)])
         self.offset = _per_channel([(d - m) / s for d, m, s in zip(data_mean, mean, std, strict=True)])

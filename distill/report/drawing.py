@@ -46,7 +46,6 @@ _LISTED = """
     ofd ab ft fsp simkd cat_kd mixture
     ablation/mean_only ablation/deviation_only ablation/population_deviation
     ablation/student_only ablation/teacher_only
-    imagenet/kd imagenet/zscore_kd imagenet/kd_w9_t2 imagenet/dkd
 """
 _PRESETS = _LISTED.split()
 
@@ -93,16 +92,16 @@ TEACHER_STYLE = Style(INK, "--", "s")
 
 
 def style_of(preset: str, *, occurrence: int = 0) -> Style:
-    """The style of a loss preset, equal in all figures; its `_paper` variant has the same colour.
+    """The style of a loss preset, equal in all figures; its `imagenet/` and `_paper` forms have the same colour.
 
     `occurrence` counts the runs of one preset in a figure: later ones keep the colour and change dash and marker.
     The style of a preset that is not listed follows from its name.
     """
-    method = re.sub(r"_paper$", "", preset)
+    method = preset.removeprefix("imagenet/").removesuffix("_paper")
     position = _PRESETS.index(method) if method in _PRESETS else len(_PRESETS) + crc32(method.encode()) % 1000
     row = position // len(COLOURS)
     style = Style(COLOURS[position % len(COLOURS)], DASHES[row % len(DASHES)], MARKERS[(position + row) % len(MARKERS)])
-    shift = occurrence + (method != preset)
+    shift = occurrence + preset.endswith("_paper") + 2 * preset.startswith("imagenet/")
     if not shift:
         return style
     dash, marker = DASHES.index(style.dash) + shift, MARKERS.index(style.marker) + shift
@@ -236,7 +235,7 @@ def dots_legend(drawn: Drawing, run: str, *, published: bool = False) -> None:
     """The legend of dots above all panels; `run` is what a dot is, `published` adds the published number."""
     axes = drawn.panels[0]
     axes.plot([], [], "o", color=INK, ms=4.5, label=run)
-    axes.plot([], [], "|", color=INK, ms=15, mew=2.4, label="mean, ± deviation")
+    axes.plot([], [], "|", color=INK, ms=15, mew=2.4, label="mean, ± standard deviation")
     if published:
         axes.plot([], [], "D", mfc="none", mec=INK, ms=7, mew=1.3, label="published (its own epoch rule)")
     drawn.legend()

@@ -26,7 +26,9 @@ _TEST = (
     "Accuracy after the last epoch on the test set, of methods whose whole grid was run on it. Its best value is not a "
     "choice: choosing by the test set fits the test set. What held-out images chose is marked where there are any."
 )
-_METHODS = "Accuracy after the last epoch of every method: each seed, the mean and one deviation to either side."
+_METHODS = (
+    "Accuracy after the last epoch of every method: each seed, the mean and one standard deviation to either side."
+)
 
 
 def sweep_files(preset: SweepPreset, panels: Sequence[Panel]) -> dict[str, str]:
@@ -297,8 +299,8 @@ def _band(numbers: Numbers) -> str:
     deviations = "; for ".join(f"{', '.join(labels)} {words}" for words, labels in pools.items())
     return (
         "Each circle is a seed. The band is a mean's 95 % interval for comparisons within the seeds (Loftus and Masson "
-        "1994): curves that were trained alike share one deviation, without what a seed changes in all of them alike. "
-        f"It is, for {deviations}."
+        "1994): curves that were trained alike share one standard deviation, without what a seed changes in all of "
+        f"them alike. It is, for {deviations}."
     )
 
 

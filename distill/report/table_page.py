@@ -182,7 +182,7 @@ def _figures(measured: MeasuredTable, histories: Histories) -> list[Block]:
     made.append(
         Figure(
             "curves",
-            "Accuracy by epoch, mean over the seeds; the band is one deviation to either side.",
+            "Accuracy by epoch, mean over the seeds; the band is one standard deviation to either side.",
             f"Line charts over the epochs for {', '.join(curves['columns'])}.",
             curves,
             draw_bands(curves),

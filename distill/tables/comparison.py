@@ -18,7 +18,7 @@ DEFAULT_BASELINE = "ce"
 
 
 def compare_with(preset: str, rows: Sequence[Row], candidates: Sequence[Row]) -> list[Row]:
-    """The rows with their difference to the candidate named `preset` (a preset, or a row's full name).
+    """The rows with their difference from the candidate named `preset` (a preset, or a row's full name).
 
     A baseline shares everything with its row but the loss: data, student, recipe, precision, and the weights of the
     teacher where both have one.

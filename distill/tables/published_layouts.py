@@ -124,7 +124,7 @@ def _figures(measured: MeasuredTable) -> list[Column[_Line]]:
         return line.row.difference_text if line.row else NOTHING
 
     against_baseline = [
-        Column(f"difference to {measured.baseline}", difference),
+        Column(f"difference from {measured.baseline}", difference),
         ours("paired", lambda row: row.paired_text),
         ours("p (Holm)", _p_value),
     ]
@@ -310,7 +310,9 @@ def notes(measured: MeasuredTable) -> list[str]:
 def _how_to_read(measured: MeasuredTable, rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
-    lines = ["± is the deviation over student seeds; the last epoch counts, the best one was chosen on the test set"]
+    lines = [
+        "± is the standard deviation over student seeds; the last epoch counts, the best one was chosen on the test set"
+    ]
     if any(row.members for row in rows):
         lines.append(
             "over m teachers: the mean of the teachers' means with its 95 % interval over these m; between is their "
@@ -333,7 +335,7 @@ def _how_to_read(measured: MeasuredTable, rows: Sequence[Row]) -> list[str]:
         lines.append("where the published epoch is unknown, the interval covers both readings, last and best")
     if measured.tests:
         lines.append(
-            f"difference to {measured.baseline}: last epoch, Welch's 95 % interval; paired: by seed (over several "
+            f"difference from {measured.baseline}: last epoch, Welch's 95 % interval; paired: by seed (over several "
             "teachers by teacher), with the correlation r; p (Holm): of Welch's test, adjusted for all "
             f"{measured.tests} differences of the table"
         )
@@ -350,12 +352,12 @@ def _unresolved(measured: MeasuredTable) -> list[str]:
             continue  # methods are compared over teachers
         if found := blocks([row.by_unit for row in rows.values()]):
             parts.append(
-                f"{found.least:.2f} points for {column.label} (deviation {found.deviation:.2f}, pooled over "
+                f"{found.least:.2f} points for {column.label} (standard deviation {found.deviation:.2f}, pooled over "
                 f"{found.rows} rows of {found.n} seeds, {found.degrees} degrees of freedom)"
             )
     if not parts:
         return []
-    of = "assuming one deviation for all rows, a difference between two is not resolved (95 %, paired by seed)"
+    of = "assuming one standard deviation for all rows, a difference between two is not resolved (95 %, paired by seed)"
     return [f"{of} below about {'; '.join(parts)}"]
 
 

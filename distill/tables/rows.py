@@ -354,7 +354,7 @@ class Row:
 
     @property
     def difference_text(self) -> str:
-        """The difference to the baseline, with Welch's interval where there is one."""
+        """The difference from the baseline, with Welch's interval where there is one."""
         if self.difference is None:
             return "baseline" if self.is_baseline else "-"
         return " ".join([points(self.difference.points), *map(str, filter(None, [self.difference.welch]))])

@@ -1,4 +1,4 @@
-"""Statistics over a few seeds: mean, deviation, and 95 % intervals of a difference."""
+"""Statistics over a few seeds: mean, standard deviation, and 95 % intervals of a difference."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ NO_VARIANCE = 1e-9  # percentage points: a smaller standard error is rounding
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and sample deviation (n - 1 below the root) of n values; no deviation where n = 1."""
+    """Mean and sample standard deviation (n - 1 below the root) of n values; none where n = 1."""
 
     n: int
     mean: float
@@ -96,7 +96,7 @@ def span(low: float, high: float) -> str:
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Mean and sample deviation. Raises ValueError for no values."""
+    """Mean and sample standard deviation. Raises ValueError for no values."""
     if not values:
         raise ValueError("a summary needs at least 1 value, got 0: leave rows without runs out")
     mean = math.fsum(values) / len(values)
@@ -142,7 +142,7 @@ def paired(values: Mapping[Any, float], baseline: Mapping[Any, float]) -> Paired
 
 
 def blocks(rows: Sequence[Mapping[Any, float]]) -> Blocks | None:
-    """The deviation pooled over rows that have seeds in common; a row maps seeds to values.
+    """The standard deviation pooled over rows that have seeds in common; a row maps seeds to values.
 
     Of the seeds that a row has, or two rows share, those count that leave the most degrees of freedom. None where no
     two rows share two seeds, and where the values differ by row and seed alone.

@@ -17,7 +17,7 @@ from distill.tables.values import TOP5_CLASSES, fields, flatten, natural_key, pr
 
 HIDDEN = ("failed", "unfinished", "running", "damaged")
 LEGEND = (
-    "± is the deviation over seeds; [ ] is the 95 % interval of the difference in percentage points: Welch's,"
+    "± is the standard deviation over seeds; [ ] is the 95 % interval of the difference in percentage points: Welch's,"
     " and paired by seed with the correlation r"
 )
 
@@ -225,7 +225,7 @@ def notes(table: Table) -> list[str]:
 
 
 def _over_teachers_notes(table: Table) -> list[str]:
-    legend = "the mean of the teachers' means with its 95 % interval, and the deviations between and within teachers"
+    legend = "the mean of the teachers' means with its 95 % interval; standard deviations between and within teachers"
     lines = [
         f"{row.method} on {row.student} {row.teacher_name}: {row.mean_and_interval}, {row.spread}" for row in table.over
     ]
@@ -301,7 +301,7 @@ def _text(table: Table, *, everything: bool = False, cost: bool = False, clock: 
 
     splits = {"test": "the test set", "holdout": "held-out images"}
     chosen_on = " or ".join(text for split, text in splits.items() if any(row.first.split == split for row in rows))
-    difference = Column[Row](f"difference to {table.baseline}", lambda row: row.difference_text)
+    difference = Column[Row](f"difference from {table.baseline}", lambda row: row.difference_text)
     averaged = Column[Row]("averaged weights, last epoch", lambda row: str(row.averaged or "-"))
     top5 = Column[Row]("top-5, last epoch", lambda row: str(row.top5 or "-"))
     many_classes = any(row.top5 and (row.first.classes or 0) > TOP5_CLASSES for row in rows)

@@ -1,7 +1,7 @@
 """Whether our runs reproduce a published number, with the noise of both sides.
 
 d = ours - published. Both are last-epoch or both best-epoch accuracies, whichever the paper reports. With n runs of
-ours of deviation s, and p published runs whose deviation is not published (so s stands for it), the 95 % interval is
+ours of standard deviation s, and p published runs whose own is not published (so s stands for it), the 95 % interval is
 
     d +- t(n - 1) * s * sqrt(1/n + 1/p)
 
@@ -71,7 +71,7 @@ def judge(
     difference = differences[0] if len(differences) == 1 else None
     n = readings[0].n
     if n == 1:
-        return Verdict("undecided", difference, None, None, why="one run has no deviation")
+        return Verdict("undecided", difference, None, None, why="one run has no standard deviation")
     deviations = [reading.deviation or 0.0 for reading in readings]
     if min(deviations) < NO_VARIANCE:
         return Verdict("undecided", difference, None, None, why="all seeds scored identically, variance unknown")

@@ -69,7 +69,7 @@ def test_notes_never_stand_among_the_rows_of_a_csv(store: Path, capsys: Capture)
     main(["--format=csv"])
     captured = capsys.readouterr()
     assert captured.out.count("\n") == 4
-    assert captured.err.startswith("± is the deviation over seeds")
+    assert captured.err.startswith("± is the standard deviation over seeds")
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_ablations_differ_from_each_other_and_population_deviation_from_zscore_k
 
 
 def test_deviation_only_is_zscore_kd_up_to_rounding(outputs):
-    """A softmax does not see the mean, so what acts in the z-score is the deviation."""
+    """A softmax does not see the mean, so what acts in the z-score is the standard deviation."""
     assert kd_term("ablation/deviation_only", outputs) == pytest.approx(kd_term("zscore_kd", outputs), rel=1e-4)
 
 

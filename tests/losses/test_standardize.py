@@ -33,7 +33,7 @@ def test_the_deviation_is_unbiased_unless_asked_otherwise(logits):
 
 
 def test_anchors_by_hand():
-    # (1, 2, 3): mean 2, sum of squares 2, unbiased deviation 1, population deviation sqrt(2/3)
+    # (1, 2, 3): mean 2, sum of squares 2, unbiased standard deviation 1, population sqrt(2/3)
     row = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
     np.testing.assert_allclose(standardize(row), [[-1, 0, 1]], atol=1e-6)
     np.testing.assert_allclose(standardize(row, unbiased=False), [[-1.2247449, 0, 1.2247449]], atol=1e-6)

@@ -102,7 +102,7 @@ def test_the_headline_methods_have_colours_of_their_own() -> None:
     assert {style_of(name).colour for name in names} == set(COLOURS)
     assert {style_of(name).dash for name in names} == {"-"}
     assert style_of("zscore_kd").colour == style_of("zscore_kd_paper").colour == "#D55E00"
-    assert style_of("kd").colour == "#0072B2"
+    assert style_of("kd").colour == style_of("imagenet/kd_paper").colour == "#0072B2"
 
 
 def test_runs_of_one_method_have_its_colour_and_different_styles(make_run) -> None:

@@ -201,7 +201,7 @@ def test_the_page_says_what_must_be_known(files: dict[str, str]) -> None:
     assert calibration.WARNING.replace("'", "&#39;") in text
     assert "15 bins of equal width" in text
     assert "two-fold cross-fitting on the test set" in text
-    assert "one seed, no deviation" in text
+    assert "one seed, no standard deviation" in text
     assert "Measured now, with the final weights" in text
 
 

@@ -51,7 +51,7 @@ resnet56 -> resnet20  KD            -0.07 [-0.28, +0.14]  reproduced
 resnet56 -> resnet20  KD + Z-score  +0.15 [-0.51, +0.82]  undecided, 6 runs needed
 resnet56 -> resnet20  DKD                              -  -
 
-pair                  method            difference to KD                                paired  p (Holm)
+pair                  method          difference from KD                                paired  p (Holm)
 --------------------  ------------  --------------------  ------------------------------------  --------
 resnet56 -> resnet20  Student       -1.39 [-1.81, -0.97]  -1.40 [-2.11, -0.69] 3 seeds r=-0.60     0.005
 resnet56 -> resnet20  KD                        baseline                                     -         -
@@ -114,8 +114,8 @@ def test_the_difference_that_the_seeds_do_not_resolve(store: Path) -> None:
     found = blocks([dict(enumerate(values[:3])) for values in (CE, KD, ZSCORE)])
     assert found is not None
     words = (
-        f"not resolved (95 %, paired by seed) below about {found.least:.2f} points for resnet56 -> resnet20 (deviation "
-        f"{found.deviation:.2f}, pooled over 3 rows of 3 seeds, 4 degrees of freedom)"
+        f"not resolved (95 %, paired by seed) below about {found.least:.2f} points for resnet56 -> resnet20 "
+        f"(standard deviation {found.deviation:.2f}, pooled over 3 rows of 3 seeds, 4 degrees of freedom)"
     )
     assert words in render(content(measured(store)), form="terminal", width=120)
     add_all(store, KD, loss="kd", weights="c3d4", teacher_seed=1)  # then methods are compared over teachers

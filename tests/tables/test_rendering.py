@@ -21,13 +21,13 @@ FILES = runpy.run_path(str(Path(__file__).with_name("store_files.py")))
 add_run, add_seeds = FILES["add_run"], FILES["add_seeds"]
 
 LEGEND = (
-    "± is the deviation over seeds; [ ] is the 95 % interval of the difference in percentage points: Welch's,"
+    "± is the standard deviation over seeds; [ ] is the 95 % interval of the difference in percentage points: Welch's,"
     " and paired by seed with the correlation r"
 )
 TERMINAL = f"""\
 dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set
 
-method     teacher   n    last epoch  best epoch (chosen on the test set)      difference to ce          paired by seed  parameters  seconds
+method     teacher   n    last epoch  best epoch (chosen on the test set)      difference from ce          paired by seed  parameters  seconds
 ---------  --------  -  ------------  -----------------------------------  --------------------  ----------------------  ----------  -------
 ce         none      3  91.00 ± 1.00                         92.50 ± 0.00              baseline                       -       78042     12.5
 kd_w9_t2   resnet20  3  93.00 ± 0.87                         93.00 ± 0.87  +2.00 [-0.14, +4.14]  [+0.76, +3.24] r=+0.87       78042     12.5
@@ -45,7 +45,7 @@ ce         none      3  91.00 ± 1.00                         92.50 ± 0.00
 kd_w9_t2   resnet20  3  93.00 ± 0.87                         93.00 ± 0.87
 zscore_kd  resnet20  1   94.25 (n=1)                          94.25 (n=1)
 
-method     teacher       difference to ce          paired by seed  parameters
+method     teacher       difference from ce          paired by seed  parameters
 ---------  --------  --------------------  ----------------------  ----------
 ce         none                  baseline                       -       78042
 kd_w9_t2   resnet20  +2.00 [-0.14, +4.14]  [+0.76, +3.24] r=+0.87       78042
@@ -63,7 +63,7 @@ zscore_kd  resnet20    100.0
 MARKDOWN = f"""\
 dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set
 
-| method | teacher | n | last epoch | best epoch (chosen on the test set) | difference to ce | paired by seed | parameters | seconds |
+| method | teacher | n | last epoch | best epoch (chosen on the test set) | difference from ce | paired by seed | parameters | seconds |
 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 | ce | none | 3 | 91.00 ± 1.00 | 92.50 ± 0.00 | baseline | - | 78042 | 12.5 |
 | kd_w9_t2 | resnet20 | 3 | 93.00 ± 0.87 | 93.00 ± 0.87 | +2.00 [-0.14, +4.14] | [+0.76, +3.24] r=+0.87 | 78042 | 12.5 |
@@ -79,7 +79,7 @@ dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the t
 \leavevmode\setbox2=\hbox{%
 \begin{tabular}{@{}llrrrrrr@{}}
 \toprule
-method & teacher & n & last epoch & \shortstack[r]{best epoch\\(chosen on\\the test\\set)} & difference to ce & paired by seed & parameters \\
+method & teacher & n & last epoch & \shortstack[r]{best epoch\\(chosen on\\the test\\set)} & difference from ce & paired by seed & parameters \\
 \midrule
 ce & none & 3 & 91.00 $\pm$ 1.00 & 92.50 $\pm$ 0.00 & baseline & - & 78042 \\
 kd\_w9\_t2 & resnet20 & 3 & 93.00 $\pm$ 0.87 & 93.00 $\pm$ 0.87 & +2.00 [$-$0.14, +4.14] & [+0.76, +3.24] r=+0.87 & 78042 \\
@@ -88,12 +88,12 @@ zscore\_kd & resnet20 & 1 & 94.25 (n=1) & 94.25 (n=1) & +3.25 & - & 78042 \\
 \end{tabular}}%
 \ifdim\wd2>\linewidth\resizebox{\linewidth}{!}{\box2}\else\box2\fi
 \par\smallskip\footnotesize
-$\pm$ is the deviation over seeds; [ ] is the 95 \% interval of the difference in percentage points: Welch's, and paired by seed with the correlation r\par
+$\pm$ is the standard deviation over seeds; [ ] is the 95 \% interval of the difference in percentage points: Welch's, and paired by seed with the correlation r\par
 1 failed, 1 unfinished not shown\par
 }
 """  # noqa: E501
 PLAIN = f"""\
-method	dataset	teacher	student	recipe	precision	measured on	n	last epoch	best epoch (chosen on the test set)	difference to ce	paired by seed	parameters	seconds
+method	dataset	teacher	student	recipe	precision	measured on	n	last epoch	best epoch (chosen on the test set)	difference from ce	paired by seed	parameters	seconds
 ce	digits	none	resnet8	demo	fp32	test	3	91.00 ± 1.00	92.50 ± 0.00	baseline	-	78042	12.5
 kd_w9_t2	digits	resnet20	resnet8	demo	fp32	test	3	93.00 ± 0.87	93.00 ± 0.87	+2.00 [-0.14, +4.14]	[+0.76, +3.24] r=+0.87	78042	12.5
 zscore_kd	digits	resnet20	resnet8	demo	fp32	test	1	94.25 (n=1)	94.25 (n=1)	+3.25	-	78042	100.0

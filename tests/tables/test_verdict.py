@@ -141,7 +141,7 @@ def test_welchs_interval_may_grow_with_our_runs_and_its_number_is_still_the_leas
 def test_one_run_equal_scores_and_no_best_epoch_leave_it_undecided() -> None:
     one = judged([75.0])
     assert (one.word, one.difference, one.low, one.runs) == ("undecided", 4.0, None, None)
-    assert one.why == "one run has no deviation"
+    assert one.why == "one run has no standard deviation"
     assert judged([75.0, 75.0]).why == "all seeds scored identically, variance unknown"
     assert judged(OURS, epochs="best on test").why == "no best epoch was recorded"
     assert judge([71.0], None, replace(CELL, value=None), published_runs=None) is None

@@ -23,7 +23,7 @@ _KL = (
 _MAPS = (
     "For every true class (row) the mean of the logits over its images, student minus teacher, in magnitude; the "
     "diagonal is set to 0. Above each map are its mean over all entries and its maximum; colours are on a square-root "
-    "scale. This is figure 3 of the Z-score paper, with the unbiased deviation."
+    "scale. This is figure 3 of the Z-score paper, with the unbiased standard deviation."
 )
 _PANELS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], float]], ...] = (
     ("top-1 agreement (%)", ".1f", lambda each: each["agreement"]),

@@ -141,8 +141,8 @@ def _at_the_end(runs: Mapping[str, Mapping[str, Any]], styles: Styles) -> list[B
     return [
         Figure(
             "gradients",
-            f"Norm of the gradient of each weighted term, mean and deviation over {some['batches']} batches of "
-            f"{some['batch_size']} augmented training images, BatchNorm as in training. {_NOW}",
+            f"Norm of the gradient of each weighted term, mean and standard deviation over {some['batches']} batches "
+            f"of {some['batch_size']} augmented training images, BatchNorm as in training. {_NOW}",
             f"Bar charts of gradient norms: {listed}.",
             numbers,
             draw_at_the_end(numbers, styles),

@@ -110,8 +110,8 @@ def draw_joint(numbers: Mapping[str, Any]) -> str:
         for axes, (name, each) in zip(drawn.panels, networks.items(), strict=True):
             mesh = axes.imshow(np.ma.masked_equal(np.array(each["counts"], dtype=float), 0), **image)
             axes.grid(False)
-            axes.set_title(f"{name}\ndeviation {each['deviation']:.2f}")
-        drawn.label("their deviation", "mean of an image's logits")
+            axes.set_title(f"{name}\nstandard deviation {each['deviation']:.2f}")
+        drawn.label("their standard deviation", "mean of an image's logits")
         drawn.figure.colorbar(mesh, ax=drawn.figure.axes, label="images", fraction=0.05)
         return drawn.svg()
 
@@ -125,7 +125,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
         "max": "largest",
         "mean": "mean",
         "mean_range": "mean range",
-        "mean_deviation": "mean deviation",
+        "mean_deviation": "mean standard deviation",
         "mean_target": "mean of the target's",
     }
     rows = [(name, *(number(each[key], 3) for key in headers)) for name, each in numbers["summary"].items()]
@@ -133,19 +133,19 @@ def blocks(report: Report, images: Images) -> list[Block]:
         Figure(
             "logits",
             "Densities of all logits, and of each image's range (largest minus smallest); the axis is logarithmic.",
-            f"Histograms as outlines. Mean deviation of an image's logits: {deviations}.",
+            f"Histograms as outlines. Mean standard deviation of an image's logits: {deviations}.",
             numbers,
             draw_spread(numbers, run_styles(report)),
         ),
         PageTable(
-            "Logits over all images; range and deviation are those of one image's logits.",
+            "Logits over all images; range and standard deviation are those of one image's logits.",
             {"network": False} | dict.fromkeys(headers.values(), True),
             rows,
         ),
         Figure(
             "mean_deviation",
-            "Images by the mean and the deviation (1/K) of their logits: figure 5 of the Z-score paper.",
-            f"Two-dimensional histograms, one for each network. Mean deviations: {deviations}.",
+            "Images by the mean and the standard deviation (1/K) of their logits: figure 5 of the Z-score paper.",
+            f"Two-dimensional histograms, one for each network. Mean standard deviations: {deviations}.",
             joint,
             draw_joint(joint),
         ),

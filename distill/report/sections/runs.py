@@ -9,9 +9,9 @@ from distill.report.softmax import accuracy
 from distill.tables.values import flatten, to_text
 
 _ONE_SEED = (
-    "Every row is one run: one seed, no deviation. Several seeds are needed to decide whether a difference is more "
-    "than noise: see distill table. The number to report is that of the last epoch; the best epoch is chosen with the "
-    "same images that measure it."
+    "Every row is one run: one seed, no standard deviation. Several seeds are needed to decide whether a difference is "
+    "more than noise: see distill table. The number to report is that of the last epoch; the best epoch is chosen with "
+    "the same images that measure it."
 )
 # settings that change no number: how it was computed, where the data were
 _HIDDEN_KEYS = ("engine.", "dataset.npz", "dataset.root", "dataset.shards", "dataset.download")

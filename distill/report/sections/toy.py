@@ -1,7 +1,7 @@
 """The four-class case in which plain KL prefers the wrong student.
 
 Figure 2 of "Logit Standardization in Knowledge Distillation" (Sun et al., CVPR 2024, arXiv 2403.01427), temperature 1.
-It is computed with the losses that train students: the paper's numbers need their unbiased deviation.
+It is computed with the losses that train students: the paper's numbers need the unbiased standard deviation.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ STUDENTS = {"student 1": (-1.2, 0.6, 0.8, -0.2), "student 2": (-0.15, 0.15, 0.05
 _WHY = (
     "A construction of the Z-score paper (its figure 2), not a measurement. The logits of student 1 are close to the "
     "teacher's, but it predicts Bird where the teacher predicts Dog; student 2 predicts Dog, with a tenth of the "
-    "teacher's logits. Plain KL is smaller for student 1. After the z-score, with the unbiased deviation, student 2 "
-    "equals the teacher."
+    "teacher's logits. Plain KL is smaller for student 1. After the z-score, with the unbiased standard deviation, "
+    "student 2 equals the teacher."
 )
 # not the colours of methods: these students were not trained
 _BARS = {"teacher": (INK, ""), "student 1": ("#F0E442", HATCHES[1]), "student 2": (FAINT, "")}
