@@ -106,7 +106,7 @@ def test_the_published_number_of_parameters() -> None:
         ({"size": 0}, "input_size must be >= 1, got 0: give the network's own number of pixels"),
         ({**WEIGHTS}, r"mean and std must come with the statistics they replace, got mean=\(0.485.*give all four"),
         ({"std": (1, 1, 1), **DATA}, r"got mean=None, std=\(1, 1, 1\).*give all four"),
-        ({**WEIGHTS, **DATA, "std": (1, 0, 1)}, r"std must be > 0, got \(1, 0, 1\): give the deviation"),
+        ({**WEIGHTS, **DATA, "std": (1, 0, 1)}, r"std must be > 0, got \(1, 0, 1\): give the standard deviation"),
         ({**WEIGHTS, **DATA, "data_std": (1, 0, 1)}, r"data_std must be > 0, got \(1, 0, 1\)"),
     ],
 )
