@@ -185,7 +185,9 @@ def test_a_command_that_says_otherwise_is_refused(source: Path, capsys: Capture)
     told = capsys.readouterr().err
     assert "has another student than the command: leave student= out" in told
     assert "has another dataset than the command: leave dataset= out" in told
-    assert bring(source, "student=resnet8", "dataset=arrays", "dataset.npz=data.npz") == FINISHED
+    assert (
+        bring(source, "student=resnet8", "student.num_classes=4", "dataset=arrays", "dataset.npz=data.npz") == FINISHED
+    )
 
 
 def test_what_is_in_its_place_is_left_alone(source: Path, capsys: Capture) -> None:

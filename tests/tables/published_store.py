@@ -60,6 +60,7 @@ def add(
     teacher_seed: int = 0,
     teacher_accuracy: float = 72.0,
     given_as: str | None = None,
+    teacher_precision: str | None = None,
     epochs: int = 240,
     teacher_epochs: int | None = None,
     precision: str = "fp32",
@@ -69,11 +70,13 @@ def add(
     holdout: int = 0,
     **changes: Any,
 ) -> str:
-    """One finished run and its id; `changes` are values of its loss, `given_as` the run that was named as teacher."""
+    """One finished run and its id; `changes` are values of its loss, `given_as` the run that was named as teacher,
+    `teacher_precision` its precision where it is not that of the student.
+    """
     node = LOSSES[loss] | changes
     network = {"_target_": f"distill.models.{teacher}"}
     taught = loss != "ce"
-    own = {"seed": teacher_seed, "precision": None, "source": "auto", "run": given_as}
+    own = {"seed": teacher_seed, "precision": teacher_precision, "source": "auto", "run": given_as}
     own |= {"network": network, "loss": CE, "recipe": recipe(teacher_epochs or epochs)}
     config = {
         "seed": seed,
@@ -84,12 +87,13 @@ def add(
         "loss": node,
         "recipe": recipe(epochs),
     }
+    by_weights = {"weights": weights} | ({"precision": teacher_precision} if teacher_precision else {})
     by_run = {"run": f"{teacher}{teacher_seed}{teacher_epochs or epochs}"}
     identity = {
         "numerics": 1,
         "data": {"train": "c1f", "test": "c1f", "holdout": holdout},
         "student": {"target": student},
-        "teacher": ({"weights": weights} if given_as else by_run) if taught else None,
+        "teacher": (by_weights if given_as else by_run) if taught else None,
         "objective": node,
         "recipe": recipe(epochs),
         "seed": seed,

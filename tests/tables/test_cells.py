@@ -121,6 +121,20 @@ def test_a_teacher_given_as_a_run_must_be_the_network_and_has_a_line_of_its_own(
     assert all(not row.members for row in rows)  # they may have been trained differently
 
 
+def test_a_teachers_own_precision_is_in_its_name_and_in_the_command(runs_dir: Path) -> None:
+    teacher = add(runs_dir, 72.3, loss="ce", student="resnet56", seed=5)
+    one = {"loss": "kd", "given_as": teacher, "precision": "bf16"}
+    add_all(runs_dir, [70.0, 70.2], **one, teacher_precision="fp32")
+    add_all(runs_dir, [70.4], **one)
+    found = measured(runs_dir, seeds=(1, 2, 3))
+    cell = found.table.cells["kd", "resnet56_resnet20"]
+    assert [(row.teacher_name, len(row.runs)) for row in found.rows["kd", "resnet56_resnet20"]] == [
+        ("resnet56", 1),
+        ("resnet56 fp32", 2),
+    ]
+    assert f" precision=bf16 teacher.precision=fp32 teacher.run={teacher} seed=3" in found.command(cell)
+
+
 def test_seeds_of_a_teacher_have_one_more_line_together(runs_dir: Path) -> None:
     for seed, weights in enumerate(("a1b2", "c3d4", "e5f6")):
         add_all(runs_dir, [70.0 + seed, 70.2 + seed], loss="kd", teacher_seed=seed, weights=weights)
