@@ -5,6 +5,7 @@ Black is the ink of the page, and their yellow, too pale for a line, is replaced
 """
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -212,8 +213,8 @@ def line(axes: Axes, x: Sequence[Any], y: Sequence[Any], style: Style, label: st
 
 
 def band(axes: Axes, x: Sequence[Any], mean: Sequence[float], spread: Sequence[float | None], colour: str) -> None:
-    """A band of `spread` to either side of the mean; None is none."""
-    half = [value or 0.0 for value in spread]
+    """A band of `spread` to either side of the mean, with a gap where it is None."""
+    half = [math.nan if value is None else value for value in spread]
     low = [m - s for m, s in zip(mean, half, strict=True)]
     high = [m + s for m, s in zip(mean, half, strict=True)]
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from statistics import fmean, pstdev
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from distill.data import Batch, Dataset
 from distill.losses import Objective, Task
 from distill.models import on_both_views
 from distill.runs.store import RunRecord
+from distill.tables.statistics import summarize
+from distill.tables.values import fields
 from distill.teachers.live import with_batch_statistics
 
 BATCHES = 8
@@ -29,8 +31,8 @@ def term_gradients(
     """Norms of the gradients of the weighted terms, at the student's weights and at its logits.
 
     Over the first batches of the epoch that would have come next; BatchNorm as in training, fp32. Of each term the
-    mean and deviation over the batches, and the mean cosine between its gradient at the weights and that of `ce`
-    (None without such a term).
+    mean and sample standard deviation over the batches (None of one batch), and the mean cosine between its gradient at
+    the weights and that of `ce` (None without such a term).
 
     Args:
         record: a finished run.
@@ -121,6 +123,6 @@ def _summary(batches: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
     cosines = [each["cosine_to_ce"] for each in batches if each["cosine_to_ce"] is not None]
     norms = {key: [each[key] or 0.0 for each in batches] for key in ("weights", "logits")}
     return {
-        **{key: {"mean": fmean(values), "deviation": pstdev(values)} for key, values in norms.items()},
+        **{key: fields(summarize(values), "mean", "deviation") for key, values in norms.items()},
         "cosine_to_ce": fmean(cosines) if cosines else None,
     }

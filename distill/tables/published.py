@@ -64,7 +64,8 @@ class TableColumn:
 
     `teacher` and `student` are our presets, None where we have no such network; accuracies are published ones, in
     percent. `teacher_overrides` of `distill train` train the same teacher as the column's cells (with `seed` in place
-    of `teacher.seed`). `learning_rate` is that of the student and only shown: the experiment sets it.
+    of `teacher.seed`). `learning_rate` is the published one of its student: the experiment
+    sets it, and a test compares both.
     """
 
     key: str
@@ -266,6 +267,8 @@ def _cell(content: Node, row: str, column: str) -> Cell:
     if rule not in _RULES:
         raise ValueError(f"epochs of row {row} is {rule!r}: write {', '.join(_RULES)}")
     preset = own.get("preset", of_row.get("preset", of_column.get("preset")))
+    if merged.get("deviation") is not None and (merged.get("runs") or 0) < 2:
+        raise ValueError(f"deviation of row {row} is over runs, got runs={merged.get('runs')}: give at least 2")
     reason = _untrainable(content, of_column, merged) or (None if preset else "we have no such method")
     is_plain_student = of_row.get("preset") == "ce" and "published" not in of_row
     experiment = [f"experiment={of_column['experiment']}"] if of_column.get("experiment") else []

@@ -343,16 +343,20 @@ def _how_to_read(measured: MeasuredTable, rows: Sequence[Row]) -> list[str]:
 
 
 def _unresolved(measured: MeasuredTable) -> list[str]:
-    """Of each pair whose rows have one teacher: the difference that its seeds do not resolve, in one line."""
+    """Of the cells that are compared, where they have one teacher: the difference that their seeds do not resolve."""
+    columns = {column.key: column.label for column in measured.shown.columns}
+    compared = [({key}, label) for key, label in columns.items()]
+    if measured.shown.baseline_column:  # columns are compared with each other
+        compared = [(set(columns), "all cells")]
     parts = []
-    for column in measured.shown.columns:
-        cells = [cell for cell in measured.table.cells.values() if cell.column == column.key]
+    for keys, label in compared:
+        cells = [cell for cell in measured.table.cells.values() if cell.column in keys]
         rows = {row.run_ids: row for cell in cells for row in measured.of(cell)}  # cells of equal runs count once
         if len({row.teacher.weights for row in rows.values() if row.teacher}) > 1:
             continue  # methods are compared over teachers
         if found := blocks([row.by_unit for row in rows.values()]):
             parts.append(
-                f"{found.least:.2f} points for {column.label} (standard deviation {found.deviation:.2f}, pooled over "
+                f"{found.least:.2f} points for {label} (standard deviation {found.deviation:.2f}, pooled over "
                 f"{found.rows} rows of {found.n} seeds, {found.degrees} degrees of freedom)"
             )
     if not parts:

@@ -12,7 +12,7 @@ from distill.runs.layout import FIRST_STAGE
 from distill.runs.store import RunRecord
 from distill.tables.presets import equal_presets
 from distill.tables.published import Cell
-from distill.tables.statistics import Interval, Paired, Summary, half_width, points, span, summarize
+from distill.tables.statistics import NO_VARIANCE, Interval, Paired, Summary, half_width, points, span, summarize
 from distill.tables.values import dataset_name, flatten, preset_name
 from distill.tables.verdict import Verdict, judge
 
@@ -298,9 +298,14 @@ class Row:
         return math.sqrt(squares / degrees) if degrees else None
 
     @cached_property
-    def half(self) -> float:
-        """Half of the 95 % interval of the mean: Student's t with n - 1 degrees of freedom over the n values."""
-        return half_width(error=(self.last.deviation or 0.0) / math.sqrt(self.last.n), degrees=self.last.n - 1)
+    def half(self) -> float | None:
+        """Half of the 95 % interval of the mean: Student's t with n - 1 degrees of freedom over the n values.
+
+        None where n = 1 or all values are equal: an interval of no width would claim certainty.
+        """
+        if self.last.deviation is None or self.last.deviation < NO_VARIANCE:
+            return None
+        return half_width(error=self.last.deviation / math.sqrt(self.last.n), degrees=self.last.n - 1)
 
     @property
     def seconds(self) -> float | None:
@@ -343,7 +348,9 @@ class Row:
 
     @property
     def mean_and_interval(self) -> str:
-        """The mean with its interval: `76.41 [75.90, 76.92]`."""
+        """The mean with its interval, where there is one: `76.41 [75.90, 76.92]`."""
+        if self.half is None:
+            return f"{self.last.mean:.2f}"
         return f"{self.last.mean:.2f} [{self.last.mean - self.half:.2f}, {self.last.mean + self.half:.2f}]"
 
     @property

@@ -352,8 +352,8 @@ def document(table: Table) -> dict[str, Any]:
                 "mean": row.last.mean,
                 "between": row.last.deviation,
                 "within": row.within,
-                "low": row.last.mean - row.half,
-                "high": row.last.mean + row.half,
+                "low": None if row.half is None else row.last.mean - row.half,
+                "high": None if row.half is None else row.last.mean + row.half,
             }
             for row in table.over
         ],

@@ -162,7 +162,7 @@ def test_gradient_norms_are_those_of_the_formula(trained: Path) -> None:
         weights.append(float(sum(each.grad.square().sum() for each in student.parameters()) ** 0.5))
     for term, values in norms.items():
         assert found["terms"][term]["logits"]["mean"] == pytest.approx(np.mean(values), rel=1e-4)
-        assert found["terms"][term]["logits"]["deviation"] == pytest.approx(np.std(values), rel=1e-3, abs=1e-6)
+        assert found["terms"][term]["logits"]["deviation"] == pytest.approx(np.std(values, ddof=1), rel=1e-3, abs=1e-6)
     assert found["terms"]["kd"]["weights"]["mean"] == pytest.approx(np.mean(weights), rel=1e-4)
     assert found["terms"]["ce"]["cosine_to_ce"] == pytest.approx(1.0, abs=1e-5)
     assert abs(found["terms"]["kd"]["cosine_to_ce"]) < 1

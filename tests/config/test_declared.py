@@ -23,7 +23,7 @@ SOME = {
     "cifar100_same": [("zscore_kd", "resnet110_resnet20"), ("cat_kd", "vgg13_vgg8"), ("ce", "vgg13_vgg8")],
     "cifar100_small": [("zscore_kd_w09", "resnet20_resnet8")],
     "cifar100_weight": [("kd_soft", "resnet56_resnet20"), ("zscore_w15", "resnet56_resnet20")],
-    "imagenet": [("review_kd", "resnet50_mobilenet_v1"), ("ctkd", "resnet34_resnet18"), ("ce", "resnet34_resnet18")],
+    "imagenet": [("crd", "resnet50_mobilenet_v1"), ("ctkd", "resnet34_resnet18"), ("ce", "resnet34_resnet18")],
     "imagenette_small": [("zscore_kd_t1", "efficientnet_lite0_mobilenet_v1")],
     "plain_cnn": [("kd", "resnet_1m_plain_cnn")],
     "teacher_size": [("zscore_dkd", "wrn_40_2_wrn_16_2")],
@@ -108,7 +108,9 @@ def test_the_schedules_of_the_longer_rows(composer: Presets) -> None:
     assert recipe("zscore_mlkd", "resnet32x4_wrn_16_2") == (480, 0.025)
     assert recipe("zscore_mlkd", "vgg13_mobilenet_v2") == (480, 0.01)
     assert recipe("zscore_mlkd", "wrn_40_2_mobilenet_v2") == (480, 0.005)
-    assert recipe("mlkd", "resnet32x4_shufflenet_v2") == (960, 0.01)
+    assert recipe("zscore_mlkd", "resnet32x4_shufflenet_v2") == (960, 0.01)
+    assert recipe("mlkd", "resnet32x4_shufflenet_v2") == (480, 0.01)
+    assert recipe("mlkd", "vgg13_mobilenet_v2") == recipe("mlkd", "resnet50_mobilenet_v2") == (480, 0.0025)
     teacher = configs["zscore_mlkd", "resnet32x4_wrn_16_2"]["teacher"]["recipe"]
     assert (teacher["epochs"], teacher["optimizer"]["lr"]) == (240, 0.05)
     for column in table.columns:
@@ -122,9 +124,7 @@ def test_the_schedules_and_teachers_of_imagenet(composer: Presets) -> None:
         keys, composer.declared([table.cells[key].overrides for key in keys]), strict=True
     ):
         recipe, teacher = config["recipe"], config["teacher"]
-        epochs, batch, rate = {"crd": (100, 256, 0.1), "review_kd": (100, 256, 0.1), "ctkd": (120, 256, 0.1)}.get(
-            row, (100, 512, 0.2)
-        )
+        epochs, batch, rate = {"crd": (100, 256, 0.1), "ctkd": (120, 256, 0.1)}.get(row, (100, 512, 0.2))
         assert (recipe["epochs"], recipe["reference_epochs"], recipe["batch_size"]) == (epochs, epochs, batch)
         optimizer = recipe["optimizer"]
         assert (optimizer["lr"], optimizer["momentum"], optimizer["weight_decay"]) == (rate, 0.9, 1e-4)

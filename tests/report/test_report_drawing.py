@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from matplotlib.axes import Axes
 
-from distill.report.drawing import COLOURS, Style, drawing, line, run_styles, style_of
+from distill.report.drawing import COLOURS, Style, band, drawing, line, run_styles, style_of
 from distill.report.runs import make_report
 from distill.report.sections.errors import draw_errors
 from distill.report.sweep_page import draw_methods
@@ -112,6 +112,14 @@ def test_runs_of_one_method_have_its_colour_and_different_styles(make_run) -> No
     styles = run_styles(found)
     assert {each.colour for each in styles.values()} == {style_of("kd").colour}
     assert len(set(styles.values())) == 3
+
+
+def test_a_band_has_a_gap_where_its_width_is_unknown() -> None:
+    with drawing(1, 1, height=2.0, width=4.0) as drawn:
+        axes = drawn.panels[0]
+        band(axes, [1, 2, 3, 4, 5], [70.0] * 5, [0.3, 0.3, None, 0.3, 0.3], "#000000")
+        (parts,) = axes.collections
+        assert [sorted({x for x, _ in path.vertices}) for path in parts.get_paths()] == [[1, 2], [4, 5]]
 
 
 def test_a_preset_of_ones_own_keeps_its_style() -> None:

@@ -118,6 +118,13 @@ def test_the_difference_that_the_seeds_do_not_resolve(store: Path) -> None:
         f"(standard deviation {found.deviation:.2f}, pooled over 3 rows of 3 seeds, 4 degrees of freedom)"
     )
     assert words in render(content(measured(store)), form="terminal", width=120)
+    pair = {"student": "resnet8x4", "teacher": "resnet32x4"}
+    for loss, weight, values in (("kd_w9_t2", 9.0, KD), ("zscore_kd", 9.0, ZSCORE), ("zscore_kd", 3.0, CE)):
+        add_all(store, values[:3], loss=loss, kd_weight=weight, **pair)
+    table = load("ablation")
+    found_there = measure_table(table, scan(store), shown=table, seeds=(1, 2, 3))
+    ablation = render(content(found_there), form="terminal", width=120)
+    assert f"below about {found.least:.2f} points for all cells" in ablation  # its columns are compared with each other
     add_all(store, KD, loss="kd", weights="c3d4", teacher_seed=1)  # then methods are compared over teachers
     assert "not resolved" not in render(content(measured(store)), form="terminal", width=120)
 
@@ -177,6 +184,13 @@ def test_differences_and_holm_computed_a_second_way(store: Path) -> None:
         assert (found["welch_p"], found["holm_p"]) == pytest.approx((p[row], adjusted[row]))
         assert found["baseline"] == f"kd, {PAIR}"
     assert cells["kd", PAIR]["lines"][0]["difference"]["points"] is None
+
+
+def test_teachers_with_equal_means_have_no_interval(runs_dir: Path) -> None:
+    for seed, weights in enumerate(("a1b2", "c3d4")):
+        add_all(runs_dir, [71.0, 71.4], loss="kd", teacher_seed=seed, weights=weights)
+    assert document(runs_dir)["kd", PAIR]["lines"][-1]["half_interval"] is None
+    assert "71.20 [" not in render(content(measured(runs_dir)), form="terminal", width=120)
 
 
 def test_over_several_teachers_computed_a_second_way(teachers: Path) -> None:
@@ -328,4 +342,4 @@ def test_what_cannot_be_trained_says_why(runs_dir: Path) -> None:
     assert "independent reruns: 71.23 (" in found
     assert "13 cells not trainable: the settings of this number on ImageNet were not published" in found
     assert "2 cells not trainable: these weights are published, nothing is trained" in found
-    assert "19 of 36 cells lack some of the 2 seeds: `distill fill table=imagenet` trains them" in found
+    assert "17 of 36 cells lack some of the 2 seeds: `distill fill table=imagenet` trains them" in found

@@ -124,6 +124,12 @@ def _by_epoch(numbers: Mapping[str, Any], styles: Styles) -> list[Block]:
     ]
 
 
+def _with_deviation(norm: Mapping[str, float | None]) -> str:
+    """`0.1234 ± 0.01`; of one batch without the deviation."""
+    spread = "" if norm["deviation"] is None else f" ± {norm['deviation']:.2g}"
+    return f"{norm['mean']:.4g}{spread}"
+
+
 def _at_the_end(runs: Mapping[str, Mapping[str, Any]], styles: Styles) -> list[Block]:
     some = next(iter(runs.values()))
     terms = [(name, term, values) for name, run in runs.items() for term, values in run["terms"].items()]
@@ -132,7 +138,7 @@ def _at_the_end(runs: Mapping[str, Mapping[str, Any]], styles: Styles) -> list[B
         (
             name,
             term,
-            *(f"{values[key]['mean']:.4g} ± {values[key]['deviation']:.2g}" for key in ("weights", "logits")),
+            *(_with_deviation(values[key]) for key in ("weights", "logits")),
             number(values["cosine_to_ce"], 3),
         )
         for name, term, values in terms
