@@ -18,7 +18,8 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 os.environ.update(HF_HUB_OFFLINE="1", PIP_NO_INDEX="1", NO_PROXY="localhost,127.0.0.1,::1")
 os.environ.update(dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9"))
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="distill-cache-")
-for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "DISTILL_RUNS", "DISTILL_DATA"):
+PLACES = ("DISTILL_RUNS", "DISTILL_DATA", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TORCH_HOME")
+for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", *PLACES):
     os.environ.pop(name, None)
 
 

@@ -262,9 +262,13 @@ class TableTeacher:
             if (batch.view < 0).any():
                 raise ValueError("a table has logits of numbered views only, got view -1: set teacher.source=live")
             return Output(decode(self._rows.index_select(0, row), classes=self._classes))
+        return self._unchecked(row, batch.view)
+
+    def _unchecked(self, row: Tensor, view: Tensor) -> Output:
+        """Without a look at the values, for which a GPU would wait: rows without a view are nan."""
         rows = self._rows.index_select(0, row.clamp(min=0).to(self._rows.device)).to(row.device)
         logits = decode(rows, classes=self._classes)
-        return Output(logits.masked_fill((batch.view < 0).unsqueeze(1), torch.nan))
+        return Output(logits.masked_fill((view < 0).unsqueeze(1), torch.nan))
 
 
 def _fits(rows: Tensor, device: torch.device) -> bool:

@@ -1,5 +1,6 @@
 """What people type who come from other tools: each mistake has one sentence with what to type instead."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +70,15 @@ def test_files_for_a_data_set_that_reads_none(command) -> None:
     ]
 
 
-def test_launchers_that_are_not_installed(command) -> None:
-    for name in ("joblib", "submitit_local"):
-        found = command.refused(f"hydra/launcher={name}", "seed=1,2", multirun=True)
-        assert f'hydra/launcher={name} is not installed: pip install "distill[launchers]", or use' in found[0]
+@pytest.mark.parametrize("name", ["joblib", "submitit_local"])
+def test_launchers_that_are_not_installed(command, name: str) -> None:
+    if find_spec(f"hydra_plugins.hydra_{name.split('_')[0]}_launcher"):
+        pytest.skip("the extra is installed: distill[launchers]")
+    found = command.refused(f"hydra/launcher={name}", "seed=1,2", multirun=True)
+    assert f'hydra/launcher={name} is not installed: pip install "distill[launchers]", or use' in found[0]
+
+
+def test_a_mistyped_launcher(command) -> None:
     (sentence,) = command.refused("hydra/launcher=cohrt", "seed=1,2", multirun=True)
     assert sentence == "hydra/launcher=cohrt does not exist: did you mean 'cohort'?"
 
@@ -84,6 +90,11 @@ def test_launchers_that_are_not_installed(command) -> None:
 def test_settings_of_hydra_without_effect(command, key: str) -> None:
     (sentence,) = command.refused(f"{key}=x")
     assert sentence.startswith(f"{key} has no effect")
+
+
+def test_hydras_own_search(command) -> None:
+    (sentence,) = command.refused("hydra/sweeper=optuna", "seed=1,2", multirun=True)
+    assert sentence.startswith("hydra/sweeper=optuna is not supported: write sweep=optuna")
 
 
 @pytest.mark.parametrize("word", ["hydra.sweeper.params={seed: 1}", "+hydra.sweeper.params.seed=1,2"])

@@ -13,6 +13,14 @@ import yaml
 import distill.data
 
 PRESETS = sorted((Path(__file__).parents[2] / "configs" / "dataset").glob("*.yaml"))
+# the functions of distill.data that return a data set
+FACTORIES = [
+    name
+    for name, item in vars(distill.data).items()
+    if name in distill.data.__all__
+    and inspect.isfunction(item)
+    and str(inspect.signature(item).return_annotation).endswith("Dataset")
+]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -20,7 +28,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def test_there_is_a_preset_for_every_factory() -> None:
-    assert {path.stem for path in PRESETS} >= {"digits", "cifar10", "cifar100", "arrays", "synthetic"}
+    assert {read(path)["_target_"] for path in PRESETS} == {f"distill.data.{name}" for name in FACTORIES}
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

@@ -15,7 +15,7 @@ from distill.execution.stopping import EndedEarly, Interrupted, RunFailed
 from distill.runs.store import scan
 
 optuna = pytest.importorskip("optuna", reason="the extra is not installed: pip install 'distill[optuna]'")
-optimise = pytest.importorskip("distill.execution.search")
+from distill.execution import search as optimise  # noqa: E402 - it imports optuna
 
 LINE = (
     "train sweep=optuna loss=kd sweep.search.trials=2 sweep.select.seeds=1 dataset=synthetic dataset.image_size=16 "

@@ -14,11 +14,13 @@ from PIL import Image
 
 from distill.cli import main
 from distill.cli.arguments import FAILED, FINISHED, REFUSED
+from distill.config.plan import TeacherFacts
 from distill.config.sweep import prepare
 from distill.data import ImageStream
-from distill.execution.teachers import measured_teacher
+from distill.execution.teachers import _check, measured_teacher
 from distill.models import resnet8
-from distill.training import World
+from distill.runs.files import StorageError
+from distill.training import Evaluation, World
 
 DATA = ("dataset=synthetic", "dataset.image_size=8", "dataset.classes=4", "dataset.train_size=80", "dataset.pad=1")
 DATA += ("dataset.test_size=60",)
@@ -104,6 +106,15 @@ def test_without_a_record_for_these_images_it_must_be_far_from_chance(
     assert "has 25.00 % on the evaluation images, and no accuracy is stated for it" in capsys.readouterr().err
     plain, _ = imported(teacher / "plain.pth")
     assert main(["train", *DATA, *QUICK, f"teacher.run={plain}", "dataset.test_size=40"]) == FINISHED
+
+
+@pytest.mark.parametrize(("classes", "least"), [(2, 75.0), (4, 62.5), (5, 60.0), (10, 30.0), (100, 3.0)])
+def test_what_is_far_from_chance(classes: int, least: float) -> None:
+    """Three times chance; with fewer than five classes the middle between chance and 100 %."""
+    known = TeacherFacts(run_id=None, weights="w", key="w", folder=Path("teacher"), reference=None)
+    _check(Evaluation(0, 100, least + 0.01, 0.0), known, classes=classes)
+    with pytest.raises(StorageError, match=f"a teacher of {classes} classes must have {least} % at least"):
+        _check(Evaluation(0, 100, least - 0.01, 0.0), known, classes=classes)
 
 
 def test_a_claim_is_held_against_what_is_measured(

@@ -107,6 +107,12 @@ class Running:
         """Send a signal."""
         os.kill(self.pid, number)
 
+    def has_pending(self, number: int) -> bool:
+        """Whether a signal has been sent and not been delivered yet."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd:", "ShdPnd:"))]
+        return any(mask >> (number - 1) & 1 for mask in masks)
+
     def end(self) -> Ended:
         """Wait for the end."""
         code = self._code(PATIENCE)

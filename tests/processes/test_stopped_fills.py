@@ -74,7 +74,7 @@ def test_a_signal_saves_and_leaves(lab: Lab, whole: list[Path], number: signal.S
     assert_as_uninterrupted(lab, whole)
 
 
-def test_a_budget_of_seconds_is_kept_again_and_again(lab: Lab, whole: list[Path]) -> None:
+def test_a_fill_that_its_budget_of_seconds_stops_goes_on_as_if_uninterrupted(lab: Lab, whole: list[Path]) -> None:
     ended = with_table(lab).run(*FILL, "budget=4s", pace=0.2)
     assert ended.traceless
     assert ended.code in (0, 2)  # 2: this machine took so long to begin that no epoch fitted in

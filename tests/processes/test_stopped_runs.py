@@ -30,6 +30,8 @@ def test_a_second_signal_stops_at_once_and_loses_what_was_not_saved(lab: Lab, re
     running = lab.start(*BASELINE, gate=STEPS + 3)
     running.reaches_step()
     running.signal(signal.SIGINT)
+    while running.has_pending(signal.SIGINT):
+        time.sleep(0.01)
     time.sleep(0.1)  # two at the same moment are one
     running.signal(signal.SIGINT)
     ended = running.end()

@@ -124,12 +124,15 @@ def test_local_batch_norm_makes_the_number_of_processes_part_of_the_run(lab: Lab
 
 
 def test_a_sweep_trains_its_runs_one_after_the_other_and_the_teacher_first(lab: Lab) -> None:
-    ended = ends(lab.world(*DISTILLED, "-m", "seed=1,2"))
+    words = (*DISTILLED, "teacher.source=table", "dataset.pad=1", "-m", "seed=1,2")
+    ended = ends(lab.world(*words))
     assert [each.code for each in ended] == [0, 0], ended
     assert ended[0].out.count("will be trained first") == 1
     assert "2 of 2 runs finished" in ended[0].out
-    assert len([*lab.runs.glob("*/result.json")]) == 3
-    again = ends(lab.world(*DISTILLED, "-m", "seed=1,2"))
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in lab.runs.glob("*/result.json")]
+    sources = [result["teacher"]["source"] for result in results if result["teacher"]]
+    assert (len(results), sources) == (3, ["table", "table"])  # built by the first process, read by both
+    again = ends(lab.world(*words))
     assert [each.code for each in again] == [0, 0]
     assert again[0].out.count("was finished before") == 2
     assert "  epoch 1/" not in again[0].out

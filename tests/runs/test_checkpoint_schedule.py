@@ -45,7 +45,7 @@ def test_saving_never_exceeds_its_share_and_never_comes_before_its_interval(case
     assert schedule.spent == pytest.approx(len(saves) * cost)
     # and no lazier than the rules ask for: the longest pause is what the interval or the share demands
     allowed = max(interval, cost / share) + cost + 2 * step
-    assert all(later - earlier <= allowed * 1.01 for earlier, later in itertools.pairwise(saves))
+    assert all(later - earlier <= allowed * 1.01 for earlier, later in itertools.pairwise([begin, *saves, clock.now]))
 
 
 def test_the_first_save_is_measured_and_thins_the_next_ones() -> None:

@@ -71,15 +71,17 @@ def test_a_second_process_is_told_who_has_it_and_a_kill_frees_it(tmp_path: Path,
 def test_wait_says_once_who_it_waits_for_and_takes_over_when_that_process_dies(tmp_path: Path, hold: Hold) -> None:
     first, _ = hold(tmp_path)
     told: list[str] = []
-    killer = threading.Timer(0.3, first.kill)
-    killer.start()
+
+    def on_wait(holder: str) -> None:
+        told.append(holder)
+        first.kill()
+
     with RunLock(tmp_path) as lock:
-        lock.wait(told.append, poll=0.05)
+        lock.wait(on_wait, poll=0.05)
         assert lock.held
         assert len(told) == 1
         assert f"process {first.pid} " in told[0]
         assert not RunLock(tmp_path).acquire()
-    killer.join()
     assert not is_held(tmp_path)
 
 
@@ -110,14 +112,16 @@ def test_two_locks_of_one_process_exclude_each_other_across_threads(tmp_path: Pa
     second.release()
 
 
-def test_looking_whether_it_is_held_does_not_make_it_look_held(tmp_path: Path) -> None:
+def test_looking_whether_it_is_held_does_not_make_it_look_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = RunLock(tmp_path)
     lock.acquire()
     lock.release()
     descriptor = os.open(tmp_path / "lock", os.O_RDONLY)  # a look, caught in the act
     fcntl.flock(descriptor, fcntl.LOCK_SH)
-    threading.Timer(0.03, lambda: os.close(descriptor)).start()
+    looks = iter([lambda: None, lambda: os.close(descriptor)])  # it ends in the pause before the second attempt
+    monkeypatch.setattr("distill.runs.lock.time.sleep", lambda seconds: next(looks)())
     assert lock.acquire()
+    assert next(looks, None) is None
     lock.release()
 
 

@@ -100,9 +100,15 @@ def test_it_refuses_what_it_cannot_know(dataset: ImageDataset, linear: Linear) -
         table(replace(batch, view=view))
 
 
-def test_on_a_device_a_row_without_a_view_is_no_number(dataset: ImageDataset, linear: Linear) -> None:
-    """What runs on CUDA, shown on the meta device: shapes come out, and nothing waits for a value."""
+def test_on_a_gpu_a_row_without_a_view_is_no_number_and_nothing_waits(dataset: ImageDataset, linear: Linear) -> None:
+    """What runs on CUDA: its values, and on the meta device that no value is read."""
     table, batch = table_of(linear, dataset), one_epoch(dataset)[0]
+    view = batch.view.clone()
+    view[3] = -1
+    found, expected = table._unchecked(batch.index * table._views + view, view).logits, table(batch).logits
+    assert found[3].isnan().all()
+    others = torch.arange(len(view)) != 3
+    assert torch.equal(found[others], expected[others])
     table._rows = table._rows.to("meta")
     output = table(replace(batch, index=batch.index.to("meta"), view=batch.view.to("meta")))
     assert output.logits.shape == (12, 5)

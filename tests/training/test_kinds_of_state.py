@@ -15,6 +15,7 @@ from distill.training import seeded
 KINDS = {
     "none": "kd",
     "a learned map": "fitnet",
+    "learned levels": "review_kd",
     "a learned temperature": "ctkd",
     "statistics": "ofd",
     "a memory bank": "crd",
@@ -110,6 +111,12 @@ def test_the_kinds_are_what_they_are_called(make) -> None:
     assert not names["none"]
     assert learned["a learned map"]
     assert learned["a learned temperature"]
+    assert learned["learned levels"]
+    statistics = dict(members["statistics"].objective.named_buffers())
+    assert len(statistics) > 0
+    assert {name.split(".")[0] for name in names["several methods"]} == {"parts"}
+    assert first_stage(KINDS["a first stage"])
+    assert not any(first_stage(method) for kind, method in KINDS.items() if kind != "a first stage")
     assert len(names["a memory bank"]) > len(learned["a memory bank"])
     deployed = members["another network that is deployed"]
     assert deployed.objective.deploys

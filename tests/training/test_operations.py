@@ -154,6 +154,11 @@ def test_a_compiled_teacher_has_no_more_kernels_than_the_documents_say(images, m
     torch._dynamo.reset()
 
 
+def test_the_folded_teacher_has_a_bias_for_each_convolution() -> None:
+    convolutions = [each for each in folded(resnet32x4(), image_size=16).modules() if isinstance(each, torch.nn.Conv2d)]
+    assert sum(each.bias is not None for each in convolutions) == len(convolutions) == BIASES
+
+
 def test_the_documents_have_these_numbers() -> None:
     text = (Path(__file__).parents[2] / "docs" / "speed.md").read_text()
     rows = {name: rf"\| {label} \| \d+ \| {NOW[name]} \|" for name, label in LABELS.items()}

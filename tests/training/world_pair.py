@@ -4,6 +4,7 @@ See test_world.py.
 """
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -89,8 +90,9 @@ def running(trial: Trial) -> Tensor:
 
 
 def distance(ours: Tensor, theirs: Tensor) -> float:
-    """Relative, of two vectors."""
-    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-300))
+    """Relative, of two vectors; infinite where a value is not finite, since `max` may drop a NaN."""
+    found = float((ours - theirs).norm() / theirs.norm().clamp(min=1e-300))
+    return found if math.isfinite(found) else math.inf
 
 
 def presets(world: World) -> dict[str, dict[str, float]]:
@@ -216,7 +218,9 @@ def buckets(world: World) -> float:
         gradients.finish()
     assert layers[-1].grad is None
     shares = sum(range(1, world.size + 1))
-    return max(float((p.grad - 2 * shares * p.detach()).abs().max()) for p in layers[:-1] if p.grad is not None)
+    errors = [(p.grad - 2 * shares * p.detach()).abs().max() for p in layers[:-1] if p.grad is not None]
+    assert len(errors) == len(layers) - 1
+    return float(torch.stack([error.to(DTYPE) for error in errors]).max())
 
 
 def main() -> None:

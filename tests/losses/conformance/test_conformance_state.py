@@ -50,6 +50,8 @@ def test_the_seed_decides(name: str) -> None:
     one, same, other = (trial(name, seed=seed).objective.state_dict() for seed in (1, 1, 2))
     assert one.keys() == same.keys() == other.keys()
     assert all(torch.equal(value, same[key]) for key, value in one.items())
+    drawn = {key for key, value in one.items() if value.ndim > 1 and value.numel() > 1 and value.min() < value.max()}
+    assert not drawn or any(not torch.equal(one[key], other[key]) for key in drawn)
 
 
 @pytest.mark.parametrize("name", METHODS)
