@@ -105,7 +105,7 @@ DEVICE = Argument("engine.device", "auto|cpu|cuda", "auto, the default, takes CU
 OWN_NETWORK = Argument(
     OWN,
     "package.Class",
-    "the run's network class, if it is yours and its code was not recorded or is an installed package",
+    "your network class, if its code was not recorded or is an installed package",
 )
 PLACES = (NPZ, ROOT, SHARDS, DOWNLOAD)  # of the data of a run
 NEW_PLACES = (Argument(NPZ.name, "FILE", "where the data are: an .npz file"), ROOT, SHARDS, DOWNLOAD)
