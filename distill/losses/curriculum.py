@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.networks import need_teacher, teacher_logits
+from distill.losses.networks import both_logits, need_teacher
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective, Task
 from distill.losses.ramps import cosine_ramp, ramp_faults
@@ -153,7 +153,7 @@ class CurriculumKD(Objective):
         """The terms `ce` and `kd`, each only if its weight is positive."""
         terms = self.label_term(student, batch)
         if self.kd_weight > 0:
-            sides = student.logits, teacher_logits(teacher)
+            sides = both_logits(student, teacher)
             strength = cosine_ramp(progress, epochs=self.ramp_epochs)
             temperature = self.temperature_module(*sides, strength=strength)
             transformed = (self.transform(side) for side in sides)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.networks import teacher_logits
+from distill.losses.networks import both_logits
 from distill.losses.objective import Objective
 from distill.losses.ramps import linear_ramp, ramp_faults
 from distill.losses.softened import kl_rows, log_target_and_rest, split_target
@@ -105,7 +105,8 @@ class DecoupledKD(Objective):
         terms = self.label_term(student, batch)
         if not self.needs_teacher:
             return terms
-        sides = self.transform(student.logits), self.transform(teacher_logits(teacher))
+        ours, theirs = both_logits(student, teacher)
+        sides = self.transform(ours), self.transform(theirs)
         ramp = linear_ramp(progress, epochs=self.ramp_epochs)
         if self.target_weight > 0:
             target = tckd(*sides, batch.labels, temperature=self.temperature)

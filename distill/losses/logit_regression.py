@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.networks import teacher_logits
+from distill.losses.networks import both_logits
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective
 
@@ -29,8 +29,8 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 class LogitRegression(Objective):
     """`ce` + `kd`: ce_weight * CE(student, labels) + kd_weight * distance(student logits, teacher logits).
 
-    `distance` is a function of both logits without a temperature, such as `logit_mse`. No gradient
-    reaches the teacher.
+    `distance` is a function of both logits, in at least float32, without a temperature, such as `logit_mse`. No
+    gradient reaches the teacher.
 
     Raises ValueError if a weight is negative or not finite, or both are zero.
     """
@@ -49,5 +49,5 @@ class LogitRegression(Objective):
         """The terms `ce` and `kd`, each only if its weight is positive; `progress` is unused."""
         terms = self.label_term(student, batch)
         if self.kd_weight > 0:
-            terms["kd"] = self.kd_weight * self.distance(student.logits, teacher_logits(teacher))
+            terms["kd"] = self.kd_weight * self.distance(*both_logits(student, teacher))
         return terms

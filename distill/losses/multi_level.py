@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from distill.losses.checks import refuse, weight_faults
-from distill.losses.networks import teacher_logits
+from distill.losses.networks import both_logits
 from distill.losses.numeric import at_least_float32
 from distill.losses.objective import Objective
 from distill.losses.softened import kl_rows, log_softened
@@ -163,13 +163,12 @@ class MultiLevelKD(Objective):
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """The four terms, each only if its weight is positive; `progress` is unused."""
         terms = {}
-        weak, strong = student.logits, _strong(student).logits
         if self.ce_weight > 0:
-            both = self.cross_entropy(weak, batch.labels) + self.cross_entropy(strong, batch.labels)
-            terms["ce"] = self.ce_weight * both
+            both = [self.cross_entropy(view.logits, batch.labels) for view in (student, _strong(student))]
+            terms["ce"] = self.ce_weight * (both[0] + both[1])
         if self.kd_weight > 0:
-            teacher_weak = teacher_logits(teacher)
-            teacher_strong = teacher_logits(_strong(teacher))
+            weak, teacher_weak = both_logits(student, teacher)
+            strong, teacher_strong = both_logits(_strong(student), _strong(teacher))
             samples = self.selection(confidence(teacher_weak))  # (B,)
             classes = self.selection(class_mass(teacher_weak))  # (K,)
             instance = self._instance((weak, teacher_weak), (strong, teacher_strong), samples)

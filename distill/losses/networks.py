@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from distill.losses.numeric import at_least_float32
 from distill.models import Network, outline
 
 if TYPE_CHECKING:
@@ -106,6 +107,13 @@ def teacher_logits(teacher: Output | None) -> Tensor:
     They are detached here and not in the formulas, which are differentiable in both arguments.
     """
     return require_output(teacher).logits.detach()
+
+
+def both_logits(student: Output, teacher: Output | None) -> tuple[Tensor, Tensor]:
+    """The logits (B, K) of student and teacher in at least float32, the teacher's detached: for a function that may be
+    the user's own and not convert them itself.
+    """
+    return at_least_float32(student.logits), at_least_float32(teacher_logits(teacher))
 
 
 def need_pooled_head(network: nn.Module, output: Output, *, of: str, image_size: int) -> nn.Linear:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.networks import teacher_logits
+from distill.losses.networks import both_logits
 from distill.losses.objective import Objective
 from distill.losses.softened import log_softened
 from distill.losses.transforms import identity
@@ -95,7 +95,8 @@ class PearsonKD(Objective):
         terms = self.label_term(student, batch)
         if not self.needs_teacher:
             return terms
-        sides = self.transform(student.logits), self.transform(teacher_logits(teacher))
+        ours, theirs = both_logits(student, teacher)
+        sides = self.transform(ours), self.transform(theirs)
         if self.inter_weight > 0:
             terms["inter"] = self.inter_weight * inter_class(*sides, temperature=self.temperature)
         if self.intra_weight > 0:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.losses.checks import refuse, temperature_faults, weight_faults
-from distill.losses.networks import teacher_logits
+from distill.losses.networks import both_logits
 from distill.losses.objective import Objective
 from distill.losses.softened import log_softened
 from distill.losses.transforms import standardize
@@ -80,8 +80,8 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, *, temper
 class SoftTargets(Objective):
     """`ce` + `kd`: ce_weight * CE(student, labels) + kd_weight * divergence(student, teacher, temperature).
 
-    `divergence` is a function such as `kd` or `zscore_kd`, T^2 inside. CE always sees the
-    raw logits, whatever the divergence does to its own. No gradient reaches the teacher.
+    `divergence` is a function such as `kd` or `zscore_kd`, T^2 inside; it gets logits in at least float32. CE always
+    sees the raw logits, whatever the divergence does to its own. No gradient reaches the teacher.
 
     Raises ValueError if `temperature` <= 0, a weight is negative, both are zero or a number is not finite.
     """
@@ -103,6 +103,6 @@ class SoftTargets(Objective):
         """The terms `ce` and `kd`, each only if its weight is positive; `progress` is unused."""
         terms = self.label_term(student, batch)
         if self.kd_weight > 0:
-            divergence = self.divergence(student.logits, teacher_logits(teacher), temperature=self.temperature)
+            divergence = self.divergence(*both_logits(student, teacher), temperature=self.temperature)
             terms["kd"] = self.kd_weight * divergence
         return terms

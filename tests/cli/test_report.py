@@ -136,6 +136,15 @@ def test_the_page_of_a_real_run(
     assert str(trained) not in text
 
 
+def test_edited_metrics_are_refused(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ids(store)["ce"]
+    (path,) = store.glob(f"*-{run}/metrics.jsonl")
+    path.write_text(path.read_text().replace('"accuracy": ', '"accuracy": 1', 1))
+    assert distill.cli.main(["report", f"run={run}"]) == FAILED
+    assert "metrics.jsonl has been changed" in capsys.readouterr().err
+    assert not Path("report").exists()
+
+
 def test_gradient_norms_are_those_of_the_formula(trained: Path) -> None:
     (record,) = [each for each in scan(trained) if each.names["loss"] == "kd"]
     (above,) = [each for each in scan(trained) if each.identity["seed"] == 0]

@@ -75,6 +75,22 @@ def test_terms_are_float32_for_half_logits(half, teacher, batch):
     assert torch.equal(soft_targets()(half_student, teacher, batch, PROGRESS)["ce"], expected)
 
 
+def test_a_function_of_ones_own_gets_float32_of_half_logits(teacher, batch):
+    """A mean over half-typed numbers has two or three digits."""
+    half_student = SimpleNamespace(logits=torch.randn(4, 10).bfloat16())
+    half_teacher = SimpleNamespace(logits=teacher.logits.detach().bfloat16())
+    expected = (half_student.logits.float() - half_teacher.logits.float()).abs().mean()
+
+    def distance(student_logits, teacher_logits, **temperature):
+        return (student_logits - teacher_logits).abs().mean()
+
+    for objective in (
+        soft_targets(divergence=distance, kd_weight=1.0),
+        LogitRegression(distance=distance, ce_weight=0.1, kd_weight=1.0),
+    ):
+        assert torch.equal(objective(half_student, half_teacher, batch, PROGRESS)["kd"], expected)
+
+
 def refuse(*args, **kwargs):
     raise AssertionError("a term of weight 0 was computed")
 

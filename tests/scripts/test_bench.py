@@ -6,15 +6,21 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from photographs import write_folder
 from tape_lane import TapeLane
 
+from distill.data import image_folder
+from distill.data.image_crops import random_crops
+from distill.data.image_decode import Resample
 from distill.training import Captured, Member, why_not_compiled
 from scripts.bench import __main__ as command
 from scripts.bench import gates, peer, processes, rows
+from scripts.bench import photographs as photograph_rows
 from scripts.bench.gates import GATES, Gate, check, curve, evaluation, within
 from scripts.bench.lab import Lab, Settings
 from scripts.bench.measure import Figure
@@ -298,6 +304,17 @@ def test_a_failed_gate_is_an_exit_code(presets: Path, capsys: Capture, monkeypat
     printed = capsys.readouterr()
     assert "student step: not shown, since its gate failed (curve)" in printed.out
     assert "gate curve: FAILED" in printed.err
+
+
+@pytest.mark.parametrize("resample", ["pillow", "torch"])
+def test_other_crops_than_torchvisions_fail_their_gate(tmp_path: Path, monkeypatch, resample: Resample) -> None:
+    data = image_folder(root=str(write_folder(tmp_path, train=3, val=1)), size=32)
+    lab: Any = SimpleNamespace(photographs=SimpleNamespace(plan=SimpleNamespace(dataset=data)))
+    assert photograph_rows.pixels(lab, resample).passed
+    monkeypatch.setattr(
+        photograph_rows, "random_crops", lambda *sides, **draw: random_crops(*sides, **{**draw, "seed": 1})
+    )
+    assert not photograph_rows.pixels(lab, resample).passed
 
 
 @pytest.mark.parametrize(("apart", "passed"), [(0.0, True), (1e-3, False), (float("nan"), False)])
