@@ -82,7 +82,7 @@ def test_a_finished_run_of_ones_own_class_is_measured_and_teaches(project, tmp_p
     (first,) = (tmp_path / "runs").iterdir()
     run = first.name[-12:]
     assert run in project("evaluate", f"run={run}")
-    assert "is exported to" in project("export", f"run={run}")
+    assert "is exported to" in project("export", f"run={run}", "--format", "safetensors")
     assert "wrote" in project("report", f"run={run}")
     taught = ("train", *TINY, "student=resnet8", "teacher=none", f"teacher.run={run}", "loss=kd", "seed=1")
     assert "finished" in project(*taught)

@@ -27,7 +27,7 @@ LEGEND = (
 TERMINAL = f"""\
 dataset digits, student resnet8, recipe demo, fp32, accuracy in percent on the test set
 
-method     teacher   n    last epoch  best epoch (chosen on the test set)      difference from ce          paired by seed  parameters  seconds
+method     teacher   n    last epoch  best epoch (chosen on the test set)    difference from ce          paired by seed  parameters  seconds
 ---------  --------  -  ------------  -----------------------------------  --------------------  ----------------------  ----------  -------
 ce         none      3  91.00 ± 1.00                         92.50 ± 0.00              baseline                       -       78042     12.5
 kd_w9_t2   resnet20  3  93.00 ± 0.87                         93.00 ± 0.87  +2.00 [-0.14, +4.14]  [+0.76, +3.24] r=+0.87       78042     12.5
@@ -45,7 +45,7 @@ ce         none      3  91.00 ± 1.00                         92.50 ± 0.00
 kd_w9_t2   resnet20  3  93.00 ± 0.87                         93.00 ± 0.87
 zscore_kd  resnet20  1   94.25 (n=1)                          94.25 (n=1)
 
-method     teacher       difference from ce          paired by seed  parameters
+method     teacher     difference from ce          paired by seed  parameters
 ---------  --------  --------------------  ----------------------  ----------
 ce         none                  baseline                       -       78042
 kd_w9_t2   resnet20  +2.00 [-0.14, +4.14]  [+0.76, +3.24] r=+0.87       78042
