@@ -12,7 +12,18 @@ import pytest
 import torch
 from torch import nn
 
-from distill.losses import CrossEntropy, LogitRegression, Objective, SoftTargets, Task, kd, logit_mse, zscore_kd
+from distill.losses import (
+    CrossEntropy,
+    DecoupledKD,
+    LogitRegression,
+    Objective,
+    PearsonKD,
+    SoftTargets,
+    Task,
+    kd,
+    logit_mse,
+    zscore_kd,
+)
 
 PROGRESS = torch.tensor(0.0)
 TASK = Task(8, torch.zeros(4, dtype=torch.int64))
@@ -89,6 +100,26 @@ def test_a_function_of_ones_own_gets_float32_of_half_logits(teacher, batch):
         LogitRegression(distance=distance, ce_weight=0.1, kd_weight=1.0),
     ):
         assert torch.equal(objective(half_student, half_teacher, batch, PROGRESS)["kd"], expected)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(DecoupledKD, temperature=4.0, ce_weight=1.0, target_weight=1.0, nontarget_weight=8.0, ramp_epochs=20),
+        partial(PearsonKD, temperature=4.0, ce_weight=1.0, inter_weight=1.0, intra_weight=1.0),
+    ],
+)
+def test_a_transform_of_ones_own_gets_float32_of_half_logits(build, teacher, batch):
+    seen = []
+
+    def transform(logits):
+        seen.append(logits.dtype)
+        return logits
+
+    half_student = SimpleNamespace(logits=torch.randn(4, 10).bfloat16())
+    half_teacher = SimpleNamespace(logits=teacher.logits.detach().bfloat16())
+    build(transform=transform)(half_student, half_teacher, batch, PROGRESS)
+    assert seen == [torch.float32] * 2
 
 
 def refuse(*args, **kwargs):
