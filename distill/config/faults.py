@@ -37,6 +37,11 @@ class Fault:
         return self.within(key) or (bool(self.key) and key.startswith(f"{self.key}."))
 
 
+def key_of(override: str) -> str:
+    """`loss.temperature` for `++loss.temperature=4`."""
+    return override.lstrip("+").partition("=")[0]
+
+
 class Refused(ValueError):
     """A command or a configuration that is refused; `faults` is everything that is wrong with it, each once.
 

@@ -1,7 +1,7 @@
 """The parts of one job, each built from its checked node: what cannot be built becomes faults of that node."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +12,6 @@ from distill.config.build import build_dataset, build_objective, build_recipe, u
 from distill.config.check import resolve, signature
 from distill.config.compose.composer import Composed
 from distill.config.faults import Fault, Refused
-from distill.config.plan import MethodFlags
 from distill.config.rebuild import check_trusted
 from distill.config.rehearsal import BuiltMethod, has_fault
 from distill.config.teacher_view import class_positions
@@ -90,7 +89,7 @@ def precision_notes(wanted: str, device: torch.device) -> tuple[str, ...]:
 def method_of(node: Any, path: str, faults: list[Fault]) -> BuiltMethod | None:
     """The objective of a node without faults so far."""
     objective = attempt(lambda sound: build_objective(sound, seed=0), node, path, faults)
-    return None if objective is None else BuiltMethod(objective, MethodFlags.of(objective))
+    return None if objective is None else BuiltMethod(node, objective)
 
 
 def needs_teacher(method: BuiltMethod | None, node: Any) -> bool:
@@ -165,17 +164,19 @@ def start_of(
     return None
 
 
-def check_teacher_keys(teacher: Mapping[str, Any]) -> None:
-    """Raise Refused for keys of `teacher` that contradict each other, or are for a teacher from elsewhere."""
+def teacher_key_faults(teacher: Mapping[str, Any], faults: Sequence[Fault]) -> list[Fault]:
+    """A fault where keys of `teacher`, sound in themselves, contradict each other, or need a teacher from elsewhere."""
     origins = [key for key in ("run", *ELSEWHERE) if teacher.get(key)]
     if len(origins) > 1:
         text = f"teacher.{origins[0]} and teacher.{origins[1]} both name a teacher: give one of them"
-        raise Refused([Fault(f"teacher.{origins[1]}", "conflict", text)])
-    given = [key for key in VIEW_KEYS if teacher.get(key) not in (None, "stream")]
+        return [Fault(f"teacher.{origins[1]}", "conflict", text)]
+    set_keys = [key for key in VIEW_KEYS if teacher.get(key) not in (None, "stream")]
+    given = [key for key in set_keys if not has_fault(f"teacher.{key}", faults)]
     if given and not origins:
         text = f"teacher.{given[0]} is for a teacher that was trained elsewhere: add teacher.pretrained=true, "
         text += f"teacher.weights=FILE or teacher.run=ID, or leave teacher.{given[0]} out"
-        raise Refused([Fault(f"teacher.{given[0]}", "conflict", text)])
+        return [Fault(f"teacher.{given[0]}", "conflict", text)]
+    return []
 
 
 def finished_teacher_of(

@@ -16,9 +16,9 @@ from distill.config.own_code import OWN_CODE, codes_in
 from distill.config.weights import start_network, weights_digest
 from distill.data import Dataset
 from distill.losses import Objective
-from distill.runs.files import StorageError, read_json
+from distill.runs.files import StorageError, read_json, read_lines
 from distill.runs.identity import run_id
-from distill.runs.layout import FIRST_STAGE, PROVENANCE, RESULT
+from distill.runs.layout import FIRST_STAGE, METRICS, PROVENANCE, RESULT
 from distill.runs.store import RunRecord, finished_run, read_run, weightless
 from distill.training import Recipe, resolve_precision, this_world
 
@@ -156,6 +156,21 @@ class RunPlan:
     def precision(self) -> str:
         """`fp32` or `bf16`, resolved."""
         return str(self.config["precision"])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has its result."""
+        return (self.directory / RESULT).is_file()
+
+    @property
+    def epochs_left(self) -> int:
+        """Epochs that are still to be trained, all of them where the log cannot be read."""
+        if self.is_finished:
+            return 0
+        try:
+            return max(0, self.recipe.epochs - len(read_lines(self.directory / METRICS)))
+        except StorageError:
+            return self.recipe.epochs
 
     def record(self) -> dict[str, Any]:
         """The content of the run's `config.yaml`."""
@@ -386,7 +401,7 @@ def _other_source(plan: RunPlan) -> Fault | None:
 
 def _weights_gone(plan: RunPlan) -> Fault | None:
     """A fault where a run that is still to be trained starts from a finished run whose weights are not here."""
-    if (plan.directory / RESULT).is_file():
+    if plan.is_finished:
         return None
     teacher = None if plan.teacher is None else plan.teacher.plan
     for what, each in (("teacher", teacher), ("first stage", plan.first_stage)):

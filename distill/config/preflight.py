@@ -12,10 +12,9 @@ from distill.config.check import check_typed, reduce_alpha
 from distill.config.compose.composer import Composed
 from distill.config.compose.names import recipe_name, run_names
 from distill.config.compose.presets import UNCHOSEN, Presets
-from distill.config.faults import Fault, Refused, correction, misplaced, nearest
+from distill.config.faults import Fault, Refused, correction, key_of, misplaced, nearest
 from distill.config.parts import (
     attempt,
-    check_teacher_keys,
     data_of,
     device_of,
     finished_teacher_of,
@@ -23,6 +22,7 @@ from distill.config.parts import (
     needs_teacher,
     precision_notes,
     start_of,
+    teacher_key_faults,
     teachers_method,
     without_start,
 )
@@ -107,6 +107,7 @@ def _check(composed: Composed, uncertain: frozenset[str], *, may_download: bool)
     teacher: Mapping[str, Any] = config.get("teacher") or {}
     if taught and "teacher" not in uncertain:
         faults += _choice_faults(teacher, [each.flags for each in (method, first) if each], composed.choices)
+    faults += teacher_key_faults(teacher, faults)
     baseline = teachers_method(teacher, faults)
     dataset, shape = data_of(config.get("dataset"), faults, may_download=may_download)
     faults += _conflicts(recipe, method, dataset, teacher if taught else {}, composed.choices)
@@ -129,7 +130,6 @@ def _check(composed: Composed, uncertain: frozenset[str], *, may_download: bool)
     if dataset is None:
         text = "the data set is not here yet, and --cfg downloads nothing: run the command without --cfg"
         raise Refused([Fault("dataset", "download", text)])
-    check_teacher_keys(teacher)
     assert device is not None
     assert method is not None
     return _Checked(config, stage, device, dataset, method, first, taught, baseline, finished, start, notes)
@@ -180,7 +180,7 @@ def _foreign_teacher(
 
 def _stated(composed: Composed, node: str) -> set[str]:
     """The keys of a node that the command itself sets."""
-    keys = {override.lstrip("+").partition("=")[0] for override in composed.overrides}
+    keys = set(map(key_of, composed.overrides))
     return {key.removeprefix(node) for key in keys if key.startswith(node)}
 
 

@@ -8,11 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from distill.config.check import check_typed
 from distill.config.compose.composer import Composed
 from distill.config.compose.presets import FILLED, MOST_JOBS, Presets
-from distill.config.faults import Fault, Refused
+from distill.config.faults import Fault, Refused, key_of
 from distill.config.plan import RunPlan
 from distill.config.preflight import preflight
+from distill.config.schema import SweepNode
 from distill.config.tuning import (
     HoldoutTuning,
     Search,
@@ -119,7 +121,7 @@ def prepare(
 
 def _with_tuning(sweep: Sweep, jobs: list[list[str]], base: Composed, presets: Presets) -> Sweep:
     """The sweep as its preset defines it: run as it is, tuned over its grid, or searched."""
-    node = base.config.get("sweep") or {}
+    node = check_typed(base.config.get("sweep") or {}, SweepNode, "sweep", [])  # without faults: each job contains it
     if node.get("select"):
         tuned = _tuned(node["select"], sweep, jobs, presets)
         return _searched(node["search"], tuned, jobs, base, presets) if node.get("search") else tuned
@@ -134,9 +136,9 @@ def _tuned(select: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], prese
     plans, texts = sweep.jobs, sweep.overrides
     typed = any(text.lstrip("+").startswith(f"{HOLDOUT}=") for text in texts)
     holdouts = {plan.dataset.holdout for plan in plans}
-    seeds = checked_seeds(int(select["seeds"]))
+    seeds = checked_seeds(select["seeds"])
     images = min(len(plan.dataset.train_labels) for plan in plans)
-    holdout = min(holdouts) if typed else holdout_size(float(select["holdout"]), images)
+    holdout = min(holdouts) if typed else holdout_size(select["holdout"], images)
     if typed and (len(holdouts) > 1 or not holdout):
         text = f"a sweep that tunes needs one {HOLDOUT} > 0: leave it out, or add sweep.select=null"
         raise Refused([Fault(HOLDOUT, "conflict", text)])
@@ -171,7 +173,7 @@ def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base
         faults.append(Fault("sweep.search", "absent", text))
     try:
         # a key that the command sets keeps that value
-        fixed = {text.lstrip("+").partition("=")[0] for text in sweep.tuning.fixed}
+        fixed = set(map(key_of, sweep.tuning.fixed))
         space = read_space({key: value for key, value in node["space"].items() if key not in fixed})
     except Refused as refused:
         raise Refused([*faults, *refused.faults]) from refused
@@ -183,7 +185,7 @@ def _searched(node: Mapping[str, Any], sweep: Sweep, jobs: list[list[str]], base
             faults += refused.faults
     if faults:
         raise Refused(faults)
-    return replace(sweep, search=Search(node["trials"], node["seed"], space, bases))
+    return replace(sweep, search=Search(node["trials"], node.get("seed", 0), space, bases))
 
 
 def _cohort_size(texts: Sequence[str], base: Composed) -> int | None:

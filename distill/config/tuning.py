@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from distill.config.compose.presets import Presets
-from distill.config.faults import Fault, Refused
+from distill.config.faults import Fault, Refused, key_of
 
 TEACHER_SEED = "teacher.seed"
 SEEDS = ("seed", TEACHER_SEED)  # averaged over, not tuned
@@ -76,12 +76,12 @@ def combinations_of(jobs: Sequence[Sequence[str]], presets: Presets) -> tuple[tu
     shared = set(jobs[0]).intersection(*jobs)
     found: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
     for position, job in enumerate(jobs):
-        swept = [override for override in job if override not in shared and _key(override) not in SEEDS]
-        method = tuple(override for override in swept if _key(override) in presets.groups)
+        swept = [override for override in job if override not in shared and key_of(override) not in SEEDS]
+        method = tuple(override for override in swept if key_of(override) in presets.groups)
         values = tuple(override for override in swept if override not in method)
         found.setdefault((method, values), []).append(position)
-    fixed = [override for override in jobs[0] if override in shared and _key(override) not in SEEDS]
-    teachers = dict.fromkeys(override for job in jobs for override in job if _key(override) == TEACHER_SEED)
+    fixed = [override for override in jobs[0] if override in shared and key_of(override) not in SEEDS]
+    teachers = dict.fromkeys(override for job in jobs for override in job if key_of(override) == TEACHER_SEED)
     if teachers:
         fixed.append(f"{TEACHER_SEED}={','.join(override.partition('=')[2] for override in teachers)}")
     return tuple(fixed), tuple(Combination(*key, tuple(positions)) for key, positions in found.items())
@@ -119,10 +119,6 @@ def checked_seeds(seeds: int) -> int:
         text = f"sweep.select.seeds must be >= 1, got {seeds}: set sweep.select.seeds=4"
         raise Refused([Fault("sweep.select.seeds", "value", text)])
     return seeds
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+").partition("=")[0]
 
 
 KEYS = ("low", "high", "log")

@@ -1,7 +1,7 @@
-"""Carries out run plans: locks each run, then skips, waits for, resumes or trains it; missing teachers come first."""
+"""Carries out run plans, side by side where they can: skips, waits for, resumes or trains each; teachers first."""
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -71,6 +71,20 @@ class Cohort:
             self.console.note(sentence)
 
 
+def cohorts(plans: Sequence[RunPlan], *, size: int) -> list[list[RunPlan]]:
+    """Distinct runs in groups of at most `size` that can share a loop, in the order of their first member."""
+    groups: dict[Hashable, list[RunPlan]] = {}
+    for plan in {plan.run_id: plan for plan in plans}.values():
+        groups.setdefault(_in_common(plan) if size > 1 else plan.run_id, []).append(plan)
+    return [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]
+
+
+def _in_common(plan: RunPlan) -> Hashable:
+    data = tuple((key, repr(value)) for key, value in sorted(plan.identity["data"].items()))
+    engine = tuple((key, repr(value)) for key, value in sorted(plan.config["engine"].items()))
+    return (data, plan.precision, plan.recipe.batch_size, plan.recipe.epochs, str(plan.device), engine)
+
+
 def execute(
     plans: Sequence[RunPlan],
     console: Console,
@@ -130,7 +144,7 @@ def _end_without_memory(plans: Sequence[RunPlan], cohort: Cohort) -> None:
 def _train_together(plans: Sequence[RunPlan], cohort: Cohort, *, wait: bool) -> None:
     """Bring every run to its end in `cohort.endings`."""
     engine, device = plans[0].config["engine"], plans[0].device  # the same for all members
-    cohort.size = max(1, sum(not RunDirectory(plan.directory).is_finished for plan in plans))
+    cohort.size = max(1, sum(not plan.is_finished for plan in plans))
     with ExitStack() as locks, determinism(engine["deterministic"], device):
         # runs with a teacher come first: they train that teacher before this process locks it as one of the plans
         for plan in sorted(plans, key=lambda plan: plan.teacher is None):
@@ -368,7 +382,7 @@ def _teacher(plan: RunPlan, cohort: Cohort, loaded: Loaded | None) -> MeasuredTe
 def _trained(plan: RunPlan, cohort: Cohort, *, what: str) -> RunRecord:
     """The finished run of a teacher or first stage; it is trained where there is none, at most once a command."""
     if plan.run_id not in cohort.endings:
-        if not RunDirectory(plan.directory).is_finished:
+        if not plan.is_finished:
             cohort.console.note(f"{what} {plan.directory.name} will be trained first")
         (ending,) = execute([plan], cohort.console, retry=cohort.retry, wait=True, teacher_epochs=cohort.teacher_epochs)
         cohort.endings[plan.run_id] = ending

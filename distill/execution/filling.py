@@ -12,10 +12,9 @@ from typing import Any
 
 from distill.config.compose.composer import Composed
 from distill.config.compose.presets import FILLED, Presets
-from distill.config.faults import Fault, Refused
+from distill.config.faults import Fault, Refused, key_of
 from distill.config.plan import RunPlan, store_conflict, teacher_epochs_of
 from distill.config.preflight import preflight
-from distill.execution.cohorts import memory_warning
 from distill.execution.jobs import Outcome, follow_plans
 from distill.execution.progress import TrainingProgress, say
 from distill.execution.rounds import (
@@ -108,14 +107,10 @@ def _train(jobs: Sequence[Job], deadline: Deadline, request: Request, *, retry: 
     teacher_epochs = teacher_epochs_of([job.plan for job in group] for group in groups(jobs, size=request.size))
     budget = request.budget
     reserve = 0.0 if budget is None else min(LATEST_START, LATEST_SHARE * budget)
-    warnings: set[str] = set()
     try:
         with stop_when(deadline):
             while deadline.left > reserve and (cohort := next_cohort(_waiting(jobs, ended), size=request.size)):
                 plans = [job.plan for job in cohort]
-                if (warning := memory_warning(plans)) and warning not in warnings:
-                    warnings.add(warning)
-                    say(warning)
                 deadline.new_cohort()
                 outcomes = follow_plans(plans, deadline, retry=retry, teacher_epochs=teacher_epochs)
                 ended |= {plan.run_id: outcome for plan, outcome in zip(plans, outcomes, strict=True)}
@@ -171,7 +166,7 @@ def plan_cells(request: Request, presets: Presets) -> Filling:
 
 def _refuse(faults: Mapping[Key, Sequence[Fault]], request: Request, *, everything: bool) -> None:
     """Raise the faults of keys that the user set for every run, or all faults if no cell is without one."""
-    keys = [override.partition("=")[0].lstrip("+") for override in request.overrides]
+    keys = list(map(key_of, request.overrides))
     found = [fault for of_cell in faults.values() for fault in of_cell]
     of_user = [fault for fault in found if any(map(fault.touches, keys))]
     if of_user or (everything and found):
@@ -180,7 +175,7 @@ def _refuse(faults: Mapping[Key, Sequence[Fault]], request: Request, *, everythi
 
 def _outside_of_cells(request: Request, cells: Sequence[Cell], presets: Presets) -> list[Fault]:
     """A fault for each override with which a run would not fill its cell."""
-    keys = {override: override.partition("=")[0].lstrip("+") for override in request.overrides}
+    keys = {override: key_of(override) for override in request.overrides}
     given = [override for override, key in keys.items() if key.partition(".")[0] in FILLED and key not in DATA_PLACES]
 
     def facts(overrides: Sequence[str]) -> list[dict[str, Any]]:

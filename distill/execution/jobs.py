@@ -4,7 +4,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,12 +21,10 @@ from distill.config.plan import RunPlan, teacher_epochs_of
 from distill.config.preflight import preflight
 from distill.config.sweep import JobKey, Sweep, job_of, prepare
 from distill.config.tuning import Chosen, HoldoutTuning, best_of_each_method
-from distill.execution.cohorts import cohorts, memory_warning
-from distill.execution.execute import Console, Result, execute
+from distill.execution.execute import Console, Result, cohorts, execute
 from distill.execution.progress import TrainingProgress, discard_output, duration, say
 from distill.execution.stopping import Interrupted, RunFailed, end_with
-from distill.runs.files import StorageError, explain, keep_trace, read_lines
-from distill.runs.layout import METRICS, RESULT
+from distill.runs.files import StorageError, explain, keep_trace
 from distill.runs.lock import Busy
 from distill.runs.store import read_run
 from distill.training import ProcessLost, Watch, this_world
@@ -80,7 +77,7 @@ def _run(
 ) -> list[Outcome]:
     if not sweep.multirun:
         return run_plans(sweep.jobs, retry=retry)
-    finished = this_world().first(lambda: all((job.directory / RESULT).is_file() for job in sweep.jobs))
+    finished = this_world().first(lambda: all(job.is_finished for job in sweep.jobs))
     if finished:  # typed again: there is nothing to launch
         return list(summarise(run_plans(sweep.jobs, retry=retry)))
     if sweep.cohort_size is not None:
@@ -198,7 +195,7 @@ def on_own_device(plan: RunPlan, hydra: Any) -> RunPlan:
         return plan.moved("cuda") if torch.cuda.is_available() else plan  # of its local rank
     one_process = hydra.runtime.choices.get("hydra/launcher", "basic") in ONE_PROCESS
     gpus = torch.cuda.device_count()
-    if one_process or plan.config["engine"]["device"] != "auto" or gpus < 2:
+    if one_process or plan.config["engine"]["device"] != "auto" or gpus < 1:
         return plan
     return plan.moved(f"cuda:{hydra.job.num % gpus}")
 
@@ -230,12 +227,10 @@ def run_cohorts(
     groups = cohorts(plans, size=size)
     teacher_epochs = teacher_epochs_of(groups)
     distinct = [plan for group in groups for plan in group]
-    watch = TrainingProgress(titles=titles(distinct), epochs=sum(map(_epochs_left, distinct)))
+    watch = TrainingProgress(titles=titles(distinct), epochs=sum(plan.epochs_left for plan in distinct))
     note = note or _once()
     outcomes: dict[str, Outcome] = {}
     for group in groups:
-        if warning := memory_warning(group):
-            print(warning, flush=True)
         ended = run_plans(group, retry=retry, teacher_epochs=teacher_epochs, watch=watch, note=note)
         outcomes |= {plan.run_id: outcome for plan, outcome in zip(group, ended, strict=True)}
     return [outcomes[plan.run_id] for plan in plans]
@@ -249,14 +244,6 @@ def titles(plans: Sequence[RunPlan]) -> dict[str, str]:
         plan.directory.name: " ".join([f"{place}/{len(plans)}", plan.run_id[:6], *(each[key] for key in differing)])
         for place, (plan, each) in enumerate(zip(plans, facts, strict=True), start=1)
     }
-
-
-def _epochs_left(plan: RunPlan) -> int:
-    if (plan.directory / RESULT).is_file():
-        return 0
-    with suppress(StorageError):
-        return max(0, plan.recipe.epochs - len(read_lines(plan.directory / METRICS)))
-    return plan.recipe.epochs
 
 
 def _once() -> Callable[[str], None]:
@@ -301,7 +288,7 @@ def follow_plans(
     note: Callable[[str], None] = say,
 ) -> list[Outcome]:
     """As `run_plans`, with a `watch` of the caller's; an interruption does not end the process. Raises Interrupted."""
-    finished_before = {plan.run_id for plan in plans if (plan.directory / RESULT).is_file()}
+    finished_before = {plan.run_id for plan in plans if plan.is_finished}
     console = Console(note, watch)
     try:
         endings = execute(plans, console, retry=retry, teacher_epochs=teacher_epochs)
@@ -325,7 +312,7 @@ def follow_plans(
 
 def _stored(plan: RunPlan) -> Result | None:
     """The result of a run that is finished; None for others."""
-    return plan.finished().result if (plan.directory / RESULT).is_file() else None
+    return plan.finished().result if plan.is_finished else None
 
 
 def _leave(message: str) -> NoReturn:
@@ -350,7 +337,7 @@ def outcomes_on_disk(plans: Sequence[RunPlan], reason: str) -> list[Outcome]:
     """How the runs of a sweep ended whose launcher broke down; `reason` is reported for those without a result."""
     outcomes = []
     for plan in {plan.run_id: plan for plan in plans}.values():
-        status: Status = "finished" if (plan.directory / RESULT).is_file() else "failed"
+        status: Status = "finished" if plan.is_finished else "failed"
         outcomes.append(Outcome(plan.directory.name, str(plan.directory), status, f"{plan.directory}: {reason}"))
     return outcomes
 

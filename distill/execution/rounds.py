@@ -10,10 +10,10 @@ from enum import Enum
 import torch
 
 from distill.config.plan import RunPlan
-from distill.execution.cohorts import cohorts
+from distill.execution.execute import cohorts
 from distill.execution.progress import duration
-from distill.runs.files import StorageError, read_json, read_lines
-from distill.runs.layout import FAILED, LAST, METRICS, PREVIOUS, PROVENANCE, RESULT
+from distill.runs.files import StorageError, read_json
+from distill.runs.layout import FAILED, LAST, PREVIOUS, PROVENANCE
 from distill.runs.provenance import device_name
 from distill.runs.store import RunRecord, damage, read_run, scan
 from hydra_plugins.distill_cohort.launcher import CohortConfig
@@ -80,12 +80,12 @@ def _is_needed(first: RunPlan | None, plan: RunPlan) -> bool:
     """Whether a run is here or has to be trained: a finished student from another store needs no new teacher."""
     if first is None:
         return False
-    return (first.directory / RESULT).is_file() or not (plan.directory / RESULT).is_file()
+    return first.is_finished or not plan.is_finished
 
 
 def state(plan: RunPlan) -> State:
     """The state of a run by the files in its folder."""
-    if (plan.directory / RESULT).is_file():
+    if plan.is_finished:
         record = read_run(plan.directory)
         return State.DAMAGED if record is None or damage(record) else State.FINISHED
     if (plan.directory / FAILED).is_file():
@@ -142,7 +142,7 @@ def remaining(jobs: Sequence[Job], times: Mapping[str, float]) -> str:
     """Epochs and images that the runs have yet to train, and the time where finished runs have measured it."""
     every, images, seconds, unknown = 0, 0, 0.0, 0
     for job in jobs:
-        epochs = max(0, job.plan.recipe.epochs - len(read_lines(job.plan.directory / METRICS)))
+        epochs = job.plan.epochs_left
         every += epochs
         images += epochs * len(job.plan.dataset.train_labels)
         seconds += epochs * times.get(job.plan.run_id, 0.0)

@@ -196,43 +196,21 @@ SHARE = 0.02  # of a run's time that its checkpoints may take
 
 
 class CheckpointSchedule:
-    """At most one checkpoint every `interval` seconds, and saving takes at most `share` of the elapsed time.
+    """At most one checkpoint every `interval` seconds (>= 0), and saving takes at most `share` of the elapsed time.
 
-    The cost of saving is measured; `expected_cost` (seconds) is used until the first save, e.g. from the
-    last session. `interval` >= 0 in seconds, 0 < `share` <= 1. A whole cohort uses one schedule: `saving` times
-    its block.
+    Args:
+        interval: seconds between two checkpoints, at least.
+        share: of the elapsed time, 0 < `share` <= 1.
+        clock: seconds that only increase.
     """
 
-    def __init__(
-        self,
-        interval: float,
-        *,
-        share: float = SHARE,
-        expected_cost: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        if not interval >= 0:
-            raise ValueError(f"interval must be >= 0 seconds, got {interval}: set it to 0 or more")
-        if not 0 < share <= 1:
-            raise ValueError(f"share must be in (0, 1], got {share}: 0.02 lets checkpoints take 2 % of a run")
-        if not expected_cost >= 0:
-            raise ValueError(f"expected_cost must be >= 0 seconds, got {expected_cost}: set it to 0 or more")
+    def __init__(self, interval: float, *, share: float = SHARE, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval = interval
         self._share = share
         self._clock = clock
         self._start = self._saved_at = clock()
-        self._cost = expected_cost
+        self._cost = 0.0  # of the last save
         self._spent = 0.0
-
-    @property
-    def cost(self) -> float:
-        """Seconds the next save is expected to take: what the last one took."""
-        return self._cost
-
-    @property
-    def spent(self) -> float:
-        """Seconds spent in saving so far."""
-        return self._spent
 
     def due(self) -> bool:
         """Whether a checkpoint may be written now; cheap enough to be called after every step."""

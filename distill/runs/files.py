@@ -255,23 +255,20 @@ def finite(value: object) -> object:
 
 
 def append_line(path: Path, record: Mapping[str, object]) -> bytes:
-    """Appends `record` as one line and returns it; a torn last line (of a killed writer, a full disk) is dropped first.
+    """Appends `record` as one line and returns it; numbers that are not finite become null.
 
-    Numbers that are not finite become null. When the write fails the file is as before. Raises StorageError.
+    When the write fails the file is as before. Raises StorageError.
     """
     line = (json.dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
-    with storage_errors(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with storage_errors(path), open(os.open(path, flags, 0o666), "ab", buffering=0) as file:
+        before, rest = os.fstat(file.fileno()).st_size, line
         try:
-            whole = _drop_torn_line(descriptor)
-            os.lseek(descriptor, whole, os.SEEK_SET)
-            try:
-                _write_all(descriptor, line)
-            except OSError:
-                os.ftruncate(descriptor, whole)
-                raise
-        finally:
-            os.close(descriptor)
+            while rest:  # a write that hits a limit is cut short first and fails only when it is repeated
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(before)
+            raise
     return line
 
 
@@ -327,19 +324,3 @@ def epoch_of(record: Mapping[str, Any]) -> float:
     """The epoch of a line, infinite where it has none."""
     epoch = record.get("epoch")
     return epoch if type(epoch) is int else float("inf")
-
-
-def _drop_torn_line(descriptor: int) -> int:
-    """Truncates after the last newline; returns the length that is left."""
-    size = os.fstat(descriptor).st_size
-    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
-        return size
-    whole = os.pread(descriptor, size, 0).rfind(b"\n") + 1
-    os.ftruncate(descriptor, whole)
-    return whole
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    # a write that hits a limit is cut short first and fails only when it is repeated
-    while data:
-        data = data[os.write(descriptor, data) :]

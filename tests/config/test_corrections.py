@@ -1,5 +1,6 @@
 """What people type who come from other tools: each mistake has one sentence with what to type instead."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -58,6 +59,20 @@ def test_options_in_another_case_and_own_presets(command, folder: Path, presets_
         "add --config-dir presets"
     ]
     assert command.plan("loss=ours", config_dir=folder / "presets").names["loss"].startswith("ours")
+
+
+def test_a_folder_that_cannot_be_read_is_passed_over(command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lost+found` of another user: root may read it, so the system call refuses here."""
+    (folder / "lost+found").mkdir()
+    stat = os.stat
+
+    def refuse(path: object, *args: object, **kwargs: object) -> os.stat_result:
+        if "lost+found/loss" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert command.refused("loss=kdd") == ["loss=kdd does not exist: did you mean 'kd'?"]
 
 
 def test_files_for_a_data_set_that_reads_none(command) -> None:

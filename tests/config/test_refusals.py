@@ -96,6 +96,7 @@ RANGES = {
     ("engine.threads=0",): ["engine.threads must be >= 1, got 0"],
     ("engine.gradient_norms_every=0",): ["engine.gradient_norms_every must be >= 1, got 0"],
     ("engine.checkpoint_seconds=-1",): ["engine.checkpoint_seconds must be >= 0"],
+    ("engine.checkpoint_seconds=nan",): ["engine.checkpoint_seconds must be"],
     ("engine.device=abacus",): ["engine.device=abacus cannot be used here .*: set engine.device=cpu or auto"],
     ("dataset.holdout=195",): [r"dataset.holdout=195 leaves class \d \(\d\) without training images"],
     ("dataset.holdout=200",): ["dataset.holdout must be .* below the number of training images"],
@@ -115,6 +116,7 @@ TEACHERS = {
     ],
     ("teacher.recipe=demo", "teacher.recipe.epochs=3"): ["choose an option with recipe@teacher.recipe=NAME, or set"],
     ("teacher.run=0123abc",): ["teacher.run: no run matches '0123abc'"],
+    ("teacher.input=native", "recipe.epochs=0"): ["teacher.input is for a teacher", "epochs must be >= 1, got 0"],
     ("teacher.run=12e4",): ["teacher.run: no run matches '12e4'"],  # text, not 120000
     ("loss@teacher.loss=kd",): ["teacher.loss.alpha is not a key"],
     ("teacher.network._target_=distill.models.resnet9",): ["teacher.network._target_ .* cannot be imported"],

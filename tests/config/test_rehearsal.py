@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from distill.config import rehearsal
+
 MODULE = """
 import torch
 from torch.nn import functional as F
@@ -167,3 +169,10 @@ def test_a_term_that_teaches_nothing_with_two_classes_is_named(command, loss: st
     plan = command.plan(*command.tiny, "dataset.classes=2", f"loss={loss}")
     expected = [f"loss: with 2 classes the term {term} has no gradient, so it teaches nothing" for term in FLAT[loss]]
     assert [note for note in plan.notes if "gradient" in note] == expected
+
+
+def test_jobs_that_differ_in_their_seed_alone_are_tried_once(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, rehearse = [], rehearsal.rehearse_logits
+    monkeypatch.setattr(rehearsal, "rehearse_logits", lambda *a, **k: tried.append(a) or rehearse(*a, **k))
+    command.plans(*command.tiny, "loss=kd", "loss.temperature=3.21,3.22", "seed=1,2,3", multirun=True)
+    assert len(tried) == 2

@@ -28,6 +28,13 @@ def test_the_grid_is_trained_without_the_held_out_images(command) -> None:
     ]
 
 
+def test_numbers_of_a_search_are_cast_and_its_seed_may_be_left_out(command) -> None:
+    pytest.importorskip("optuna", reason="the extra is not installed: pip install 'distill[optuna]'")
+    search = prepared(*command.tiny, "sweep=optuna", "sweep.search.trials=3.0", "~sweep.search.seed").search
+    assert search is not None
+    assert repr((search.trials, search.seed)) == "(3, 0)"
+
+
 def test_hydra_makes_the_same_jobs_again_from_the_overrides_handed_on(command) -> None:
     sweep = prepared(*command.tiny, *GRID)
     again = prepared(*sweep.overrides)

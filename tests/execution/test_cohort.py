@@ -14,7 +14,6 @@ from distill.cli import main
 from distill.config import sweep
 from distill.data import UnreadableImage
 from distill.execution import execute, jobs
-from distill.execution.cohorts import cohorts
 from distill.training import ProcessLost, World
 from distill.training.fit import Silent
 from distill.training.meters import NonFinite
@@ -62,7 +61,7 @@ def ids(groups) -> list[str]:
 
 
 def test_runs_that_can_share_a_loop_do() -> None:
-    assert ids(cohorts([plan("a"), plan("b"), plan("c")], size=8)) == ["abc"]
+    assert ids(execute.cohorts([plan("a"), plan("b"), plan("c")], size=8)) == ["abc"]
 
 
 @pytest.mark.parametrize(
@@ -72,17 +71,17 @@ def test_runs_that_can_share_a_loop_do() -> None:
 )
 def test_what_differs_in_kind_is_kept_apart(other) -> None:
     plans = [plan("a"), plan("b", **other), plan("c"), plan("d", **other)]
-    assert ids(cohorts(plans, size=8)) == ["ac", "bd"]
+    assert ids(execute.cohorts(plans, size=8)) == ["ac", "bd"]
 
 
 def test_a_cohort_has_at_most_size_members() -> None:
     plans = [plan(letter) for letter in "abcde"]
-    assert ids(cohorts(plans, size=2)) == ["ab", "cd", "e"]
-    assert ids(cohorts(plans, size=1)) == list("abcde")
+    assert ids(execute.cohorts(plans, size=2)) == ["ab", "cd", "e"]
+    assert ids(execute.cohorts(plans, size=1)) == list("abcde")
 
 
 def test_one_run_asked_for_twice_is_trained_once() -> None:
-    assert ids(cohorts([plan("a"), plan("b"), plan("a")], size=8)) == ["ab"]
+    assert ids(execute.cohorts([plan("a"), plan("b"), plan("a")], size=8)) == ["ab"]
 
 
 @pytest.fixture
@@ -246,17 +245,6 @@ def test_a_member_that_had_failed_is_not_trained_again(
     assert train("runs", *THREE, "--retry")[0] == 1
     assert sizes == [3, 1, 1]
     assert "2 of 3 runs finished" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("available", "warns"), [(10**5, True), (10**12, False), (None, False)])
-def test_too_little_main_memory_is_a_warning(
-    train, available: int | None, warns: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("distill.execution.cohorts._available_memory", lambda: available)
-    assert train("runs", *THREE) == (0, [3])
-    told = capsys.readouterr().out
-    assert ("warning: 3 runs side by side may take " in told) == warns
-    assert ("100 kB are available" in told) == warns
 
 
 @pytest.mark.parametrize(("processes", "ending"), [(1, None), (2, ProcessLost)])

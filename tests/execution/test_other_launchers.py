@@ -86,9 +86,14 @@ def test_jobs_in_processes_of_their_own_take_the_gpus_in_turn(monkeypatch: pytes
         assert job(launcher, 1) == "auto"  # one process: its jobs share a device
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_without_a_choice_of_gpus_it_stays_auto(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+def test_a_job_takes_the_one_gpu_of_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its plan was made where the command was typed, which may have none."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert job("submitit_slurm", 3) == "cuda:0"
+
+
+def test_without_a_gpu_it_stays_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert job("joblib", 1) == "auto"
 
 
@@ -158,9 +163,9 @@ def test_a_process_that_another_one_started_is_not_watched() -> None:
 
 
 def test_after_a_launcher_gave_up_the_folders_say_what_finished(tmp_path: Path) -> None:
-    plans = [SimpleNamespace(run_id=name, directory=tmp_path / name) for name in ("a", "b", "a")]
-    plans[1].directory.mkdir()
-    (plans[1].directory / "result.json").write_text("{}")
+    plans = [
+        SimpleNamespace(run_id=name, directory=tmp_path / name, is_finished=name == "b") for name in ("a", "b", "a")
+    ]
     found = outcomes_on_disk(plans, "did not finish")
     assert [(outcome.name, outcome.status) for outcome in found] == [("a", "failed"), ("b", "finished")]
     assert found[0].text == f"{tmp_path / 'a'}: did not finish"

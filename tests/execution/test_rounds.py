@@ -11,6 +11,7 @@ import torch
 
 from distill.cli.arguments import parse
 from distill.cli.fill import VERB, read_request
+from distill.config.plan import RunPlan
 from distill.execution.rounds import STUDENT, TEACHER, Job, groups, measured_times, next_cohort, ready
 from distill.execution.stopping import CHECKPOINT_SECONDS, EXIT_SECONDS, Deadline
 from distill.runs.config_file import write_config
@@ -22,11 +23,17 @@ EPOCH = {"epoch": 1, "accuracy": 50.0}
 RESULT = {"weights_sha256": "ab", "classes": 4, "seconds": 1.0, "split": "test", "last": EPOCH, "best": EPOCH}
 
 
+class Plan(SimpleNamespace):
+    """The attributes of a plan that the order reads."""
+
+    is_finished = RunPlan.is_finished
+
+
 def plan(
     folder: Path, run_id: str, *, teacher: Any = None, seed: int = 1, epochs: int = 10, device: str = "cpu"
 ) -> Any:
-    """The attributes of a plan that the order reads."""
-    return SimpleNamespace(
+    """A plan whose folder is below `folder`."""
+    return Plan(
         run_id=run_id,
         directory=folder / run_id,
         teacher=None if teacher is None else SimpleNamespace(plan=None),

@@ -75,14 +75,14 @@ def trouble_at_a_limit(folder: Path) -> dict[str, Any]:
     """What a child says when its files may not grow beyond 100 kB."""
     save(folder, 1, size=100)
     save(folder, 2, size=100)
-    append_line(folder / "metrics.jsonl", {"epoch": 1, "padding": "x" * 90_000})
+    first = append_line(folder / "metrics.jsonl", {"epoch": 1, "padding": "x" * 90_000})
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         told = []
         long_line = {"epoch": 2, "padding": "x" * 90_000}
-        attempts: list[Callable[[], None]] = [
+        attempts: list[Callable[[], object]] = [
             lambda: save(folder, 3),
             lambda: append_line(folder / "metrics.jsonl", long_line),
         ]
@@ -100,14 +100,13 @@ def trouble_at_a_limit(folder: Path) -> dict[str, Any]:
     told = json.loads(os.read(reader, 1 << 16) or b"null")
     os.waitpid(child, 0)
     left = sorted(path.name for path in folder.iterdir())
-    lines = (folder / "metrics.jsonl").read_bytes().count(b"\n")
     last = loaded_generation(folder)
     (folder / LAST).unlink()
     previous = load_checkpoint(folder)
     return {
         "told": told,
         "left": left,
-        "lines": lines,
+        "log_kept": (folder / "metrics.jsonl").read_bytes() == first,
         "last": last,
         "previous": previous and previous.state["generation"],
     }

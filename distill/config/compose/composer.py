@@ -28,7 +28,7 @@ from yaml import YAMLError
 
 from distill.config import configs_dir
 from distill.config.check import MISSING, RESERVED, UNRESOLVED, resolve, signature
-from distill.config.faults import Fault, Refused, paths_in
+from distill.config.faults import Fault, Refused, key_of, paths_in
 
 ROOT = "train"  # all presets of a run
 LAUNCH = "launch"  # the same with Hydra's own settings
@@ -104,11 +104,6 @@ def forget_replaced(config: dict[str, Any], given: Collection[str]) -> None:
             continue
         for key in () if takes.open_ended else [key for key in left if key not in takes.annotations]:
             del node[key]
-
-
-def key_of(override: str) -> str:
-    """`loss.temperature` for `++loss.temperature=4`."""
-    return override.lstrip("+").partition("=")[0]
 
 
 def first_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from distill.config.compose.composer import Composed
 from distill.config.compose.presets import UNCHOSEN, Presets
+from distill.config.faults import key_of
 
 GROUPS = ("dataset", "student", "teacher", "loss", "recipe")
 NETWORKS = {"student", "teacher"}  # an experiment may fill what their presets leave open, such as torchvision's name
@@ -36,7 +37,7 @@ def recipe_name(composed: Composed, recipe: Mapping[str, Any], presets: Presets)
 
 def _touched(composed: Composed) -> set[str]:
     """The groups in which the command sets values of its own."""
-    keys = {override.lstrip("+").partition("=")[0] for override in composed.overrides}
+    keys = set(map(key_of, composed.overrides))
     groups = {key.lstrip("~").partition("@")[0].partition(".")[0] for key in keys if set(key) & set(".@~")}
     if any("@teacher" in key for key in keys):
         groups.add("teacher")

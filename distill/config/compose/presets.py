@@ -24,11 +24,10 @@ from distill.config.compose.composer import (
     Composer,
     first_line,
     forget_replaced,
-    key_of,
     parse,
     plain,
 )
-from distill.config.faults import Fault, Refused, correction, nearest
+from distill.config.faults import Fault, Refused, correction, key_of, nearest
 
 MOST_JOBS = 10_000  # of a sweep
 PATHS = (
@@ -203,7 +202,7 @@ class Presets:
                 Fault("loss", "type", f"the loss must be a mapping, got {config['loss']!r}: {' '.join(loss)}")
             )
         if not faults:
-            given = (override.partition("=")[0].lstrip("+").removeprefix("loss.") for override in loss)
+            given = (key_of(override).removeprefix("loss.") for override in loss)
             config["loss"] = reduce_alpha(config["loss"], given, faults, option=composed.choices.get("loss", "?"))
         if faults:
             raise Refused(faults)
@@ -347,7 +346,7 @@ class Presets:
         if self._config_dir is not None:
             return near
         path = f"{group}/{option}.yaml"
-        folders = [folder for folder in (Path(), *Path().glob("*/")) if (folder / path).is_file()]
+        folders = [folder for folder in (Path(), *Path().glob("*/")) if os.path.isfile(folder / path)]
         if folders:
             return f" among the presets of distill, but {folders[0] / path} does: add --config-dir {folders[0]}"
         is_typo = difflib.get_close_matches(option.casefold(), self.options(group), n=1, cutoff=0.8)
