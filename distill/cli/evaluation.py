@@ -84,7 +84,7 @@ def measure(
         top5=found.top5,
         loss=found.loss if math.isfinite(found.loss) else None,
         recorded=dict(recorded),
-        agrees=None if not_compared else found.agrees(recorded["accuracy"]),
+        agrees=None if not_compared else found.agrees(recorded["accuracy"], precision=numbers),
         not_compared=not_compared,
     )
 

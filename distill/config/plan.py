@@ -50,7 +50,7 @@ class Reference:
 
     states     who says so: "its record says"
     remedy     what to do where the measured accuracy is another, a clause of its own
-    tolerance  in points; None: 0.1 points or two images, whichever is more
+    tolerance  in points; None: that of `Evaluation.agrees`
     """
 
     accuracy: float

@@ -110,7 +110,7 @@ def restore(
         except StorageError as error:
             raise Refused([f"{path}: {error}"]) from error
         recorded = record.result["last"]["accuracy"]
-        if found is not None and not found.agrees(recorded):
+        if found is not None and not found.agrees(recorded, precision=str(record.identity["precision"])):
             text = (
                 f"{path} has {found.accuracy:.2f} % where its run recorded {recorded:.2f} %: these are not its weights"
             )

@@ -270,7 +270,7 @@ def _run_id(identity: Mapping[str, Any], node: Mapping[str, Any], dataset: Datas
 
 def _compare_with_claim(checkpoint: Checkpoint, found: Evaluation, *, warn: Say) -> None:
     claim = checkpoint.claim
-    if claim is None or found.agrees(claim.accuracy):
+    if claim is None or found.agrees(claim.accuracy, precision=PRECISION):
         return
     best = " (of the best epoch, which need not be this file's)" if claim.is_best else ""
     warn(

@@ -113,20 +113,20 @@ def _measured(
     with contextlib.suppress(KeyError, TypeError, ValueError):  # not measured yet
         found = {name: float(value) for name, value in kept[key].items() if name in MEASURED}
         # what is stated for it may be newer than the measurement
-        _check(Evaluation(0, images, found["accuracy"], 0.0), known, classes=classes)
+        _check(Evaluation(0, images, found["accuracy"], 0.0), known, precision, classes=classes)
         return found
     batch_size = FOREIGN_BATCH if known.on_crops else evaluation_batch(plan.device, plan.dataset.image_size)
     stream = plan.dataset.evaluation_stream(batch_size=batch_size, device=plan.device)
     evaluation = evaluate(used, stream, precision=precision)
     name = known.folder.name
-    _check(evaluation, known, classes=classes)
+    _check(evaluation, known, precision, classes=classes)
     form = f"{precision}, folded" if is_folded else precision
     note(f"teacher {name}: {plan.dataset.split} {evaluation.accuracy:.2f} % ({form})")
     found = {"accuracy": evaluation.accuracy}
     if known.on_crops:
         note(f"teacher {name}: one epoch of training crops is measured, since it was not trained on them")
         crops = _on_crops(plan, used, precision)
-        _check(crops, replace(known, reference=None), classes=classes)
+        _check(crops, replace(known, reference=None), precision, classes=classes)
         found["crop_accuracy"] = crops.accuracy
     if known.chooses:
         found["mass_outside"] = _mass_outside(cast(AsTrained, network), stream, precision)
@@ -158,11 +158,11 @@ def _mass_outside(network: AsTrained, stream: OrderedStream, precision: str) -> 
     return 100 * float(found.mean())
 
 
-def _check(measured: Evaluation, known: TeacherFacts, *, classes: int) -> None:
+def _check(measured: Evaluation, known: TeacherFacts, precision: str, *, classes: int) -> None:
     """Raise StorageError where a teacher's accuracy is not what it must be."""
     reference, found = known.reference, f"the teacher {known.folder} has {measured.accuracy:.2f} %"
     if reference is not None:
-        if not measured.agrees(reference.accuracy, tolerance=reference.tolerance):
+        if not measured.agrees(reference.accuracy, precision=precision, tolerance=reference.tolerance):
             raise StorageError(f"{found} where {reference.states} {reference.accuracy:.2f} %: {reference.remedy}")
         return
     # three times chance; with fewer than five classes the middle between chance and 100 %

@@ -42,7 +42,8 @@ class Gather:
     batch: Batch
 
     def __call__(self) -> None:
-        self.batch.images.copy_(self.source.images(self.batch.index, self.batch.view))
+        images = self.source.images(self.batch.index, self.batch.view, dtype=self.batch.images.dtype)
+        self.batch.images.copy_(images)
         self.batch.labels.copy_(self.source.labels.index_select(0, self.batch.index))
 
 
@@ -94,7 +95,7 @@ class Captured:
         self._gathers: dict[Hashable, Recording] = {}
         self._answers: dict[Hashable, Answer] = {}
         self._teachers: dict[Hashable, Recording] = {}
-        self._steps: dict[Hashable, Recording] = {}
+        self._steps: dict[tuple[Member, int], Recording] = {}
         self._tallies: dict[Member, Tally] = {}
         self._evaluations: dict[Hashable, Recording] = {}
 
@@ -120,6 +121,8 @@ class Captured:
                 teacher = answers[key]
             step = self._step(member, batch, teacher)
             step()
+            if step.has_failed:
+                self._release(member)
             member.captured_steps += step.is_captured
         for member in members:
             self._lane(member).join()
@@ -204,6 +207,12 @@ class Captured:
                 recover=member.randomness.renew,
             )
         return self._steps[key]
+
+    def _release(self, member: Member) -> None:
+        """Replay no step of a member whose generator state was renewed: its graphs draw from the old one."""
+        for (owner, _), recording in self._steps.items():
+            if owner is member and recording.is_captured:
+                recording.give_up()
 
 
 class Answer:

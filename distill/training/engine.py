@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -156,6 +157,16 @@ def _compiling() -> Iterator[None]:
 def why_not_compiled(device: torch.device) -> str | None:
     """What torch.compile lacks on this machine to make code for `device`; None where nothing is missing."""
     if device.type == "cuda":
-        return None if importlib.util.find_spec("triton") else "triton is not installed"
+        return compiled_trial(device) if importlib.util.find_spec("triton") else "triton is not installed"
     names = [name for name in (os.environ.get("CXX"), *COMPILERS) if name]
     return None if any(map(shutil.which, names)) else f"there is no C++ compiler ({', '.join(names)})"
+
+
+@lru_cache
+def compiled_trial(device: torch.device) -> str | None:
+    """Why a function of one line cannot be compiled for `device`, as where triton finds no C compiler; else None."""
+    try:
+        torch.compile(lambda x: (2 * x).softmax(0).sum())(torch.ones(8, device=device))
+    except Exception as error:  # of any layer below
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return None

@@ -70,6 +70,7 @@ class Recording:
         self._replay: Work | None = None
         self._runs = 0
         self._given_up = False
+        self.has_failed = False  # in a capture
 
     @property
     def is_captured(self) -> bool:
@@ -93,6 +94,10 @@ class Recording:
             if moved:
                 self._obstacle = f"{moved[0]} is another tensor after every step, it must be written in place"
 
+    def give_up(self) -> None:
+        """Do the work as it is from now on."""
+        self._replay, self._given_up = None, True
+
     def _capture(self) -> None:
         reason = self._obstacle
         if reason is None:
@@ -102,8 +107,9 @@ class Recording:
                 return
             except RuntimeError as error:  # torch's errors for an operation that cannot be captured
                 reason = first_line(error)
+            self.has_failed = True
             self._recover()
-        self._given_up = True
+        self.give_up()
         self._declined(f"{self._name} is not captured: {reason}")
 
 

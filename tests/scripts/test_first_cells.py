@@ -208,6 +208,21 @@ def test_what_the_package_needs_is_carried_or_there() -> None:
     assert with_needs(needed) - with_needs(there) == set(carried)
 
 
+def test_a_machine_without_a_gpu_ends_the_call(script) -> None:
+    code, printed, commands = script("imports", "teacher", CUDA_VISIBLE_DEVICES="", DISTILL_TEST_STAND_IN="")
+    assert (code, commands) == (1, [])
+    assert "no GPU" in printed
+    assert "MISSING" not in printed
+
+
+def test_a_table_that_the_end_of_the_call_stops_goes_on_in_the_next(script, tmp_path: Path) -> None:
+    (tmp_path / "one" / "store" / "T-abc").mkdir(parents=True)
+    code, printed, commands = script("table", "cells", SLOW="teacher.source=table", CALL="4")
+    assert code == 0, printed
+    assert "== table is unfinished after" in printed
+    assert len(commands) == 1
+
+
 def test_a_missing_package_is_named_and_ends_the_call(script, tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')  # without installed packages

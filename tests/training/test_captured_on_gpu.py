@@ -18,6 +18,7 @@ from distill.training import (
     Member,
     Silent,
     compiled,
+    compiled_surroundings,
     determinism,
     evaluate,
     fit,
@@ -188,10 +189,11 @@ def test_evaluation_is_captured(make) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not IS_CUDA, reason="a stand-in cannot look into what is compiled")
 @pytest.mark.skipif(why_not_compiled(DEVICE) is not None, reason="nothing can be compiled here")
-def test_compiled_networks_are_captured_too(make) -> None:
+@pytest.mark.parametrize("compiling", [compiled, compiled_surroundings])
+def test_compiled_networks_losses_and_teachers_are_captured_too(make, compiling) -> None:
     eager, ours = make("kd"), make("kd")
     fit([eager], watch=Silent())
-    with compiled([ours]):
+    with compiling([ours]):
         captured(ours)
     assert ours.captured_steps == STEPS
     assert_close(ours, eager, rtol=1e-2, atol=1e-3)

@@ -384,6 +384,26 @@ def test_what_cannot_be_captured_is_said_and_runs_as_it_is(lab, teacher, recipe,
     assert (ours.captured_steps, beside.captured_steps) == (0, FULL + REMAINDER)
 
 
+class WaitsInTheRemainder(Poison):
+    """Reads the host where a batch is not full."""
+
+    def forward(self, student, teacher, batch, progress):
+        full = len(batch.labels) == 16
+        return {"ce": F.cross_entropy(student.logits, batch.labels) * (1 if full or progress.item() >= 0 else 2)}
+
+
+def test_after_a_failed_capture_a_member_draws_from_one_generator(lab, recipe, capture) -> None:
+    """The graph of its full batches has the state that the failed capture left behind, so it is not replayed again."""
+    eager, ours = (
+        lab.member(WaitsInTheRemainder(-1), student=lab.network(3, dropout=0.2), recipe=recipe) for _ in range(2)
+    )
+    lab.run(eager)
+    capture.run(ours)
+    assert [sentence.partition(" is ")[0] for sentence in capture.declined] == ["the step of member-1, 12 images,"]
+    assert ours.captured_steps == 2 * (WARM_UP + 1) - WARM_UP  # until the capture of the fourth remainder
+    same(ours, eager)
+
+
 def test_a_teacher_that_cannot_be_captured_leaves_its_students_captured(lab, teacher, recipe, capture) -> None:
     class OnTheHost:
         key, network = "host", teacher.network

@@ -10,7 +10,16 @@ from torch._dynamo.utils import counters
 from distill.losses import zscore_kd
 from distill.models import resnet8
 from distill.teachers import LiveTeacher
-from distill.training import Silent, compiled, compiled_surroundings, evaluate, fit, seeded, why_not_compiled
+from distill.training import (
+    Silent,
+    compiled,
+    compiled_surroundings,
+    engine,
+    evaluate,
+    fit,
+    seeded,
+    why_not_compiled,
+)
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
@@ -126,6 +135,22 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert why_not_compiled(CPU) == "there is no C++ compiler (mycc, g++, clang++, c++, cl)"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert why_not_compiled(torch.device("cuda")) == "triton is not installed"
+
+
+def test_a_compiler_that_fails_is_found_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(torch, "ones", lambda *size, device: torch.zeros(*size))
+    compiling = []
+
+    def broken(function):
+        compiling.append(function)
+        raise RuntimeError("Failed to find C compiler.\nSet CC.")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    for _ in range(2):
+        assert why_not_compiled(torch.device("cuda")) == "Failed to find C compiler."
+    assert len(compiling) == 1
+    engine.compiled_trial.cache_clear()
 
 
 def test_a_teacher_that_can_be_compiled_is(lab, teacher) -> None:

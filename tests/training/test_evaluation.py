@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from distill.data import EvaluationStream
-from distill.training import evaluate
+from distill.training import Evaluation, evaluate
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 21, 100])
@@ -43,6 +43,23 @@ def test_the_mode_is_put_back_and_nothing_learns(lab, training: bool) -> None:
     assert first == second  # no dropout
     assert all(module.training is training for module in network.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("precision", "count", "recorded", "agrees"),
+    [
+        ("fp32", 10_000, 70.1, True),
+        ("fp32", 10_000, 70.11, False),
+        ("fp32", 500, 70.4, True),  # two images
+        ("bf16", 10_000, 70.3, True),
+        ("bf16", 10_000, 70.31, False),
+        ("bf16", 50_000, 70.3, True),
+        ("bf16", 900, 71.0, True),  # 30 points over the root of 900
+        ("bf16", 900, 71.01, False),
+    ],
+)
+def test_how_far_a_record_may_be(precision: str, count: int, recorded: float, agrees: bool) -> None:
+    assert Evaluation(0, count, 70.0, 1.0).agrees(recorded, precision=precision) == agrees
 
 
 def test_bf16_runs_the_network_in_bf16(lab) -> None:
