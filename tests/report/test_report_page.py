@@ -26,7 +26,9 @@ from distill.report.page import (
     Section,
     Text,
     check_folder,
+    number_columns,
     render,
+    text_columns,
     write_report,
 )
 from distill.report.runs import Images, Report, ReportedRun, make_report
@@ -329,9 +331,8 @@ def test_gradients_are_those_that_training_recorded(make_run: Callable[..., Repo
         {**line, "gradient_norms": {"ce": ce, "kd": kd}} for line, (ce, kd) in zip(run.history, norms, strict=True)
     ]
     other = make_run("ffff", loss="ce")  # without a record of its gradients
-    by_epoch, table = section(
-        "gradients", make_report(replace(run, history=tuple(lines)), [other], None, images=None)
-    ).blocks
+    report = make_report(replace(run, history=tuple(lines)), [other], None, images=None)
+    by_epoch, table = section("gradients", report).blocks
     assert isinstance(by_epoch, Figure)
     assert isinstance(table, PageTable)
     assert by_epoch.name == "gradient_norms"
@@ -357,9 +358,23 @@ def test_epochs_without_gradients_are_left_out(make_run: Callable[..., ReportedR
 
 def test_a_narrow_column_of_figures_breaks_before_an_interval_alone() -> None:
     row = ("KD 4", "-2.50 [-4.72, -0.27]", "[-4.38, -0.61] r=+0.89", "45.84 ± 0.34", "3 student seeds")
-    columns = {"a": False, "b": True, "c": True, "d": True, "e": False}
+    columns = [*text_columns("a"), *number_columns("b", "c", "d"), *text_columns("e")]
     text = render("title", "about", [Section("t", "t", [PageTable("c", columns, [row])])])
     breaks = [cell.split(" ") for cell in re.findall(r"<td[^>]*>(.*?)</td>", text)]
     assert [len(parts) for parts in breaks] == [2, 2, 1, 3]
     assert breaks[0][0] == "-2.50"
     assert breaks[1][1] == "r=+0.89"
+
+
+def test_equal_headers_are_columns_of_their_own(make_run: Callable[..., ReportedRun]) -> None:
+    """Losses of the user's own may have the name of a column."""
+    runs = [make_run("aaaa", loss="key", weight=1.0), make_run("bbbb", loss="what", weight=2.0)]
+    report = make_report(runs[0], [runs[1]], None, images=None)
+    for key, headers in (("configuration", ["key", "what", "key"]), ("provenance", ["what", "what", "key"])):
+        made = section(key, report)
+        (table,) = made.blocks
+        assert isinstance(table, PageTable)
+        assert [column.header for column in table.columns] == headers
+        text = render("title", "about", [made])
+        assert re.findall(r'<th scope="col">(.*?)</th>', text) == headers
+        assert text.count("<td") == 2 * len(table.rows) > 0

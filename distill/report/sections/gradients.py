@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from distill.report.drawing import DASHES, MARKERS, Style, Styles, drawing, line, run_styles
-from distill.report.page import Block, Figure, PageTable, Text
+from distill.report.page import Block, Figure, PageTable, Text, number_columns, text_columns
 from distill.report.runs import Report
 from distill.report.sections.curves import History, metrics
 
@@ -86,7 +86,7 @@ def _by_epoch(numbers: Mapping[str, Any], styles: Styles) -> list[Block]:
         ),
         PageTable(
             "Gradient norms at the weights, after the first and the last epoch with a record.",
-            {"run": False, "term": False, "epochs": True, "first": True, "last": True},
+            [*text_columns("run", "term"), *number_columns("epochs", "first", "last")],
             rows,
         ),
     ]
