@@ -23,7 +23,7 @@ from distill.models import resnet8
 from distill.models.meta import shapes_of
 from distill.runs.layout import FIRST_STAGE
 from distill.tables.rendering import Content, TextTable
-from distill.tables.values import flatten, to_text
+from distill.tables.values import flatten, is_number, to_text
 
 PER_PAIR = "pair"  # stands for a number that the experiment sets
 CLASSES = 100
@@ -130,7 +130,7 @@ def _loss(name: str, node: Any, faults: list[Fault], file: Path) -> Loss:
         raise
     except Exception as error:  # of any method
         raise Refused(sentences(error)[:1]) from error
-    numbers = {key: value for key, value in defaults.items() if _is_number(value) and "_target_" not in key}
+    numbers = {key: value for key, value in defaults.items() if _has_numbers(value) and "_target_" not in key}
     return Loss(name, read_header(file), observed, numbers)
 
 
@@ -147,10 +147,11 @@ def _filled(node: Any) -> Any:
     return 1.0 if node is UNRESOLVED else node
 
 
-def _is_number(value: Any) -> bool:
+def _has_numbers(value: Any) -> bool:
+    """Whether a default is a number, or a list of numbers."""
     if isinstance(value, list):
-        return bool(value) and all(map(_is_number, value))
-    return value == PER_PAIR or (isinstance(value, int | float) and not isinstance(value, bool))
+        return bool(value) and all(map(_has_numbers, value))
+    return value == PER_PAIR or is_number(value)
 
 
 def _file(name: str, config_dir: Path | None) -> Path:

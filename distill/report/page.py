@@ -112,11 +112,6 @@ class Section:
     blocks: Sequence[Block]
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """`12.34`, or `-` for None; never `-0.00`."""
-    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
-
-
 def render(title: str, about: str, sections: Sequence[Section]) -> str:
     """The HTML of the page, with styles, script and drawings inside it."""
     environment = Environment(

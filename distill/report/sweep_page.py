@@ -17,15 +17,14 @@ from distill.report.page import (
     PageTable,
     Section,
     Text,
-    number,
     number_columns,
     report_files,
     text_columns,
 )
-from distill.report.sweep_runs import Curve, Panel, SweepPreset, is_number, value_order
+from distill.report.sweep_runs import Curve, Panel, SweepPreset
 from distill.tables.rows import Row
 from distill.tables.statistics import Blocks, blocks
-from distill.tables.values import fields, to_text
+from distill.tables.values import fields, is_number, number, rank, to_text
 
 Numbers = Mapping[str, Any]
 _LINE = 0.2  # inches: a line of a legend
@@ -248,7 +247,7 @@ def _is_grid(curve: Numbers) -> bool:
 
 
 def _key_values(curve: Numbers, n: int) -> list[Any]:
-    return sorted({cell["values"][n] for cell in curve["cells"]}, key=value_order)
+    return sorted({cell["values"][n] for cell in curve["cells"]}, key=rank)
 
 
 def _seeds(curve: Numbers) -> str:

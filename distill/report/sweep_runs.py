@@ -18,7 +18,7 @@ from distill.tables.naming import short_digests
 from distill.tables.presets import is_named
 from distill.tables.published import parse_yaml
 from distill.tables.rows import FinishedRun, Row, group
-from distill.tables.values import flatten, natural_key, preset_name, split_list, to_text
+from distill.tables.values import flatten, natural_key, preset_name, rank, split_list, to_text
 
 _DRAWN = ("loss.", "recipe.")  # runs that differ in another section have other images, students or teachers
 _ABSENT = object()
@@ -232,17 +232,7 @@ def _measured_with(row: Row) -> Hashable:
 
 
 def _ordered(cells: Iterable[Configuration]) -> tuple[Configuration, ...]:
-    return tuple(sorted(cells, key=lambda cell: list(map(value_order, cell.values))))
-
-
-def value_order(value: Any) -> tuple[bool, Any]:
-    """Sorts values of a key: numbers by size, then words and null."""
-    return not is_number(value), value if is_number(value) else natural_key(to_text(value))
-
-
-def is_number(value: Any) -> bool:
-    """Whether a swept value is a number, not a word."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return tuple(sorted(cells, key=lambda cell: list(map(rank, cell.values))))
 
 
 def _labelled(curves: Sequence[Curve]) -> list[Curve]:

@@ -13,7 +13,6 @@ from distill.report.page import (
     PageTable,
     Section,
     Text,
-    number,
     number_columns,
     report_files,
     text_columns,
@@ -23,7 +22,7 @@ from distill.tables.published import Cell, TableColumn
 from distill.tables.published_layouts import commands, details, distinction, notes, paper_layout
 from distill.tables.rendering import TextTable
 from distill.tables.rows import Row
-from distill.tables.values import preset_name
+from distill.tables.values import number, preset_name
 
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]  # the lines of metrics.jsonl, by run id
 Provenance = Mapping[str, Mapping[str, Any]]  # provenance.json, by run id

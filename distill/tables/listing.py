@@ -10,7 +10,7 @@ from distill.runs.lock import RunLock
 from distill.runs.records import read_metrics
 from distill.runs.store import RunRecord, damage, occupied, size_of
 from distill.tables.rendering import Content, TextTable
-from distill.tables.values import TOP5_CLASSES, dataset_name, natural_key
+from distill.tables.values import TOP5_CLASSES, dataset_name, natural_key, number
 
 SPLITS = ("test", "holdout")
 HEADERS = ("id", "status", "dataset", "student", "teacher", "loss", "seed", "precision", "accuracy")
@@ -86,7 +86,7 @@ def _position(entry: Entry) -> tuple[object, ...]:
 
 
 def _cells(entry: Entry, *, top5: bool) -> tuple[str, ...]:
-    accuracy = _percent(entry.accuracy)
+    accuracy = number(entry.accuracy)
     return (
         entry.id,
         f"{entry.status} {entry.detail}".rstrip(),
@@ -97,13 +97,9 @@ def _cells(entry: Entry, *, top5: bool) -> tuple[str, ...]:
         "?" if entry.seed is None else str(entry.seed),
         entry.precision,
         f"{accuracy} on holdout" if entry.split == "holdout" else accuracy,
-        *([_percent(entry.top5)] if top5 else []),
+        *([number(entry.top5)] if top5 else []),
         *([] if entry.bytes is None else [size_of(entry.bytes)]),
     )
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _entry(record: RunRecord) -> Entry:

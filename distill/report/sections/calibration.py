@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from distill.report.drawing import Styles, drawing, line, run_styles, steps
-from distill.report.page import FAINT, Block, Figure, PageTable, Text, number, number_columns, text_columns
+from distill.report.page import FAINT, Block, Figure, PageTable, Text, number_columns, text_columns
 from distill.report.runs import Images, Report
 from distill.report.softmax import Flags, Labels, Logits, Reals, log_softmax
+from distill.tables.values import number
 
 BINS = 15
 SEED = 0

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from distill.report.drawing import Style, Styles, drawing, heat, run_styles, square
-from distill.report.page import FAINT, INK, PAPER, Block, Figure, PageTable, number, number_columns, text_columns
+from distill.report.page import FAINT, INK, PAPER, Block, Figure, PageTable, number_columns, text_columns
 from distill.report.runs import Images, Report
 from distill.report.softmax import Labels, Logits
+from distill.tables.values import number
 
 MOST = 8  # confusions and classes listed by name
 _LABELLED = 2  # classes labelled on either side of the diagonal

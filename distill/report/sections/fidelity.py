@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from distill.report.drawing import SMALL, Styles, drawing, heat, run_styles
-from distill.report.page import Block, Figure, PageTable, number, number_columns, text_columns
+from distill.report.page import Block, Figure, PageTable, number_columns, text_columns
 from distill.report.runs import Images, Report
 from distill.report.softmax import Flags, Labels, Logits, Reals, accuracy, divergence, standardized
+from distill.tables.values import number
 
 TEMPERATURES = (1.0, 4.0)
 _KL = (

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.colors import LogNorm
 
 from distill.report.drawing import HEAT, Styles, drawing, run_styles, square, steps
-from distill.report.page import Block, Figure, PageTable, number, number_columns, text_columns
+from distill.report.page import Block, Figure, PageTable, number_columns, text_columns
 from distill.report.runs import Images, Report
 from distill.report.softmax import Labels, Logits, Reals
+from distill.tables.values import number
 
 MOST_BINS, MOST_JOINT_BINS, LEAST_BINS = 80, 48, 12
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from distill.report.page import Block, PageTable, Text, number, number_columns, text_columns
+from distill.report.page import Block, PageTable, Text, number_columns, text_columns
 from distill.report.runs import Report, ReportedRun
 from distill.report.softmax import accuracy
-from distill.tables.values import flatten, to_text
+from distill.tables.values import PLACES, flatten, number, to_text
 
 _ONE_SEED = (
     "Every row is one run: one seed, no standard deviation. Several seeds are needed to decide whether a difference is "
@@ -14,7 +14,7 @@ _ONE_SEED = (
     "the same images that measure it."
 )
 # settings that change no number: how it was computed, where the data were
-_HIDDEN_KEYS = ("engine.", "dataset.npz", "dataset.root", "dataset.shards", "dataset.download")
+_HIDDEN_KEYS = ("engine.", *(f"dataset.{place}" for place in PLACES))
 FINISHED = ("run", "pretrained", "weights")  # keys of `teacher` that name weights which exist
 
 

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 
 from distill.losses import kd, standardize, zscore_kd
 from distill.report.drawing import HATCHES, SMALL, drawing, style_of
-from distill.report.page import FAINT, INK, Block, Figure, PageTable, Text, number, number_columns, text_columns
+from distill.report.page import FAINT, INK, Block, Figure, PageTable, Text, number_columns, text_columns
 from distill.report.runs import Report
+from distill.tables.values import number
 
 TITLE = "Four classes in which plain KL prefers the wrong student"
 CLASSES = ("Cat", "Dog", "Bird", "Frog")
