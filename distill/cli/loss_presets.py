@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill.config import configs_dir
+from distill.config import preset_files
 from distill.config.build import build_objective, sentences
 from distill.config.check import UNRESOLVED, check_target, check_typed, reduce_alpha
 from distill.config.compose.composer import Composed
@@ -78,11 +78,12 @@ def catalogue(names: Sequence[str], *, config_dir: Path | None) -> Catalogue:
     _, unknown = presets.parse([f"loss={name}" for name in names])
     if unknown:
         raise Refused(unknown)
+    files = preset_files("loss", config_dir)
     found: list[Loss] = []
     wrong: list[str] = []
     for name, node, faults in _nodes(list(dict.fromkeys(names)) or presets.groups["loss"], presets):
         try:
-            found.append(_loss(name, node, faults, _file(name, config_dir)))
+            found.append(_loss(name, node, faults, files[name]))
         except Refused as error:
             wrong.append(f"{name}: {'; '.join(error.sentences)}")
     if names and wrong:
@@ -152,16 +153,6 @@ def _has_numbers(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(map(_has_numbers, value))
     return value == PER_PAIR or is_number(value)
-
-
-def _file(name: str, config_dir: Path | None) -> Path:
-    folders = [configs_dir(), *([config_dir] if config_dir else [])]  # in the order in which Hydra looks
-    return next(
-        path
-        for folder in folders
-        for suffix in ("yaml", "yml")
-        if (path := folder / "loss" / f"{name}.{suffix}").is_file()
-    )
 
 
 def formats(found: Catalogue) -> Content:

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import yaml
 
-from distill.config import configs_dir
+from distill.config import preset_files
 from distill.tables.values import natural_key
 
 EpochRule = Literal["last", "best on test", "unknown"]
@@ -158,15 +158,13 @@ class DamagedTable(ValueError):
 
 def table_names(*, config_dir: Path | None = None) -> list[str]:
     """The names of the shipped tables and of those in `config_dir/table`, in natural order."""
-    found = {path.stem for folder in _folders(config_dir) for path in folder.glob("*.yaml")}
-    return sorted(found, key=natural_key)
+    return sorted(preset_files("table", config_dir), key=natural_key)
 
 
 def load(name: str, *, config_dir: Path | None = None) -> PublishedTable:
     """The shipped table of that name, or else the one in `config_dir/table`. Raises UnknownTable, DamagedTable."""
-    paths = [folder / f"{name}.yaml" for folder in _folders(config_dir)]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None or not name:
+    path = preset_files("table", config_dir).get(name)
+    if path is None:
         raise UnknownTable(f"table={name} does not exist: there are {', '.join(table_names(config_dir=config_dir))}")
     try:
         content = _without_nulls(parse_yaml(path.read_bytes()))
@@ -177,10 +175,6 @@ def load(name: str, *, config_dir: Path | None = None) -> PublishedTable:
         raise DamagedTable(f"{path}: the key {error} is missing") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise DamagedTable(f"{path}: {error}") from error
-
-
-def _folders(config_dir: Path | None) -> list[Path]:
-    return [folder / "table" for folder in (configs_dir(), config_dir) if folder]
 
 
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
