@@ -60,7 +60,13 @@ class Column(Generic[T]):
 
 
 def text_table(
-    title: str, columns: Sequence[Column[T]], items: Sequence[T], notes: Sequence[str], *, naming: int | None = None
+    title: str,
+    columns: Sequence[Column[T]],
+    items: Sequence[T],
+    notes: Sequence[str],
+    *,
+    divisible: bool = True,
+    naming: int | None = None,
 ) -> TextTable:
     """The table with a row for each item."""
     return TextTable(
@@ -69,6 +75,7 @@ def text_table(
         numeric=tuple(column.numeric for column in columns),
         rows=tuple(tuple(column.text(item) for column in columns) for item in items),
         notes=tuple(notes),
+        divisible=divisible,
         naming=naming,
     )
 
