@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "training": {"data", "models", "losses", "teachers", "training", "runs"},
     "runs": {"data", "models", "losses", "teachers", "training", "runs"},
     "tables": {"config", "runs", "tables"},
-    "report": {"config", "teachers", "data", "models", "exchange", "losses", "runs", "tables", "report"},
+    "report": {"config", "data", "exchange", "losses", "runs", "tables", "report"},
     "config": None,
     "exchange": {"config", "data", "models", "runs", "tables", "training", "exchange"},
     "execution": {"config", "data", "models", "runs", "tables", "teachers", "training", "execution"},

@@ -2,9 +2,9 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.cli.arguments import FILTERS, PLACES, Argument, CommandLine
 from distill.config.faults import Refused, nearest
@@ -16,6 +16,9 @@ from distill.tables.filters import Selection, read_filters, unknown
 from distill.tables.published import DamagedTable, PublishedTable, UnknownTable, load, table_names
 from distill.tables.rendering import Content
 from distill.tables.values import preset_name, split_list
+
+if TYPE_CHECKING:
+    from distill.tables.cells import MeasuredTable
 
 DEFAULT_SEEDS = 4  # as for the means in the literature
 MOST_SEEDS = 100  # more is a typing mistake
@@ -117,6 +120,26 @@ def read_table(line: CommandLine) -> TableRequest | None:
     rows = _chosen(line, ROWS.name, {row.key: row.label for row in table.rows})
     columns = _chosen(line, COLUMNS.name, {column.key: column.label for column in table.columns})
     return TableRequest(table, table.only(rows=rows, columns=columns), seeds) if len(line.faults) == before else None
+
+
+def measure(
+    request: TableRequest, records: Sequence[RunRecord], line: CommandLine, *, chosen: Container[str] | None = None
+) -> "MeasuredTable":
+    """The request's table with the runs in its cells; `records` and `chosen` as for `measure_table`. Raises Refused."""
+    from distill.tables.cells import measure_table  # most verbs need none of it
+
+    try:
+        return measure_table(
+            request.table,
+            records,
+            chosen=chosen,
+            shown=request.shown,
+            seeds=request.seeds,
+            runs_dir=line.pairs.get("runs_dir"),
+            config_dir=line.config_dir,
+        )
+    except ValueError as error:
+        raise Refused([f"table={request.table.name}: {error}"]) from error
 
 
 def whole_numbers(text: str) -> tuple[int, ...] | None:

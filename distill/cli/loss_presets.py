@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill.config import configs_dir
+from distill.config import preset_files
 from distill.config.build import build_objective, sentences
 from distill.config.check import UNRESOLVED, check_target, check_typed, reduce_alpha
 from distill.config.compose.composer import Composed
@@ -23,7 +23,7 @@ from distill.models import resnet8
 from distill.models.meta import shapes_of
 from distill.runs.layout import FIRST_STAGE
 from distill.tables.rendering import Content, TextTable
-from distill.tables.values import flatten, to_text
+from distill.tables.values import flatten, is_number, to_text
 
 PER_PAIR = "pair"  # stands for a number that the experiment sets
 CLASSES = 100
@@ -78,11 +78,12 @@ def catalogue(names: Sequence[str], *, config_dir: Path | None) -> Catalogue:
     _, unknown = presets.parse([f"loss={name}" for name in names])
     if unknown:
         raise Refused(unknown)
+    files = preset_files("loss", config_dir)
     found: list[Loss] = []
     wrong: list[str] = []
     for name, node, faults in _nodes(list(dict.fromkeys(names)) or presets.groups["loss"], presets):
         try:
-            found.append(_loss(name, node, faults, _file(name, config_dir)))
+            found.append(_loss(name, node, faults, files[name]))
         except Refused as error:
             wrong.append(f"{name}: {'; '.join(error.sentences)}")
     if names and wrong:
@@ -130,7 +131,7 @@ def _loss(name: str, node: Any, faults: list[Fault], file: Path) -> Loss:
         raise
     except Exception as error:  # of any method
         raise Refused(sentences(error)[:1]) from error
-    numbers = {key: value for key, value in defaults.items() if _is_number(value) and "_target_" not in key}
+    numbers = {key: value for key, value in defaults.items() if _has_numbers(value) and "_target_" not in key}
     return Loss(name, read_header(file), observed, numbers)
 
 
@@ -147,20 +148,11 @@ def _filled(node: Any) -> Any:
     return 1.0 if node is UNRESOLVED else node
 
 
-def _is_number(value: Any) -> bool:
+def _has_numbers(value: Any) -> bool:
+    """Whether a default is a number, or a list of numbers."""
     if isinstance(value, list):
-        return bool(value) and all(map(_is_number, value))
-    return value == PER_PAIR or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _file(name: str, config_dir: Path | None) -> Path:
-    folders = [configs_dir(), *([config_dir] if config_dir else [])]  # in the order in which Hydra looks
-    return next(
-        path
-        for folder in folders
-        for suffix in ("yaml", "yml")
-        if (path := folder / "loss" / f"{name}.{suffix}").is_file()
-    )
+        return bool(value) and all(map(_has_numbers, value))
+    return value == PER_PAIR or is_number(value)
 
 
 def formats(found: Catalogue) -> Content:

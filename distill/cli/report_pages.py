@@ -3,14 +3,8 @@
 import math
 from pathlib import Path
 
-from distill.cli.arguments import (
-    DEVICE,
-    OWN_NETWORK,
-    PLACES,
-    CommandLine,
-    default_runs_dir,
-)
-from distill.cli.lookup import data_places, read_table, select
+from distill.cli.arguments import DEVICE, OWN_NETWORK, PLACES, CommandLine
+from distill.cli.lookup import data_places, measure, read_table, select
 from distill.config.faults import Refused, nearest
 from distill.report.page import check_folder, write_report
 from distill.report.runs import read_provenance, teacher_of, unlike_images
@@ -19,7 +13,6 @@ from distill.runs.escapes import escaped
 from distill.runs.files import StorageError
 from distill.runs.records import read_metrics
 from distill.runs.store import RunRecord, finished_run, scan
-from distill.tables.cells import measure_table
 from distill.tables.rows import distinct, read_finished
 
 
@@ -69,21 +62,11 @@ def report_table(line: CommandLine) -> Path:
         _check_folder(line, folder, f"table {request.table.name}")
     line.check()
     assert request is not None
-    runs_dir = line.runs_dir
     try:
-        records = scan(runs_dir) if runs_dir.is_dir() else []
-        measured = measure_table(
-            request.table,
-            records,
-            shown=request.shown,
-            seeds=request.seeds,
-            runs_dir=None if runs_dir == default_runs_dir() else str(runs_dir),
-            config_dir=line.config_dir,
-        )
+        records = scan(line.runs_dir) if line.runs_dir.is_dir() else []
     except StorageError as error:
         raise Refused([str(error)]) from error
-    except ValueError as error:
-        raise Refused([f"table={request.table.name}: {error}"]) from error
+    measured = measure(request, records, line)
     used = {run_id for rows in measured.rows.values() for row in rows for run_id in row.run_ids}
 
     from distill.report.table_page import table_files, table_record

@@ -15,10 +15,9 @@ from distill.cli.arguments import (
     CommandLine,
     Verb,
 )
-from distill.cli.lookup import CHOSEN, OF_TABLE, SORT, TableRequest, read_table, select, show
+from distill.cli.lookup import CHOSEN, OF_TABLE, SORT, TableRequest, measure, read_table, select, show
 from distill.config.faults import Refused, nearest
 from distill.runs.escapes import escaped
-from distill.tables.cells import measure_table
 from distill.tables.published_data import content
 from distill.tables.table import UnknownBaseline, build
 
@@ -94,21 +93,11 @@ def _published(line: CommandLine, request: TableRequest) -> int:
         if option.name in line.options:
             line.fault(f"{option.name} cannot be combined with table=: leave one of them out", of=option.name)
     selection = select(line)
-    whole, shown = request.table, request.shown
     if baseline is not None:
-        whole = replace(whole, baseline_row=baseline, baseline_column=None)
-        shown = replace(shown, baseline_row=baseline, baseline_column=None)
-    try:
-        measured = measure_table(
-            whole,
-            selection.records,
-            chosen={record.run_id for record in selection.chosen},
-            shown=shown,
-            seeds=request.seeds,
-            runs_dir=line.pairs.get("runs_dir"),
-            config_dir=line.config_dir,
+        whole, shown = (
+            replace(each, baseline_row=baseline, baseline_column=None) for each in (request.table, request.shown)
         )
-    except ValueError as error:
-        raise Refused([f"table={whole.name}: {error}"]) from error
-    show(content(measured), line)
+        request = replace(request, table=whole, shown=shown)
+    chosen = {record.run_id for record in selection.chosen}
+    show(content(measure(request, selection.records, line, chosen=chosen)), line)
     return FINISHED

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from distill.cli.arguments import CONFIG_DIR, FAILED, FINISHED, Argument, CommandLine, Verb, exit_code
-from distill.config import configs_dir
+from distill.config import preset_files
 from distill.runs.store import read_run
 from distill.tables.values import natural_key
 
@@ -27,9 +27,7 @@ SHOW = Argument(
 
 def preset_names(group: str, config_dir: Path | None) -> list[str]:
     """The presets of a group, shipped and the user's own, with numbers in their order."""
-    folders = [folder / group for folder in (configs_dir(), config_dir) if folder is not None]
-    found = {path.relative_to(folder).with_suffix("") for folder in folders for path in folder.rglob("*.yaml")}
-    return sorted((name.as_posix() for name in found), key=natural_key)
+    return sorted(preset_files(group, config_dir), key=natural_key)
 
 
 def _list_presets(config_dir: Path | None) -> str:

@@ -13,3 +13,16 @@ def configs_dir() -> Path:
     if (checkout / "pyproject.toml").is_file() and (checkout / "configs").is_dir():
         return checkout / "configs"
     raise FileNotFoundError("the presets that belong to distill are missing: install the package again")
+
+
+def preset_files(group: str, config_dir: Path | None) -> dict[str, Path]:
+    """The files of a group's presets by name (`kd`, `ablation/mean_only`), shipped ones and those in `config_dir`.
+
+    Where both folders have a name, the shipped file counts, as where Hydra composes it. Hydra composes no `.yml` file.
+    """
+    found: dict[str, Path] = {}
+    for folder in [each / group for each in (configs_dir(), config_dir) if each is not None]:
+        for path in sorted(folder.rglob("*.yaml")):
+            if path.is_file():
+                found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+    return found

@@ -114,14 +114,6 @@ def _deployed(student: nn.Module, record: RunRecord, *, own: str | None) -> nn.M
     return objective.attach(student, _guide(record, own=own), Task(image_size, torch.arange(classes)))
 
 
-def only_ours(loss: Any, record: RunRecord) -> Mapping[str, Any]:
-    """The node of a run's loss, if every target in it belongs to distill. Raises Untrusted."""
-    strange = "${" in repr(loss) or not all(_is_ours(target) for target in _targets(loss))
-    if strange or not isinstance(loss, Mapping):
-        raise Untrusted(f"the loss of {record.path} is not one of distill's")
-    return loss
-
-
 def _is_ours(target: str) -> bool:
     """Whether an objective, or a loss inside it, belongs to distill."""
     return current_name(target) in TRUSTED_METHODS

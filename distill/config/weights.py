@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Size, Tensor, nn
 
-from distill.config import configs_dir
+from distill.config import preset_files
 from distill.config.build import build_network
 from distill.config.check import check_target, resolve, signature
 from distill.config.faults import Fault, Refused
@@ -179,15 +179,13 @@ def _shape(shape: Size) -> str:
 def _fitting(checkpoint: Checkpoint, *, classes: int, config_dir: Path | None) -> Iterator[str]:
     """The presets with the names and shapes of the file; not composed, which would take seconds."""
     presets: dict[str, Mapping[str, Any]] = {}
-    for folder in (configs_dir(), *([config_dir] if config_dir else [])):
-        for path in (folder / "student").rglob("*.yaml"):
-            try:
-                node = yaml.safe_load(path.read_bytes())
-            except (OSError, yaml.YAMLError):
-                continue
-            if isinstance(node, Mapping) and "_target_" in node and "defaults" not in node:
-                name = path.relative_to(folder / "student").with_suffix("").as_posix()
-                presets[name] = node
+    for name, path in preset_files("student", config_dir).items():
+        try:
+            node = yaml.safe_load(path.read_bytes())
+        except (OSError, yaml.YAMLError):
+            continue
+        if isinstance(node, Mapping) and "_target_" in node and "defaults" not in node:
+            presets[name] = node
     for name in sorted(presets, key=_in_order):
         faults: list[Fault] = []
         checked = check_target(presets[name], "student", faults)

@@ -19,6 +19,7 @@ from distill.models import Network
 from distill.models.inputs import Channels
 from distill.runs.identity import canonical
 from distill.runs.store import RunRecord, averaged, finished_run
+from distill.tables.values import PLACES
 from distill.training import Evaluation, evaluate
 
 BATCH = 256  # images at once when an accuracy is measured
@@ -115,7 +116,8 @@ def run_dataset(record: RunRecord, places: Mapping[str, Any], *, strict: bool = 
 
 def _places(record: RunRecord) -> str:
     """The keys of the data set that say where it lies."""
-    return " or ".join(f"dataset.{key}" for key in ("npz", "root", "shards") if key in record.config["dataset"])
+    keys = [key for key in PLACES if key != "download" and key in record.config["dataset"]]
+    return " or ".join(f"dataset.{key}" for key in keys)
 
 
 def data_at_hand(construct: Callable[[], Dataset], *, needed: bool) -> Dataset | None:

@@ -31,10 +31,10 @@ from distill.runs.identity import run_id as digest_of
 from distill.runs.layout import STUDENT
 from distill.runs.provenance import collect
 from distill.runs.store import weightless
+from distill.tables.values import PLACES
 from distill.training import Evaluation
 
 GROUPS = ("student", "dataset")
-PLACES = ("npz", "root", "shards", "download")
 METHOD = "imported"
 PRECISION = "fp32"
 

@@ -33,9 +33,10 @@ from distill.execution.rounds import (
 from distill.execution.stopping import Deadline, Interrupted, stop_when
 from distill.runs import layout
 from distill.runs.identity import run_id
-from distill.tables.cells import PLACES, Facts
+from distill.tables.cells import Facts
 from distill.tables.presets import comparable
 from distill.tables.published import Cell, PublishedTable
+from distill.tables.values import PLACES
 
 LATEST_START, LATEST_SHARE = 30.0, 0.1  # nothing starts in the last seconds, or the last share, of a budget
 MANY = 20  # cells; fewer are checked at once

@@ -11,7 +11,6 @@ from torch import nn
 from distill.config.build import usable_device
 from distill.config.faults import Refused
 from distill.config.rebuild import Untrusted, network_of_teacher, rebuild_network
-from distill.config.teacher_view import view_of
 from distill.config.teachers import published_teacher
 from distill.data import Dataset
 from distill.exchange.load import run_dataset
@@ -19,7 +18,6 @@ from distill.report.page import report_files, write_report
 from distill.report.runs import Images, Outputs, Report, ReportedRun, make_report, read_provenance
 from distill.report.sections import sections
 from distill.report.sections.embedding import shown_images
-from distill.report.term_gradients import term_gradients
 from distill.runs.escapes import escaped
 from distill.runs.layout import STUDENT
 from distill.runs.records import read_metrics
@@ -32,14 +30,14 @@ BATCH = 256
 class Rebuilt:
     """A run with its network (on the device, in eval mode) and its data; None for what is not here, and why.
 
-    `published`: of a teacher whose weights belong to no run, what ids hold of it. It is behind its students' view.
+    `published`: it is a teacher whose weights belong to no run. It is behind its students' view.
     """
 
     record: RunRecord
     network: nn.Module | None
     dataset: Dataset | None
     missing: tuple[str, ...]
-    published: Any = None
+    published: bool = False
 
 
 def report_on(
@@ -79,9 +77,9 @@ def report_on(
     above, gap = (rebuilt(teacher), "") if teacher else _published(run, own=own, device=where)
     images = _images(run.dataset) if run.dataset is not None else None
     report = make_report(
-        _measured(run, above, images, where),
-        [_measured(each, above, images, where) for each in baselines],
-        _measured(above, None, images, where) if above else None,
+        _measured(run, images, where),
+        [_measured(each, images, where) for each in baselines],
+        _measured(above, images, where) if above else None,
         images=images,
         missing=[*missing, *([gap] if gap else [])],
         targets=targets,
@@ -139,7 +137,7 @@ def _published(run: Rebuilt, *, own: str | None, device: torch.device) -> tuple[
         result=result,
         failure=None,
     )
-    return Rebuilt(shown, network, dataset, (), record.identity.get("teacher")), ""
+    return Rebuilt(shown, network, dataset, (), published=True), ""
 
 
 def _images(dataset: Dataset) -> Images:
@@ -150,43 +148,19 @@ def _images(dataset: Dataset) -> Images:
     return Images(dataset.evaluation_images, labels, names, dataset.split, embedded, content)
 
 
-def _measured(run: Rebuilt, teacher: Rebuilt | None, images: Images | None, device: torch.device) -> ReportedRun:
-    """The run with the outputs of its network for `images`, and the gradients of its terms if it recorded none."""
+def _measured(run: Rebuilt, images: Images | None, device: torch.device) -> ReportedRun:
+    """The run with the outputs of its network for `images`."""
     record, missing = run.record, list(run.missing)
     history = tuple(read_metrics(record.path, record.result))
-    outputs, gradients = None, None
+    outputs = None
     if run.network is not None and run.dataset is not None and images is not None:
         if run.dataset.evaluation_content != images.content:
             missing.append("its images are not those of the run, so its network was not evaluated")
         else:
             outputs = _outputs(run.network, run.dataset, images, device)
-            recorded = any(line.get("gradient_norms") for line in history)
-            if not recorded and run.published is None:  # an older run, or a method without them
-                try:
-                    network = _network_of_teacher(record, teacher)
-                    guide = None if network is None else network.to(device)
-                    gradients = term_gradients(record, run.network, guide, run.dataset, device=device)
-                except ValueError as reason:
-                    missing.append(f"no gradients of its loss terms: {reason}")
-    if not history and run.published is None:
+    if not history and not run.published:
         missing.append("no curves: it has no record of its epochs")
-    return ReportedRun(record, history, read_provenance(record), outputs, gradients, tuple(missing))
-
-
-def _network_of_teacher(record: RunRecord, teacher: Rebuilt | None) -> nn.Module | None:
-    """The network of `teacher` for this run's images, if it is the teacher of this run."""
-    facts = (record.result or {}).get("teacher")
-    if teacher is None or teacher.network is None or not isinstance(facts, Mapping):
-        return None
-    if teacher.published is not None:
-        ours, theirs = (
-            {**(each or {}), "precision": None} for each in (record.identity.get("teacher"), teacher.published)
-        )
-        return teacher.network if ours == theirs else None
-    if facts.get("run_id") != teacher.record.run_id:
-        return None
-    size, node = (record.result or {}).get("image_size", 0), record.config.get("teacher") or {}
-    return view_of(teacher.record, record.identity["data"], node, image_size=size).wrapped(teacher.network)
+    return ReportedRun(record, history, read_provenance(record), outputs, tuple(missing))
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -64,12 +64,29 @@ class Figure:
         return _coloured(self.svg, _LIGHT)
 
 
+class PageColumn(NamedTuple):
+    """A column of a page's table: its header, and whether its cells are numbers."""
+
+    header: str
+    is_number: bool
+
+
+def text_columns(*headers: str) -> list[PageColumn]:
+    """Columns of text."""
+    return [PageColumn(header, False) for header in headers]
+
+
+def number_columns(*headers: str) -> list[PageColumn]:
+    """Columns of numbers."""
+    return [PageColumn(header, True) for header in headers]
+
+
 @dataclass(frozen=True)
 class PageTable:
-    """Rows of text. `columns` maps each header to whether its cells are numbers; the first cell names the row."""
+    """Rows of text; the first cell names the row. Headers may be equal: users choose some of them."""
 
     caption: str
-    columns: Mapping[str, bool]
+    columns: Sequence[PageColumn]
     rows: Sequence[Sequence[str]]
     sortable: bool = False
 
@@ -93,11 +110,6 @@ class Section:
     key: str
     title: str
     blocks: Sequence[Block]
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """`12.34`, or `-` for None; never `-0.00`."""
-    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def render(title: str, about: str, sections: Sequence[Section]) -> str:

@@ -53,14 +53,13 @@ class Images:
 class ReportedRun:
     """A finished run: its record and files, the outputs of its network, and what is missing (without its label).
 
-    `gradients` are the numbers of `distill.report.term_gradients`. `make_report` sets `role` and `label`.
+    `make_report` sets `role` and `label`.
     """
 
     record: RunRecord
     history: tuple[Mapping[str, Any], ...]  # the lines of metrics.jsonl
     provenance: Mapping[str, Any]
     outputs: Outputs | None = None
-    gradients: Mapping[str, Any] | None = None
     missing: tuple[str, ...] = ()
     role: Literal["teacher", "baseline", "student"] = "student"
     label: str = ""

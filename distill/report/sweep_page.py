@@ -9,11 +9,22 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from distill.report.drawing import HEAT, band, dots, dots_legend, drawing, label_dots, line, styles_of
-from distill.report.page import INK, Block, Figure, PageTable, Section, Text, number, report_files
-from distill.report.sweep_runs import Curve, Panel, SweepPreset, is_number, value_order
+from distill.report.page import (
+    INK,
+    Block,
+    Figure,
+    PageColumn,
+    PageTable,
+    Section,
+    Text,
+    number_columns,
+    report_files,
+    text_columns,
+)
+from distill.report.sweep_runs import Curve, Panel, SweepPreset
 from distill.tables.rows import Row
 from distill.tables.statistics import Blocks, blocks
-from distill.tables.values import fields, to_text
+from distill.tables.values import fields, is_number, number, rank, to_text
 
 Numbers = Mapping[str, Any]
 _LINE = 0.2  # inches: a line of a legend
@@ -236,7 +247,7 @@ def _is_grid(curve: Numbers) -> bool:
 
 
 def _key_values(curve: Numbers, n: int) -> list[Any]:
-    return sorted({cell["values"][n] for cell in curve["cells"]}, key=value_order)
+    return sorted({cell["values"][n] for cell in curve["cells"]}, key=rank)
 
 
 def _seeds(curve: Numbers) -> str:
@@ -304,10 +315,10 @@ def _band(numbers: Numbers) -> str:
     )
 
 
-def _key_columns(preset: SweepPreset, panels: Sequence[Panel]) -> dict[str, bool]:
-    """The swept keys, and whether all values of each are numbers."""
+def _key_columns(preset: SweepPreset, panels: Sequence[Panel]) -> list[PageColumn]:
+    """The swept keys; a column of numbers where all values of its key are."""
     cells = [cell for panel in panels for curve in panel.curves for cell in curve.cells]
-    return {key: all(is_number(cell.values[n]) for cell in cells) for n, key in enumerate(preset.keys)}
+    return [PageColumn(key, all(is_number(cell.values[n]) for cell in cells)) for n, key in enumerate(preset.keys)]
 
 
 def _chosen(preset: SweepPreset, panels: Sequence[Panel]) -> list[Block]:
@@ -328,8 +339,8 @@ def _chosen(preset: SweepPreset, panels: Sequence[Panel]) -> list[Block]:
                 f"{curve.label} on {panel.student}: {len(curve.best)} configurations tie on the held-out images. "
                 f"{chosen} counts as chosen, {why}; equally good: {', '.join(equal)}."
             )
-    columns = {"method": False, "student": False, "dataset": False, **_key_columns(preset, panels)}
-    columns |= {"tried": True, "held out (%)": True, "test set (%)": True, "n": True}
+    columns = [*text_columns("method", "student", "dataset"), *_key_columns(preset, panels)]
+    columns += number_columns("tried", "held out (%)", "test set (%)", "n")
     caption = (
         "Of each method the configuration with the highest mean on the held-out images, and its accuracy on the test "
         "set after training on all images; - where that has not been done."
@@ -342,8 +353,9 @@ def _chosen(preset: SweepPreset, panels: Sequence[Panel]) -> list[Block]:
 
 
 def _all(preset: SweepPreset, panels: Sequence[Panel]) -> PageTable:
-    columns = {"method": False, "student": False, "dataset": False, **_key_columns(preset, panels)}
-    columns |= {"measured on": False, "n": True, "last epoch (%)": True, **({"chosen": False} if preset.keys else {})}
+    columns = [*text_columns("method", "student", "dataset"), *_key_columns(preset, panels)]
+    columns += [*text_columns("measured on"), *number_columns("n", "last epoch (%)")]
+    columns += text_columns("chosen") if preset.keys else []
     rows = [
         (
             curve.label,

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from distill.config import configs_dir
+from distill.config import preset_files
 from distill.config.tuning import SEEDS
 from distill.tables.naming import short_digests
 from distill.tables.presets import is_named
 from distill.tables.published import parse_yaml
 from distill.tables.rows import FinishedRun, Row, group
-from distill.tables.values import flatten, natural_key, preset_name, split_list, to_text
+from distill.tables.values import flatten, natural_key, preset_name, rank, split_list, to_text
 
 _DRAWN = ("loss.", "recipe.")  # runs that differ in another section have other images, students or teachers
 _ABSENT = object()
@@ -42,12 +42,12 @@ class SweepPreset:
 
 def sweep_names(*, config_dir: Path | None = None) -> list[str]:
     """The shipped sweeps and those in `config_dir/sweep`."""
-    return sorted({path.stem for folder in _folders(config_dir) for path in folder.glob("*.yaml")}, key=natural_key)
+    return sorted(preset_files("sweep", config_dir), key=natural_key)
 
 
 def load_sweep(name: str, *, config_dir: Path | None = None) -> SweepPreset:
     """The sweep of that name, one of `sweep_names`. Raises ValueError, naming the file, where it is no sweep."""
-    path = next(path for folder in _folders(config_dir) if (path := folder / f"{name}.yaml").is_file())
+    path = preset_files("sweep", config_dir)[name]
     try:
         content = parse_yaml(path.read_bytes()) or {}
         node = content.get("sweep", content)
@@ -72,10 +72,6 @@ def load_sweep(name: str, *, config_dir: Path | None = None) -> SweepPreset:
     text = str(params.get("loss", ""))
     losses = () if "(" in text else tuple(filter(None, split_list(text)))
     return SweepPreset(name, tuple(keys), losses, bool(space), frozenset(map(str, logarithmic)))
-
-
-def _folders(config_dir: Path | None) -> list[Path]:
-    return [configs_dir() / "sweep", *([config_dir / "sweep"] if config_dir else [])]
 
 
 class Method(NamedTuple):
@@ -232,17 +228,7 @@ def _measured_with(row: Row) -> Hashable:
 
 
 def _ordered(cells: Iterable[Configuration]) -> tuple[Configuration, ...]:
-    return tuple(sorted(cells, key=lambda cell: list(map(value_order, cell.values))))
-
-
-def value_order(value: Any) -> tuple[bool, Any]:
-    """Sorts values of a key: numbers by size, then words and null."""
-    return not is_number(value), value if is_number(value) else natural_key(to_text(value))
-
-
-def is_number(value: Any) -> bool:
-    """Whether a swept value is a number, not a word."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return tuple(sorted(cells, key=lambda cell: list(map(rank, cell.values))))
 
 
 def _labelled(curves: Sequence[Curve]) -> list[Curve]:

@@ -5,13 +5,24 @@ from statistics import fmean, stdev
 from typing import Any
 
 from distill.report.drawing import band, dots, dots_legend, drawing, label_dots, line, styles_of, whole_epochs
-from distill.report.page import INK, Block, Figure, PageTable, Section, Text, number, report_files
+from distill.report.page import (
+    INK,
+    Block,
+    Figure,
+    PageColumn,
+    PageTable,
+    Section,
+    Text,
+    number_columns,
+    report_files,
+    text_columns,
+)
 from distill.tables.cells import MeasuredTable
 from distill.tables.published import Cell, TableColumn
 from distill.tables.published_layouts import commands, details, distinction, notes, paper_layout
 from distill.tables.rendering import TextTable
 from distill.tables.rows import Row
-from distill.tables.values import preset_name
+from distill.tables.values import number, preset_name
 
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]  # the lines of metrics.jsonl, by run id
 Provenance = Mapping[str, Mapping[str, Any]]  # provenance.json, by run id
@@ -153,7 +164,7 @@ def _is_published(numbers: Mapping[str, Any]) -> bool:
 
 def _table(table: TextTable) -> PageTable:
     """Sortable where every row has a name: a row without one belongs to the row above it."""
-    columns = dict(zip(table.headers, table.numeric, strict=True))
+    columns = list(map(PageColumn, table.headers, table.numeric))
     return PageTable(table.title or "The table.", columns, table.rows, sortable=all(row[0] for row in table.rows))
 
 
@@ -214,7 +225,6 @@ def _runs(measured: MeasuredTable, provenance: Provenance) -> Block:
                 )
     if not rows:
         return Text("There are no runs yet.", missing=True)
-    columns = {"run": False, "row": False, "column": False}
-    columns |= {"seed": True, "last epoch (%)": True, "best epoch (%)": True}
-    columns |= {"teacher": False, "precision": False, "device": False, "commit": False, "training (s)": True}
+    columns = [*text_columns("run", "row", "column"), *number_columns("seed", "last epoch (%)", "best epoch (%)")]
+    columns += [*text_columns("teacher", "precision", "device", "commit"), *number_columns("training (s)")]
     return PageTable("The runs in the cells. Click a column header to sort by it.", columns, rows, sortable=True)

@@ -28,9 +28,8 @@ from distill.tables.naming import qualifiers, teacher_names
 from distill.tables.presets import Values, comparable
 from distill.tables.published import Cell, Key, PublishedTable
 from distill.tables.rows import FinishedRun, Row, distinct, group, over_teachers, read_finished
-from distill.tables.values import to_text
+from distill.tables.values import PLACES, to_text
 
-PLACES = ("npz", "root", "shards", "download")
 # dataset.resize over dataset.size where resize is not set, as in distill/data/image_folder.py, which imports torch
 RESIZE = {"distill.data.image_folder": 8 / 7, "distill.data.imagenet": 8 / 7, "distill.data.imagenette": 9 / 8}
 # keys of `teacher` that choose published weights, and how they see the images; older runs have none of these keys

@@ -7,7 +7,7 @@ from typing import Any
 from distill.tables.presets import Values, comparable, varying
 from distill.tables.rendering import Content, TextTable
 from distill.tables.rows import Row
-from distill.tables.values import HIDDEN_KEYS, fields, flatten, natural_key, to_text
+from distill.tables.values import HIDDEN_KEYS, fields, flatten, is_number, natural_key, rank, to_text
 
 SECTIONS = ("dataset", "student", "teacher", "loss", "recipe")
 # stated by names, digests and columns of their own
@@ -70,7 +70,7 @@ def run_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def of_records(records: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> Content:
     """Flat records with equal keys in every format, a column for each key."""
     headers = tuple(records[0]) if records else ()
-    numbers = tuple(all(_is_number(record[key]) or record[key] is None for record in records) for key in headers)
+    numbers = tuple(all(is_number(record[key]) or record[key] is None for record in records) for key in headers)
     text = TextTable(
         title="",
         headers=headers,
@@ -95,10 +95,6 @@ def _text(value: Any) -> str:
     return "-" if value is None else to_text(value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def arranged(content: Content, *, sort: str | None, columns: Sequence[str]) -> Content:
     """The content with its rows sorted by a column of its records, and with some columns alone.
 
@@ -118,7 +114,7 @@ def arranged(content: Content, *, sort: str | None, columns: Sequence[str]) -> C
     order = list(range(len(records)))
     if sort:
         key = sort.removeprefix("-")
-        order.sort(key=lambda place: _rank(records[place].get(key)), reverse=sort.startswith("-"))
+        order.sort(key=lambda place: rank(records[place].get(key), _text), reverse=sort.startswith("-"))
         order.sort(key=lambda place: records[place].get(key) is None)
     if columns:
         return of_records([{name: records[place][name] for name in columns} for place in order], content.notes())
@@ -140,7 +136,3 @@ def arranged(content: Content, *, sort: str | None, columns: Sequence[str]) -> C
         document=document,
         pages=None if of_form is None else lambda form: list(map(sorted_rows, of_form(form))),
     )
-
-
-def _rank(value: Any) -> tuple[bool, Any]:
-    return not _is_number(value), value if _is_number(value) else natural_key(_text(value))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,10 @@ from distill.runs.files import StorageError
 from distill.runs.lock import RunLock
 from distill.runs.records import read_metrics
 from distill.runs.store import RunRecord, damage, occupied, size_of
-from distill.tables.rendering import Content, TextTable
-from distill.tables.values import TOP5_CLASSES, dataset_name, natural_key
+from distill.tables.rendering import Column, Content, TextTable, text_table
+from distill.tables.values import TOP5_CLASSES, dataset_name, natural_key, number
 
 SPLITS = ("test", "holdout")
-HEADERS = ("id", "status", "dataset", "student", "teacher", "loss", "seed", "precision", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,22 @@ def entries(records: Iterable[RunRecord]) -> list[Entry]:
 
 def _text(listed: Sequence[Entry], *, top5: bool) -> TextTable:
     sizes = [entry.bytes for entry in listed if entry.bytes is not None]
-    more = [*(["top-5"] if top5 else []), *(["size"] if sizes else [])]
-    return TextTable(
-        title="",
-        headers=(*HEADERS, *more),
-        numeric=(*[False] * 6, True, False, True, *[True] * len(more)),
-        rows=tuple(_cells(entry, top5=top5) for entry in listed),
-        notes=(f"{size_of(sum(sizes))} together",) if sizes else (),
-        divisible=False,
-    )
+    columns = [
+        Column[Entry]("id", lambda entry: entry.id, numeric=False),
+        Column[Entry]("status", lambda entry: f"{entry.status} {entry.detail}".rstrip(), numeric=False),
+        *(Column[Entry](name, attrgetter(name), numeric=False) for name in ("dataset", "student", "teacher", "loss")),
+        Column[Entry]("seed", lambda entry: "?" if entry.seed is None else str(entry.seed)),
+        Column[Entry]("precision", lambda entry: entry.precision, numeric=False),
+        Column[Entry]("accuracy", _accuracy),
+        *([Column[Entry]("top-5", lambda entry: number(entry.top5))] if top5 else []),
+        *([Column[Entry]("size", lambda entry: size_of(entry.bytes or 0))] if sizes else []),
+    ]
+    notes = [f"{size_of(sum(sizes))} together"] if sizes else []
+    return text_table("", columns, listed, notes, divisible=False)
+
+
+def _accuracy(entry: Entry) -> str:
+    return f"{number(entry.accuracy)} on holdout" if entry.split == "holdout" else number(entry.accuracy)
 
 
 def _records(listed: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -83,27 +90,6 @@ def _position(entry: Entry) -> tuple[object, ...]:
     words = (entry.dataset, entry.student, entry.teacher, entry.loss, entry.recipe)
     seed = -1 if entry.seed is None else entry.seed
     return (*map(natural_key, words), seed, entry.id, entry.path)
-
-
-def _cells(entry: Entry, *, top5: bool) -> tuple[str, ...]:
-    accuracy = _percent(entry.accuracy)
-    return (
-        entry.id,
-        f"{entry.status} {entry.detail}".rstrip(),
-        entry.dataset,
-        entry.student,
-        entry.teacher,
-        entry.loss,
-        "?" if entry.seed is None else str(entry.seed),
-        entry.precision,
-        f"{accuracy} on holdout" if entry.split == "holdout" else accuracy,
-        *([_percent(entry.top5)] if top5 else []),
-        *([] if entry.bytes is None else [size_of(entry.bytes)]),
-    )
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _entry(record: RunRecord) -> Entry:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from distill.config import configs_dir
+from distill.config import preset_files
 from distill.runs.target_names import with_current_names
 from distill.tables.published import parse_yaml
 from distill.tables.values import flatten, preset_name
@@ -86,14 +86,12 @@ def is_named(names: Mapping[str, Any], config: Mapping[str, Any], presets: Colle
 
 @cache
 def _by_targets() -> dict[Hashable, tuple[tuple[str, Values], ...]]:
-    folder = configs_dir() / "loss"
     found: dict[Hashable, tuple[tuple[str, Values], ...]] = {}
-    for path in sorted(folder.rglob("*.yaml")):
+    for name, path in preset_files("loss", None).items():
         with suppress(yaml.YAMLError, OSError, AttributeError):
             node = _resolved(with_current_names(parse_yaml(path.read_bytes())))
             if "defaults" not in node:
-                entry = path.relative_to(folder).with_suffix("").as_posix(), comparable(node)
-                found[_targets(node)] = (*found.get(_targets(node), ()), entry)
+                found[_targets(node)] = (*found.get(_targets(node), ()), (name, comparable(node)))
     return found
 
 

@@ -11,9 +11,9 @@ A file holds:
                  overrides, untrainable, note, teacher_recipe
     rows         KEY: label, preset, published (one value a column), top5, epochs, runs, temperature, weights, source,
                  overrides, untrainable, note, and `cells`: {COLUMN: what differs there from the row}
-    deltas       {row, against, points: one value a column}
 
 A row with `preset: ce` and no `published` shows each column's `student_accuracy`. A `note` is a sentence or a list.
+A null value equals a missing key. Labels are unique among the rows, and among the columns.
 """
 
 import math
@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import yaml
 
-from distill.config import configs_dir
+from distill.config import preset_files
 from distill.tables.values import natural_key
 
 EpochRule = Literal["last", "best on test", "unknown"]
@@ -33,7 +33,7 @@ Key = tuple[str, str]  # of a cell: row, column
 Node = Mapping[str, Any]
 
 _RULES = ("last", "best on test", "unknown")
-_TABLE = {"title", "source", "dataset", "recipe", "baseline", "overrides", "untrainable", "columns", "rows", "deltas"}
+_TABLE = {"title", "source", "dataset", "recipe", "baseline", "overrides", "untrainable", "columns", "rows"}
 _COLUMN = {"experiment", "teacher", "student", "teacher_accuracy", "student_accuracy", "learning_rate", "label"}
 _COLUMN |= {"preset", "overrides", "untrainable", "note", "teacher_recipe"}
 _CELL = {"preset", "epochs", "runs", "deviation", "temperature", "weights", "overrides", "untrainable", "note"}
@@ -107,15 +107,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Delta:
-    """A row of differences that the table prints: `row` minus `against`, in percentage points, by column."""
-
-    row: str
-    against: str
-    points: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class PublishedTable:
     """A table; its cells are keyed by (row, column), in the order of rows within each column.
 
@@ -131,7 +122,6 @@ class PublishedTable:
     cells: Mapping[Key, Cell]
     baseline_row: str | None
     baseline_column: str | None
-    deltas: tuple[Delta, ...]
     notes: tuple[str, ...]
 
     def row(self, key: str) -> TableRow:
@@ -168,28 +158,23 @@ class DamagedTable(ValueError):
 
 def table_names(*, config_dir: Path | None = None) -> list[str]:
     """The names of the shipped tables and of those in `config_dir/table`, in natural order."""
-    found = {path.stem for folder in _folders(config_dir) for path in folder.glob("*.yaml")}
-    return sorted(found, key=natural_key)
+    return sorted(preset_files("table", config_dir), key=natural_key)
 
 
 def load(name: str, *, config_dir: Path | None = None) -> PublishedTable:
     """The shipped table of that name, or else the one in `config_dir/table`. Raises UnknownTable, DamagedTable."""
-    paths = [folder / f"{name}.yaml" for folder in _folders(config_dir)]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None or not name:
+    path = preset_files("table", config_dir).get(name)
+    if path is None:
         raise UnknownTable(f"table={name} does not exist: there are {', '.join(table_names(config_dir=config_dir))}")
     try:
-        return _table(name, _checked(parse_yaml(path.read_bytes()), _TABLE | {"note"}, "the table"))
+        content = _without_nulls(parse_yaml(path.read_bytes()))
+        return _table(name, _checked(content, _TABLE | {"note"}, "the table"))
     except (yaml.YAMLError, OSError) as error:
         raise DamagedTable(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     except KeyError as error:
         raise DamagedTable(f"{path}: the key {error} is missing") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise DamagedTable(f"{path}: {error}") from error
-
-
-def _folders(config_dir: Path | None) -> list[Path]:
-    return [folder / "table" for folder in (configs_dir(), config_dir) if folder]
 
 
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -213,22 +198,25 @@ def parse_yaml(text: str | bytes) -> Any:
 def _table(name: str, content: Node) -> PublishedTable:
     columns = {key: _checked(node, _COLUMN, f"column {key}") for key, node in _named(content["columns"], "column")}
     rows = {key: _checked(node, _ROW, f"row {key}") for key, node in _named(content["rows"], "row")}
-    cells = {(row, column): _cell(content, row, column) for column in columns for row in rows}
-    baseline = _checked(content.get("baseline") or {}, {"row", "column"}, "baseline")
+    baseline = _checked(content.get("baseline", {}), {"row", "column"}, "baseline")
     for what, there in (("row", rows), ("column", columns)):
         if baseline.get(what) not in (None, *there):
             raise ValueError(f"baseline names the {what} {baseline[what]!r}, which the table does not have")
+    table_rows = tuple(_row(key, node, content["source"]) for key, node in rows.items())
+    table_columns = tuple(_column(key, node, content) for key, node in columns.items())
+    _check_labels(table_rows, "rows")
+    _check_labels(table_columns, "columns")
+    cells = {(row, column): _cell(content, row, column) for column in columns for row in rows}
     return PublishedTable(
         name=name,
         title=content["title"],
         source=content["source"],
         dataset=content["dataset"],
-        rows=tuple(_row(key, node, content["source"]) for key, node in rows.items()),
-        columns=tuple(_column(key, node, content) for key, node in columns.items()),
+        rows=table_rows,
+        columns=table_columns,
         cells=cells,
         baseline_row=baseline.get("row"),
         baseline_column=baseline.get("column"),
-        deltas=tuple(_delta(node, list(columns)) for node in content.get("deltas") or ()),
         notes=_sentences(content.get("note")),
     )
 
@@ -258,8 +246,8 @@ def _column(key: str, node: Node, content: Node) -> TableColumn:
 
 def _cell(content: Node, row: str, column: str) -> Cell:
     of_column, of_row = content["columns"][column], content["rows"][row]
-    cells = of_row.get("cells") or {}
-    own = _checked(cells.get(column) or {}, _CELL, f"cell {row}, {column}")
+    cells = of_row.get("cells", {})
+    own = _checked(cells.get(column, {}), _CELL, f"cell {row}, {column}")
     if wrong := set(cells) - set(content["columns"]):
         raise ValueError(f"row {row} has a cell in {min(wrong)}, which is no column")
     merged = {**of_row, **own}
@@ -267,7 +255,7 @@ def _cell(content: Node, row: str, column: str) -> Cell:
     if rule not in _RULES:
         raise ValueError(f"epochs of row {row} is {rule!r}: write {', '.join(_RULES)}")
     preset = own.get("preset", of_row.get("preset", of_column.get("preset")))
-    if merged.get("deviation") is not None and (merged.get("runs") or 0) < 2:
+    if "deviation" in merged and merged.get("runs", 0) < 2:
         raise ValueError(f"deviation of row {row} is over runs, got runs={merged.get('runs')}: give at least 2")
     reason = _untrainable(content, of_column, merged) or (None if preset else "we have no such method")
     is_plain_student = of_row.get("preset") == "ce" and "published" not in of_row
@@ -282,7 +270,7 @@ def _cell(content: Node, row: str, column: str) -> Cell:
         runs=merged.get("runs"),
         deviation=merged.get("deviation"),
         temperature=merged.get("temperature"),
-        weights={**(of_row.get("weights") or {}), **(own.get("weights") or {})},
+        weights={**of_row.get("weights", {}), **own.get("weights", {})},
         overrides=() if reason else tuple(overrides),
         untrainable=reason,
         notes=_sentences(own.get("note")),
@@ -290,7 +278,7 @@ def _cell(content: Node, row: str, column: str) -> Cell:
 
 
 def _overrides(*nodes: Node) -> list[str]:
-    return [override for node in nodes for override in node.get("overrides") or ()]
+    return [override for node in nodes for override in node.get("overrides", ())]
 
 
 def _untrainable(*nodes: Node) -> str | None:
@@ -308,10 +296,6 @@ def _value(content: Node, row: str, column: str, key: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _delta(node: Node, columns: Sequence[str]) -> Delta:
-    return Delta(node["row"], node["against"], dict(zip(columns, map(float, node["points"]), strict=True)))
-
-
 def _sentences(note: str | list[str] | None) -> tuple[str, ...]:
     return (note,) if isinstance(note, str) else tuple(note or ())
 
@@ -326,14 +310,33 @@ def _named(nodes: Any, what: str) -> list[tuple[str, Any]]:
     return list(nodes.items())
 
 
+def _check_labels(found: Sequence[TableRow | TableColumn], what: str) -> None:
+    """Raises ValueError where two rows, or two columns, have one label."""
+    keys: dict[str, str] = {}
+    for each in found:
+        if each.label in keys:
+            raise ValueError(
+                f"the {what} {keys[each.label]!r} and {each.key!r} have the same label {each.label!r}: "
+                "give each a `label` of its own"
+            )
+        keys[each.label] = each.key
+
+
+def _without_nulls(node: Any) -> Any:
+    """The node without keys whose value is null, at every depth."""
+    if not isinstance(node, Mapping):
+        return node
+    return {key: _without_nulls(value) for key, value in node.items() if value is not None}
+
+
 def _checked(node: Any, keys: set[str], where: str) -> Node:
-    """The node, whose keys and values are allowed; a null value equals a missing key. Raises ValueError."""
+    """The node, whose keys and values are allowed. Raises ValueError."""
     if not isinstance(node, Mapping):
         raise ValueError(f"{where} must be a mapping, got {node!r}")
     if wrong := set(node) - keys:
         raise ValueError(f"{where} has no key {min(map(str, wrong))!r}: there are {', '.join(sorted(keys))}")
     for key, value in node.items():
-        if value is not None and (fault := _fault(key, value)):
+        if fault := _fault(key, value):
             raise ValueError(f"{key} of {where}{fault}")
     return node
 

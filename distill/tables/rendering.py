@@ -14,6 +14,7 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from distill.runs.escapes import escaped, escaped_json
 from distill.runs.files import finite, write_text
+from distill.tables.values import is_number
 
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
 GAP = "  "
@@ -59,7 +60,13 @@ class Column(Generic[T]):
 
 
 def text_table(
-    title: str, columns: Sequence[Column[T]], items: Sequence[T], notes: Sequence[str], *, naming: int | None = None
+    title: str,
+    columns: Sequence[Column[T]],
+    items: Sequence[T],
+    notes: Sequence[str],
+    *,
+    divisible: bool = True,
+    naming: int | None = None,
 ) -> TextTable:
     """The table with a row for each item."""
     return TextTable(
@@ -68,6 +75,7 @@ def text_table(
         numeric=tuple(column.numeric for column in columns),
         rows=tuple(tuple(column.text(item) for column in columns) for item in items),
         notes=tuple(notes),
+        divisible=divisible,
         naming=naming,
     )
 
@@ -194,8 +202,10 @@ def latex(table: TextTable) -> str:
     Long headers are stacked; title and notes are paragraphs, which wrap and may go on on the next page.
     """
     alignment = "".join("r" if numeric else "l" for numeric in table.numeric)
-    columns = zip(table.headers, table.numeric, zip(*table.rows, strict=True), strict=True)
-    headers = [_latex_header(header, cells, "r" if numeric else "l") for header, numeric, cells in columns]
+    headers = [
+        _latex_header(header, [row[n] for row in table.rows], "r" if numeric else "l")
+        for n, (header, numeric) in enumerate(zip(table.headers, table.numeric, strict=True))
+    ]
     lines = ["% \\usepackage{booktabs,graphicx}", "{\\parindent=0pt\\raggedright"]
     lines += [f"{_latex(table.title)}\\par\\smallskip"] if table.title else []
     lines += ["\\leavevmode\\setbox2=\\hbox{%", f"\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}", "\\toprule"]
@@ -239,8 +249,9 @@ def _flat(value: Any) -> Any:
     text = " ".join(map(str, value)) if isinstance(value, list) else value
     if not isinstance(text, str):
         return text
-    # a spreadsheet would read a formula
-    return f"'{escaped(text)}" if isinstance(value, str) and value.startswith(_FORMULA) else escaped(text)
+    # a spreadsheet would read a formula; the minus sign of a list of numbers begins none
+    is_formula = text.startswith(_FORMULA) and not (isinstance(value, list) and all(map(is_number, value)))
+    return f"'{escaped(text)}" if is_formula else escaped(text)
 
 
 def as_json(document: Mapping[str, Any]) -> str:

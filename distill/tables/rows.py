@@ -267,15 +267,12 @@ class Row:
     @cached_property
     def last(self) -> Summary:
         """Accuracy after the last epoch, in percent."""
-        return summarize([row.last.mean for row in self.members] or [run.last for run in self.runs])
+        return summarize(list(self.by_unit.values()))
 
     @cached_property
     def best(self) -> Summary | None:
         """Accuracy of the best epoch; None unless every run recorded it."""
-        if self.best_by_unit is None:
-            return None
-        of_members = [row.best.mean for row in self.members if row.best]
-        return summarize(of_members or [run.best for run in self.runs if run.best is not None])
+        return None if self.best_by_unit is None else summarize(list(self.best_by_unit.values()))
 
     @cached_property
     def averaged(self) -> Summary | None:

@@ -13,7 +13,7 @@ from distill.tables.naming import name_rows
 from distill.tables.presets import Values, is_named, tuned_values, varying, without
 from distill.tables.rendering import Column, Content, TextTable, text_table
 from distill.tables.rows import FinishedRun, Row, distinct, group, is_first_stage, over_teachers, read_finished
-from distill.tables.values import TOP5_CLASSES, fields, flatten, natural_key, preset_name
+from distill.tables.values import TOP5_CLASSES, fields, flatten, natural_key, number, preset_name
 
 HIDDEN = ("failed", "unfinished", "running", "damaged")
 LEGEND = (
@@ -320,21 +320,17 @@ def _text(table: Table, *, everything: bool = False, cost: bool = False, clock: 
         Column[Row](f"best epoch (chosen on {chosen_on})", lambda row: str(row.best or "-")),
         *([averaged] if any(row.averaged for row in rows) else []),
         *([difference, Column[Row]("paired by seed", lambda row: row.paired_text)] if table.baseline else []),
-        Column[Row]("parameters", lambda row: _number(row.first.parameters, digits=0)),
+        Column[Row]("parameters", lambda row: number(row.first.parameters, digits=0)),
         *([Column[Row]("seconds", _seconds)] if clock else []),
     ]
     if cost:
-        columns.append(Column("s/epoch", lambda row: _number(row.seconds_per_epoch, digits=2)))
-        columns.append(Column("peak MiB", lambda row: _number(row.peak_memory and row.peak_memory / 2**20, digits=0)))
+        columns.append(Column("s/epoch", lambda row: number(row.seconds_per_epoch, digits=2)))
+        columns.append(Column("peak MiB", lambda row: number(row.peak_memory and row.peak_memory / 2**20, digits=0)))
     return text_table("" if everything else heading(table), columns, rows, notes(table))
 
 
 def _seconds(row: Row) -> str:
-    return _number(row.seconds, digits=1) + "*" * row.side_by_side
-
-
-def _number(value: float | None, *, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return number(row.seconds, digits=1) + "*" * row.side_by_side
 
 
 def document(table: Table) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Configuration values and preset names as text, and text back into values."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-# Keys of a data set that name the place of its files, which changes no number; and its hold-out, which tables show
-# in words of their own.
-HIDDEN_KEYS = {"npz", "root", "shards", "download", "holdout"}
+# keys of a data set that name the place of its files, which changes no number
+PLACES = ("npz", "root", "shards", "download")
+HIDDEN_KEYS = {*PLACES, "holdout"}  # tables show the hold-out in words of their own
 _PARTS = re.compile(r"0*([0-9]+)|([^0-9]+)")
 STATISTICS = {"mean", "std"}  # of the pixels
 TOP5_CLASSES = 100  # text shows the top-5 accuracy of data sets with more classes
@@ -52,6 +52,21 @@ def to_text(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{','.join(map(to_text, value))}]"
     return str(value)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """`12.34`, or `-` for None; never `-0.00`."""
+    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a leaf is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def rank(value: Any, text: Callable[[Any], str] = to_text) -> tuple[bool, Any]:
+    """A sort key: numbers by size, then everything else by its `text`."""
+    return not is_number(value), value if is_number(value) else natural_key(text(value))
 
 
 def matches(value: Any, text: str) -> bool:

@@ -190,7 +190,7 @@ class PausedTraining:
         if self._ended:
             raise RuntimeError("the training is over: give it more epochs")
 
-    def epoch(self) -> None:
+    def whole_epoch(self) -> None:
         """Train a whole epoch, its evaluation included."""
         self.go_on()
         self.go_on()
@@ -200,12 +200,13 @@ class PausedTraining:
         if member is self._members[-1] and member.step == member.stream.steps:
             self._pause()
 
-    def epoch_done(self) -> None:
-        """Wait after an epoch."""
-        self._pause()
+    def epoch(self, member: Member, measured: Evaluation) -> None:
+        """Called by `fit` after every epoch of a member."""
+        if member is self._members[-1]:
+            self._pause()
 
     def stopped(self, member: Member, error: Exception) -> None:
-        """A member that ends early would make the others look fast."""
+        """Called by `fit` for a member that ends early: it would make the others look fast."""
         raise error
 
     def _train(self) -> None:
@@ -214,7 +215,7 @@ class PausedTraining:
         try:
             if not self._left:
                 with self._around:
-                    fit(self._members, watch=_Watch(self), engine=self._engine)
+                    fit(self._members, watch=self, engine=self._engine)
         except _Left:
             pass
         except BaseException as error:  # raised again in `go_on`
@@ -228,20 +229,3 @@ class PausedTraining:
         self._may_go.acquire()
         if self._left:
             raise _Left
-
-
-class _Watch:
-    """`fit`'s view of a paused training."""
-
-    def __init__(self, training: PausedTraining) -> None:
-        self._training = training
-
-    def step(self, member: Member) -> None:
-        self._training.step(member)
-
-    def epoch(self, member: Member, measured: Evaluation) -> None:
-        if member is self._training._members[-1]:
-            self._training.epoch_done()
-
-    def stopped(self, member: Member, error: Exception) -> None:
-        self._training.stopped(member, error)

@@ -351,8 +351,8 @@ def of_epochs(name: str, lab: Lab, teacher: Teacher, data: Dataset, stack: ExitS
     member = lab.member(data, teacher, epochs=max(total, lab.plan.recipe.epochs))
     training = stack.enter_context(PausedTraining([member], engine=engine))
     for _ in range(uncounted(engine)):
-        training.epoch()
-    return Variant(name, 1, training.epoch)
+        training.whole_epoch()
+    return Variant(name, 1, training.whole_epoch)
 
 
 def uncounted(engine: Engine) -> int:

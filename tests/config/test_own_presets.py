@@ -4,6 +4,7 @@ import pytest
 
 from distill.cli import main
 from distill.cli.arguments import REFUSED
+from distill.config import configs_dir, preset_files
 
 HEAD = "# @package _global_\n"
 
@@ -19,6 +20,24 @@ def test_they_stand_beside_the_shipped_ones(command, presets_of) -> None:
     assert (plan.names["loss"], plan.config["loss"]["temperature"], plan.recipe.epochs) == ("mine", 3.0, 2)
     assert plan.run_id == command.plan(*command.tiny, "loss.temperature=3", "recipe.epochs=2").run_id
     assert command.plan(*command.tiny, "loss=zscore_kd", config_dir=own).names["loss"] == "zscore_kd"
+
+
+def test_the_shipped_file_of_a_name_counts(command, presets_of) -> None:
+    own = presets_of({"loss/kd.yaml": "defaults: [ce]\n", "loss/deep/mine.yaml": "defaults: [/loss/kd]\n"})
+    files = preset_files("loss", own)
+    assert (files["kd"], files["deep/mine"]) == (configs_dir() / "loss/kd.yaml", own / "loss/deep/mine.yaml")
+    assert set(files) - set(preset_files("loss", None)) == {"deep/mine"}
+    kd = command.plan(*command.tiny, "loss=kd")
+    assert command.plan(*command.tiny, "loss=kd", config_dir=own).run_id == kd.run_id
+
+
+def test_a_file_that_hydra_cannot_compose_is_no_preset(command, presets_of) -> None:
+    own = presets_of({"loss/mine.yml": "defaults: [kd]\n"})
+    assert "mine" not in preset_files("loss", own)
+    with pytest.warns(UserWarning, match="yml"):
+        (sentence,) = command.refused(*command.tiny, "loss=mine", config_dir=own)
+    assert sentence.startswith("loss=mine does not exist: ")
+    assert "'mine'" not in sentence
 
 
 COSINE = "distill.training.Cosine"

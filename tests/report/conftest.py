@@ -72,23 +72,13 @@ def images() -> Images:
 def evaluated(
     found: ReportedRun, images: Images, *, size: float, noise: float, seed: int, terms: tuple[str, ...] = ()
 ) -> ReportedRun:
-    """A run whose network leans to the right class, with logits of about `size`."""
+    """A run whose network leans to the right class, with logits of about `size` and gradient norms of `terms`."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, noise, (len(images.labels), CLASSES)) + np.eye(CLASSES)[images.labels]
     embeddings = random.normal(0, 1, (len(images.embedded), 5)) + 3 * images.labels[images.embedded, None]
-    norms = {"mean": 0.5, "deviation": 0.1}
-    gradients = {
-        "batches": 2,
-        "batch_size": 16,
-        "terms": {term: {"weights": norms, "logits": norms, "cosine_to_ce": 0.25} for term in terms},
-    }
-    return ReportedRun(
-        found.record,
-        found.history,
-        found.provenance,
-        Outputs((size * logits).astype(np.float32), embeddings.astype(np.float32)),
-        gradients if terms else None,
-    )
+    history = tuple({**line, "gradient_norms": dict.fromkeys(terms, 0.5 / line["epoch"])} for line in found.history)
+    outputs = Outputs((size * logits).astype(np.float32), embeddings.astype(np.float32))
+    return ReportedRun(found.record, history, found.provenance, outputs)
 
 
 @pytest.fixture(scope="session")

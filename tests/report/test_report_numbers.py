@@ -14,28 +14,13 @@ from distill.report.sections.curves import curves, epochs_to, levels
 from distill.report.sections.embedding import CLASSES, IMAGES, planes, shown_images
 from distill.report.sections.errors import class_errors, confusions, largest_changes
 from distill.report.sections.fidelity import class_means, fidelity
-from distill.report.sections.gradients import _with_deviation
 from distill.report.sections.logits import logit_spread, mean_and_deviation
 from distill.report.sections.runs import differences
 from distill.report.sections.temperature import ENTROPY_TEMPERATURES, chosen_images, entropies, softened_samples
 from distill.report.sections.toy import toy_case
 from distill.report.softmax import divergence, standardized
-from distill.report.term_gradients import _summary
 
 NAMES = ("a", "b", "c", "d", "e")
-
-
-def test_gradients_of_one_batch_have_no_deviation() -> None:
-    batches = [
-        {"weights": 1.0, "logits": 2.0, "cosine_to_ce": None},
-        {"weights": 3.0, "logits": 2.0, "cosine_to_ce": 1.0},
-    ]
-    one, two = _summary(batches[:1]), _summary(batches)
-    assert (one["weights"], two["weights"]) == (
-        {"mean": 1.0, "deviation": None},
-        {"mean": 2.0, "deviation": pytest.approx(math.sqrt(2))},
-    )
-    assert [_with_deviation(each["weights"]) for each in (one, two)] == ["1", "2 ± 1.4"]
 
 
 @pytest.fixture

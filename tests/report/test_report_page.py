@@ -26,7 +26,9 @@ from distill.report.page import (
     Section,
     Text,
     check_folder,
+    number_columns,
     render,
+    text_columns,
     write_report,
 )
 from distill.report.runs import Images, Report, ReportedRun, make_report
@@ -41,7 +43,7 @@ FIGURES = {
     "curves",
     "entropy",
     "fidelity",
-    "gradients",
+    "gradient_norms",
     "logits",
     "mean_deviation",
     "reliability",
@@ -175,11 +177,9 @@ def test_names_that_a_terminal_would_obey_are_escapes_in_figures_and_pages(whole
 
     def hostile(run: ReportedRun) -> ReportedRun:
         names = {key: f"{HOSTILE}{name}" for key, name in run.record.names.items()}
-        lines = [{**line, "train": {**line["train"], HOSTILE: 1.0}} for line in run.history]
-        gradients = run.gradients and {**run.gradients, "terms": {HOSTILE: run.gradients["terms"]["ce"]}}
-        return replace(
-            run, record=replace(run.record, names=names), history=tuple(lines), gradients=gradients, missing=(HOSTILE,)
-        )
+        norms = {"gradient_norms": {HOSTILE: 1.0}}
+        lines = tuple({**line, "train": {**line["train"], HOSTILE: 1.0}, **norms} for line in run.history)
+        return replace(run, record=replace(run.record, names=names), history=lines, missing=(HOSTILE,))
 
     assert whole.images
     assert whole.teacher
@@ -202,7 +202,7 @@ def test_the_page_says_what_must_be_known(files: dict[str, str]) -> None:
     assert "15 bins of equal width" in text
     assert "two-fold cross-fitting on the test set" in text
     assert "one seed, no standard deviation" in text
-    assert "Measured now, with the final weights" in text
+    assert "as training recorded it after these epochs" in text
 
 
 def test_numbers_are_those_of_the_figures_and_tables(files: dict[str, str], page: Page) -> None:
@@ -324,48 +324,57 @@ def test_an_edited_record_removes_nothing_elsewhere(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "x"
 
 
-def test_gradients_recorded_by_training_take_the_place_of_those_measured_now(
-    whole: Report, make_run: Callable[..., ReportedRun]
-) -> None:
+def test_gradients_are_those_that_training_recorded(make_run: Callable[..., ReportedRun]) -> None:
     norms = [(None, 12.0), (0.4, None), (0.25, 3.0)]  # the first epoch's by an older version
     run = make_run("eeee", loss="zscore_kd", terms=("ce", "kd"))
     lines = [
         {**line, "gradient_norms": {"ce": ce, "kd": kd}} for line, (ce, kd) in zip(run.history, norms, strict=True)
     ]
-    run = replace(run, history=tuple(lines), gradients=whole.run.gradients)
-    made = section("gradients", make_report(run, whole.baselines, None, images=None))
-    by_epoch, at_the_end = [each for each in made.blocks if isinstance(each, Figure)]
+    other = make_run("ffff", loss="ce")  # without a record of its gradients
+    report = make_report(replace(run, history=tuple(lines)), [other], None, images=None)
+    by_epoch, table = section("gradients", report).blocks
+    assert isinstance(by_epoch, Figure)
+    assert isinstance(table, PageTable)
     assert by_epoch.name == "gradient_norms"
     assert by_epoch.numbers == {
         "runs": {"zscore_kd": {"epoch": [1, 2, 3], "terms": {"ce": [None, 0.4, 0.25], "kd": [12.0, None, 3.0]}}}
     }
     assert "zscore_kd kd from 12 to 3" in by_epoch.alt
-    (table, *_) = [each for each in made.blocks if isinstance(each, PageTable)]
     assert table.rows == [("zscore_kd", "ce", "2 to 3", "0.4", "0.25"), ("zscore_kd", "kd", "1 to 3", "12", "3")]
     assert style_of("zscore_kd").colour.lower() in by_epoch.svg.lower()
     assert "norm of the gradient" in by_epoch.svg
-    assert at_the_end.name == "gradients"
-    assert set(at_the_end.numbers["runs"]) == {"ce", "kd temperature=4"}
-    assert "Measured now" in at_the_end.caption
-    assert "Measured now" not in by_epoch.caption
-    (figure,) = [each for each in section("gradients", whole).blocks if isinstance(each, Figure)]
-    assert set(figure.numbers["runs"]) == {"ce", "kd temperature=4", "zscore_kd"}
+    (reason,) = section("gradients", make_report(other, [], None, images=None)).blocks
+    assert reason == Text("No gradients: these runs have no record of their norms.", missing=True)
 
 
-def test_epochs_without_gradients_are_left_out(whole: Report, make_run: Callable[..., ReportedRun]) -> None:
+def test_epochs_without_gradients_are_left_out(make_run: Callable[..., ReportedRun]) -> None:
     run = make_run("eeee", loss="zscore_kd", terms=("ce", "kd"))
     first, second, last = run.history
     lines = (first, {**second, "gradient_norms": {"ce": 0.5}}, {**last, "gradient_norms": {"ce": 0.25}})
-    made = section("gradients", make_report(replace(run, history=lines), whole.baselines, None, images=None))
+    made = section("gradients", make_report(replace(run, history=lines), [], None, images=None))
     (by_epoch, *_) = [each for each in made.blocks if isinstance(each, Figure)]
     assert by_epoch.numbers == {"runs": {"zscore_kd": {"epoch": [2, 3], "terms": {"ce": [0.5, 0.25]}}}}
 
 
 def test_a_narrow_column_of_figures_breaks_before_an_interval_alone() -> None:
     row = ("KD 4", "-2.50 [-4.72, -0.27]", "[-4.38, -0.61] r=+0.89", "45.84 ± 0.34", "3 student seeds")
-    columns = {"a": False, "b": True, "c": True, "d": True, "e": False}
+    columns = [*text_columns("a"), *number_columns("b", "c", "d"), *text_columns("e")]
     text = render("title", "about", [Section("t", "t", [PageTable("c", columns, [row])])])
     breaks = [cell.split(" ") for cell in re.findall(r"<td[^>]*>(.*?)</td>", text)]
     assert [len(parts) for parts in breaks] == [2, 2, 1, 3]
     assert breaks[0][0] == "-2.50"
     assert breaks[1][1] == "r=+0.89"
+
+
+def test_equal_headers_are_columns_of_their_own(make_run: Callable[..., ReportedRun]) -> None:
+    """Losses of the user's own may have the name of a column."""
+    runs = [make_run("aaaa", loss="key", weight=1.0), make_run("bbbb", loss="what", weight=2.0)]
+    report = make_report(runs[0], [runs[1]], None, images=None)
+    for key, headers in (("configuration", ["key", "what", "key"]), ("provenance", ["what", "what", "key"])):
+        made = section(key, report)
+        (table,) = made.blocks
+        assert isinstance(table, PageTable)
+        assert [column.header for column in table.columns] == headers
+        text = render("title", "about", [made])
+        assert re.findall(r'<th scope="col">(.*?)</th>', text) == headers
+        assert text.count("<td") == 2 * len(table.rows) > 0

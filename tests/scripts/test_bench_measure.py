@@ -93,7 +93,7 @@ def test_windows_of_several_trainings_in_turn_are_what_each_is_alone(lab: Lab) -
     with PausedTraining(members[:1]) as one, PausedTraining(members[1:]) as other:
         one.go_on()
         assert (members[0].epoch, members[0].step) == (1, 2)
-        other.epoch()
+        other.whole_epoch()
         one.go_on()
         other.go_on()
         assert (members[0].epoch, members[0].step) == (2, 0)
@@ -134,7 +134,7 @@ def test_what_ends_a_training_is_raised_where_one_waits_for_it(lab: Lab) -> None
             training.go_on()
     short = lab.member(lab.steps(1), None, epochs=1)
     with PausedTraining([short]) as training:
-        training.epoch()
+        training.whole_epoch()
         with pytest.raises(RuntimeError, match="the training is over"):
             training.go_on()
 
@@ -150,6 +150,6 @@ def test_what_is_around_it_is_entered_once(lab: Lab) -> None:
 
     with PausedTraining([lab.member(lab.steps(1), None)], around=around()) as training:
         assert told == []
-        training.epoch()
-        training.epoch()
+        training.whole_epoch()
+        training.whole_epoch()
         assert told == ["in"]

@@ -112,6 +112,8 @@ def test_no_text_is_written_under_the_name_of_another_format(
 def test_names_that_a_spreadsheet_would_compute_are_quoted() -> None:
     text = comma_separated([{"name": "=1+1", "other": "@x", "value": -1.5, "plain": "a=b"}])
     assert text.splitlines()[1] == "'=1+1,'@x,-1.5,a=b"
+    text = comma_separated([{"names": ["=1+1", "b"], "mixed": [-1, "+1"], "values": [-1.5, 2], "empty": []}])
+    assert text.splitlines()[1] == "'=1+1 b,'-1 +1,-1.5 2,"
 
 
 def test_methods_without_a_tuning_are_named(runs_dir: Path, capsys: Capture) -> None:

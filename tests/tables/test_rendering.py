@@ -222,6 +222,15 @@ def test_a_first_stage_is_no_row_and_no_damage(runs_dir: Path) -> None:
     assert table.hidden == {}
 
 
+def test_a_table_without_rows_is_its_header() -> None:
+    empty = TextTable("", ("method", "last epoch"), (False, True), (), ())
+    content = Content(table=lambda _: empty, records=list, document=dict, notes=tuple)
+    body = render(content, form="latex").partition("\\toprule\n")[2].partition("\\bottomrule")[0]
+    assert body == "method & \\shortstack[r]{last\\\\epoch} \\\\\n\\midrule\n"
+    for form in ("terminal", "markdown", "plain", "html"):
+        assert "method" in render(content, form=form)
+
+
 def test_seconds_are_in_a_latex_table_only_if_asked_for(table: Table) -> None:
     assert "seconds" not in render(table.content(), form="latex")
     assert all(f" & {name}" in render(table.content(cost=True), form="latex") for name in ("seconds", "s/epoch"))

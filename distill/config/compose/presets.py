@@ -252,7 +252,9 @@ class Presets:
 
     def _found(self, group: str) -> Iterator[str]:
         repository = self.composer.repository
-        yield from repository.get_group_options(group, ObjectType.CONFIG)
+        options = repository.get_group_options(group, ObjectType.CONFIG)
+        # Hydra also lists .yml files, which it cannot compose
+        yield from (option for option in options if repository.config_exists(f"{group}/{option}"))
         for inner in repository.get_group_options(group, ObjectType.GROUP):
             yield from (f"{inner}/{option}" for option in self._found(f"{group}/{inner}"))
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from distill.report.drawing import Styles, drawing, line, run_styles, steps
-from distill.report.page import FAINT, Block, Figure, PageTable, Text, number
+from distill.report.page import FAINT, Block, Figure, PageTable, Text, number_columns, text_columns
 from distill.report.runs import Images, Report
 from distill.report.softmax import Flags, Labels, Logits, Reals, log_softmax
+from distill.tables.values import number
 
 BINS = 15
 SEED = 0
@@ -181,7 +182,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
         ),
         PageTable(
             "Calibration, raw and after temperature scaling by cross-fitting.",
-            {"network": False, "softmax": False} | dict.fromkeys(headers, True),
+            [*text_columns("network", "softmax"), *number_columns(*headers)],
             rows,
             sortable=True,
         ),

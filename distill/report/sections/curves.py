@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from distill.report.drawing import COLOURS, DASHES, MARKERS, Style, Styles, drawing, line, run_styles, whole_epochs
-from distill.report.page import Block, Figure, PageTable, Text
+from distill.report.page import Block, Figure, PageTable, Text, number_columns, text_columns
 from distill.report.runs import Report
 
 History = Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
@@ -144,6 +144,6 @@ def blocks(report: Report) -> list[Block]:
     reached = epochs_to(numbers, levels(baseline.result["last"]["accuracy"], report.targets))
     chosen = "" if report.targets else f" The levels are shares of the last accuracy of {baseline.label}."
     caption = f"First epoch with at least this {split} accuracy; - where it is never reached.{chosen}"
-    columns = {"run": False, **{f"{target:g} %": True for target in reached["targets"]}}
+    columns = [*text_columns("run"), *number_columns(*(f"{target:g} %" for target in reached["targets"]))]
     rows = [(name, *(str(epoch or "-") for epoch in epochs)) for name, epochs in reached["runs"].items()]
     return [*made, PageTable(caption, columns, rows)]

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from distill.report.drawing import Style, Styles, drawing, heat, run_styles, square
-from distill.report.page import FAINT, INK, PAPER, Block, Figure, PageTable, number
+from distill.report.page import FAINT, INK, PAPER, Block, Figure, PageTable, number_columns, text_columns
 from distill.report.runs import Images, Report
 from distill.report.softmax import Labels, Logits
+from distill.tables.values import number
 
 MOST = 8  # confusions and classes listed by name
 _LABELLED = 2  # classes labelled on either side of the diagonal
@@ -157,7 +158,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
             (row["class"], number(row["error"]), number(row["against"]), f"{row['difference']:+.2f}")
             for row in largest_changes(errors, of=run, against=other)
         ]
-        columns = {"class": False, f"{run} (%)": True, f"{other} (%)": True, "difference (points)": True}
+        columns = [*text_columns("class"), *number_columns(f"{run} (%)", f"{other} (%)", "difference (points)")]
         caption = f"Classes whose error differs most between {run} and {other}."
         made.append(PageTable(caption, columns, rows, sortable=True))
     most = confusion["networks"][run]["most"]
@@ -173,7 +174,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
         ),
         PageTable(
             f"The most frequent confusions of {run}.",
-            {"true class": False, "predicted": False, "images": True, "of": True},
+            [*text_columns("true class", "predicted"), *number_columns("images", "of")],
             [(each["true"], each["predicted"], str(each["images"]), str(each["of"])) for each in most],
             sortable=True,
         ),

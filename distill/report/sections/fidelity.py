@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from distill.report.drawing import SMALL, Styles, drawing, heat, run_styles
-from distill.report.page import Block, Figure, PageTable, number
+from distill.report.page import Block, Figure, PageTable, number_columns, text_columns
 from distill.report.runs import Images, Report
 from distill.report.softmax import Flags, Labels, Logits, Reals, accuracy, divergence, standardized
+from distill.tables.values import number
 
 TEMPERATURES = (1.0, 4.0)
 _KL = (
@@ -151,7 +152,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
         (name, *(number(each[key]) for key in shares), *(number(each[kind][t], 4) for kind, t in divergences))
         for name, each in numbers["students"].items()
     ]
-    columns = {"student": False} | dict.fromkeys([*shares.values(), *divergences.values()], True)
+    columns = [*text_columns("student"), *number_columns(*shares.values(), *divergences.values())]
     return [
         Figure(
             "fidelity",

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.colors import LogNorm
 
 from distill.report.drawing import HEAT, Styles, drawing, run_styles, square, steps
-from distill.report.page import Block, Figure, PageTable, number
+from distill.report.page import Block, Figure, PageTable, number_columns, text_columns
 from distill.report.runs import Images, Report
 from distill.report.softmax import Labels, Logits, Reals
+from distill.tables.values import number
 
 MOST_BINS, MOST_JOINT_BINS, LEAST_BINS = 80, 48, 12
 
@@ -139,7 +140,7 @@ def blocks(report: Report, images: Images) -> list[Block]:
         ),
         PageTable(
             "Logits over all images; range and standard deviation are those of one image's logits.",
-            {"network": False} | dict.fromkeys(headers.values(), True),
+            [*text_columns("network"), *number_columns(*headers.values())],
             rows,
         ),
         Figure(

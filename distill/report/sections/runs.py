@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from distill.report.page import Block, PageTable, Text, number
+from distill.report.page import Block, PageTable, Text, number_columns, text_columns
 from distill.report.runs import Report, ReportedRun
 from distill.report.softmax import accuracy
-from distill.tables.values import flatten, to_text
+from distill.tables.values import PLACES, flatten, number, to_text
 
 _ONE_SEED = (
     "Every row is one run: one seed, no standard deviation. Several seeds are needed to decide whether a difference is "
@@ -14,7 +14,7 @@ _ONE_SEED = (
     "the same images that measure it."
 )
 # settings that change no number: how it was computed, where the data were
-_HIDDEN_KEYS = ("engine.", "dataset.npz", "dataset.root", "dataset.shards", "dataset.download")
+_HIDDEN_KEYS = ("engine.", *(f"dataset.{place}" for place in PLACES))
 FINISHED = ("run", "pretrained", "weights")  # keys of `teacher` that name weights which exist
 
 
@@ -43,12 +43,13 @@ def _used(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def summary(report: Report) -> list[Block]:
     """The runs in one sortable table, and everything the report cannot show."""
     split = report.run.result["split"]
-    columns = {"run": False, "role": False, "id": False, "network": False, "parameters": True, "seed": True}
-    columns |= {"epochs": True, "last epoch (%)": True, f"selected on {split} (%)": True, "measured again (%)": True}
+    accuracies = ("last epoch (%)", f"selected on {split} (%)", "measured again (%)")
+    columns = text_columns("run", "role", "id", "network")
+    columns += number_columns("parameters", "seed", "epochs", *accuracies, "training (s)")
     rows = [_row(each, report) for each in report.everyone]
     caption = f"Accuracy on the {split} images. Click a column header to sort by it."
     return [
-        PageTable(caption, columns | {"training (s)": True}, rows, sortable=True),
+        PageTable(caption, columns, rows, sortable=True),
         Text(_ONE_SEED),
         *(Text(f"{gap}.", missing=True) for gap in report.missing),
     ]
@@ -83,7 +84,7 @@ def configuration(report: Report) -> list[Block]:
         return [Text("The configurations are equal. Two trainings of one configuration can differ on a GPU.")]
     rows = [(path, *(values[name] for name in configs)) for path, values in found.items()]
     caption = "Keys of config.yaml whose values differ between the students; - where there is none."
-    return [PageTable(caption, {"key": False, **dict.fromkeys(configs, False)}, rows)]
+    return [PageTable(caption, text_columns("key", *configs), rows)]
 
 
 def provenance(report: Report) -> list[Block]:
@@ -91,7 +92,7 @@ def provenance(report: Report) -> list[Block]:
     facts = {each.label: _provenance(each) for each in report.everyone}
     keys = dict.fromkeys(key for each in facts.values() for key in each)
     rows = [(key, *(each.get(key, "-") for each in facts.values())) for key in keys]
-    return [PageTable("What each run recorded about itself.", {"what": False, **dict.fromkeys(facts, False)}, rows)]
+    return [PageTable("What each run recorded about itself.", text_columns("what", *facts), rows)]
 
 
 def _provenance(run: ReportedRun) -> dict[str, str]:

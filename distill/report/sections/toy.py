@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 
 from distill.losses import kd, standardize, zscore_kd
 from distill.report.drawing import HATCHES, SMALL, drawing, style_of
-from distill.report.page import FAINT, INK, Block, Figure, PageTable, Text, number
+from distill.report.page import FAINT, INK, Block, Figure, PageTable, Text, number_columns, text_columns
 from distill.report.runs import Report
+from distill.tables.values import number
 
 TITLE = "Four classes in which plain KL prefers the wrong student"
 CLASSES = ("Cat", "Dog", "Bird", "Frog")
@@ -93,7 +94,10 @@ def _losses(axes: Axes, networks: Mapping[str, Any]) -> None:
 def blocks(_: Report) -> list[Block]:
     """The same in every report."""
     numbers = toy_case()
-    columns = {"network": False, "logits": False, "predicts": False, "z-scores": False}
+    columns = [
+        *text_columns("network", "logits", "predicts", "z-scores"),
+        *number_columns("KL, plain", "KL after z-score"),
+    ]
     rows = [
         (
             name,
@@ -120,7 +124,7 @@ def blocks(_: Report) -> list[Block]:
         ),
         PageTable(
             f"The same in numbers, in the order {classes}; KL in nats.",
-            columns | {"KL, plain": True, "KL after z-score": True},
+            columns,
             rows,
         ),
     ]
