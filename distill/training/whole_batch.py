@@ -42,11 +42,11 @@ class WholeBatch(TorchFunctionMode):
 
     def __enter__(self) -> Self:
         self._states = _generator_states()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         if kind is None:
             self._check_draws()
 
@@ -170,7 +170,8 @@ def _generator_states() -> list[Tensor]:
     A GPU's is kept on the host, so nothing waits for it; it cannot be read while a graph is captured.
     """
     states = [torch.default_generator.get_state()]
-    if torch.cuda.is_initialized() and not torch.cuda.is_current_stream_capturing():
+    running = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    if running and not torch.cuda.is_current_stream_capturing():
         states.append(torch.cuda.default_generators[torch.cuda.current_device()].get_state())
     return states
 
