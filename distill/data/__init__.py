@@ -10,30 +10,3 @@ from distill.data.resident import DeviceImages
 from distill.data.small_images import SHAPES, DataNotFound, arrays, cifar10, cifar100
 from distill.data.stream import Batch, EvaluationStream, ImageStream, OrderedStream, Part, Stream, draw_generator
 from distill.data.strong import StrongView
-
-__all__ = [
-    "SHAPES",
-    "Batch",
-    "DataNotFound",
-    "Dataset",
-    "DeviceImages",
-    "EvaluationStream",
-    "ImageDataset",
-    "ImageStream",
-    "OrderedStream",
-    "Part",
-    "PhotoDataset",
-    "Stream",
-    "StrongView",
-    "UnreadableImage",
-    "arrays",
-    "cifar10",
-    "cifar100",
-    "digits",
-    "draw_generator",
-    "image_folder",
-    "imagenet",
-    "imagenette",
-    "set_workers",
-    "synthetic",
-]
