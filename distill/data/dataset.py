@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from distill.data.resident import (
     Channels,
     DeviceImages,
-    centre_view,
     channel_statistics,
     checked_channels,
     full_device,
@@ -161,11 +160,6 @@ class ImageDataset:
     def num_views(self) -> int:
         """Number of augmented views of one image: 162 for pad 4 with flips."""
         return num_views(pad=self.pad, flip=self.flip)
-
-    @property
-    def centre_view(self) -> int:
-        """Number of the view that is the image itself."""
-        return centre_view(pad=self.pad, flip=self.flip)
 
     @property
     def split(self) -> Literal["test", "holdout"]:

@@ -30,7 +30,7 @@ class Batch:
     index   (B,) int64, position in the training set used (after limit and hold-out);
             for an evaluation stream the position in the evaluation set
     view    (B,) int64, number of the augmented view, ((dy * (2p+1) + dx) * F + flip) with F = 2
-            where images are flipped and 1 where not; -1 where views are not enumerable
+            where images are flipped and 1 where not; -1 where views are not enumerable, and in evaluation
     strong  (B, 3, H, W) second, strongly augmented images for two-view methods, otherwise None
     """
 
@@ -238,14 +238,13 @@ class EvaluationStream:
         return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches whose `view` is the number of the centred, unflipped view of a training image."""
+        """Batches whose `view` is -1."""
         if not self.rows:  # splitting nothing yields one empty slice
             return
         index = torch.tensor(self.rows, dtype=torch.int64, device=self.device)
         for rows in torch.split(index, self.batch_size):
-            view = torch.full_like(rows, self.dataset.centre_view)
             images = self.source.images(rows, torch.zeros_like(rows))
-            yield Batch(images, self.source.labels.index_select(0, rows), rows, view)
+            yield Batch(images, self.source.labels.index_select(0, rows), rows, torch.full_like(rows, -1))
 
 
 def checked_batch_size(batch_size: int) -> int:
