@@ -11,7 +11,7 @@ from distill.training.engine import (
     why_not_compiled,
 )
 from distill.training.evaluation import Evaluation, evaluate
-from distill.training.fit import Silent, Watch, fit
+from distill.training.fit import Watch, fit
 from distill.training.graphs import WARM_UP, CudaLane, Lane, NotCaptured
 from distill.training.member import Member
 from distill.training.meters import NonFinite

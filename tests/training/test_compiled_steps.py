@@ -5,12 +5,13 @@ import warnings
 
 import pytest
 import torch
+from silent import Silent
 from torch._dynamo.utils import counters
 
 from distill.losses import zscore_kd
 from distill.models import resnet8
 from distill.teachers import LiveTeacher
-from distill.training import Silent, compiled, compiled_surroundings, evaluate, fit, seeded, why_not_compiled
+from distill.training import compiled, compiled_surroundings, evaluate, fit, seeded, why_not_compiled
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
