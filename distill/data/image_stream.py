@@ -27,7 +27,7 @@ from distill.data.image_decode import Pixels, Resample, Undecodable, decode, eva
 from distill.data.image_index import ImageIndex
 from distill.data.resident import Channels, HostMemory, Normalise, full_device
 from distill.data.stream import WHOLE, Batch, Part, Stream, checked_batch_size, draw_generator
-from distill.data.strong import StrongView, strengthened
+from distill.data.strong import Chunk, StrongView, plan, strengthened
 
 TASK_IMAGES = 8  # handed to a worker at once: enough to make the hand-over cheap, few enough to spread a small batch
 KEPT_SHARE = 0.25  # of the machine's memory that decoded evaluation images may take
@@ -221,21 +221,23 @@ class PhotoStream(Stream):
         return order, torch.full_like(order, -1)
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        positions = self.part.positions(self.count, batch_size=self.batch_size, start=start)
+        if not len(positions):
+            return
         order = random_order(self.count, seed=self.seed, epoch=epoch)
         crops = [self._crops(order, "boxes", epoch)]
-        positions = self.part.positions(self.count, batch_size=self.batch_size, start=start)
         own = len(self.part.fed(self.batch_size))
-        strengthen = None
+        chunks: Iterator[Chunk] = iter(())
         if self.strong is not None:
             crops.append(self._crops(order, "strong boxes", epoch))
             generator = draw_generator(self.seed, "strong", epoch)
             draws = self.strong.draw(self.count, num_views=1, generator=generator).at(positions)
-            strengthen = strengthened(self.strong, draws, own, self.image_size, self.device)
+            chunks = iter(plan(self.strong, draws, chunk=own, size=self.image_size, device=self.device))
         for work in _in_order(self._works(order, crops, positions.tolist(), own), batch_size=own):
             rows = torch.from_numpy(order[work.positions]).to(self.device)
             weak, *more = (buffer.to(self.device, non_blocking=True) for buffer in work.buffers)
-            strong = None if strengthen is None else self._normalise(next(strengthen)(*more), dtype=self.dtype)
             images = self._normalise(weak, dtype=self.dtype)
+            strong = self._normalise(strengthened(more[0], next(chunks)), dtype=self.dtype) if more else None
             yield Batch(images, self._labels[rows], rows, torch.full_like(rows, -1), strong)
 
     def _crops(self, order: NDArray[np.int64], purpose: str, epoch: int) -> Crops:

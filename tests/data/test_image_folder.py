@@ -131,7 +131,7 @@ def test_workers_and_resuming_change_no_byte(root: Path) -> None:
     weak, strong, _ = found[1]
     assert batches(data, start=2) == weak[2:]
     assert batches(data, start=2, strong=StrongView()) == strong[2:]
-    assert batches(data, start=len(weak)) == []
+    assert batches(data, start=len(weak)) == batches(data, start=len(weak), strong=StrongView()) == []
     assert batches(data, epoch=2) != weak
     assert all(two.startswith(one) for one, two in zip(weak, strong, strict=True))
 
