@@ -3,37 +3,13 @@
 Imports nothing of configuration files, networks or losses."""
 
 from distill.data.builtin_images import digits, synthetic
-from distill.data.dataset import Dataset, ImageDataset
+from distill.data.dataset import ImageDataset
 from distill.data.image_folder import PhotoDataset, image_folder, imagenet, imagenette
-from distill.data.image_stream import UnreadableImage, set_workers
+from distill.data.image_stream import PhotoEvaluation, UnreadableImage, set_workers
 from distill.data.resident import DeviceImages
 from distill.data.small_images import SHAPES, DataNotFound, arrays, cifar10, cifar100
-from distill.data.stream import Batch, EvaluationStream, ImageStream, OrderedStream, Part, Stream, draw_generator
+from distill.data.stream import Batch, EvaluationStream, ImageStream, Part, Stream, draw_generator
 from distill.data.strong import StrongView
 
-__all__ = [
-    "SHAPES",
-    "Batch",
-    "DataNotFound",
-    "Dataset",
-    "DeviceImages",
-    "EvaluationStream",
-    "ImageDataset",
-    "ImageStream",
-    "OrderedStream",
-    "Part",
-    "PhotoDataset",
-    "Stream",
-    "StrongView",
-    "UnreadableImage",
-    "arrays",
-    "cifar10",
-    "cifar100",
-    "digits",
-    "draw_generator",
-    "image_folder",
-    "imagenet",
-    "imagenette",
-    "set_workers",
-    "synthetic",
-]
+Dataset = ImageDataset | PhotoDataset
+OrderedStream = EvaluationStream | PhotoEvaluation  # of evaluation images

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from distill.data.resident import (
     Channels,
     DeviceImages,
-    centre_view,
     channel_statistics,
     checked_channels,
     full_device,
     num_views,
     resident,
 )
-from distill.data.stream import WHOLE, EvaluationStream, ImageStream, OrderedStream, Part, Stream
+from distill.data.stream import WHOLE, EvaluationStream, ImageStream, Part
 from distill.data.strong import StrongView
 
 # Content digests of a data set: equal data have equal digests, wherever they were read from.
@@ -119,114 +118,6 @@ def _draw(labels: Labels, quota: Labels, seed: int) -> Labels:
     return np.sort(np.concatenate(chosen))
 
 
-class PixelRows(Protocol):
-    """Evaluation images that can be indexed by rows: an array, or files that are decoded when they are indexed."""
-
-    def __getitem__(self, rows: list[int], /) -> NDArray[np.uint8]:
-        """(n, H, W, 3) of n positions."""
-        ...
-
-
-class Dataset(Protocol):
-    """What a run needs of a data set: labels, names, an identity and streams; not how its images are kept.
-
-    Everything is after limit and hold-out. `notes` are lines to print when a run starts.
-    """
-
-    @property
-    def train_labels(self) -> NDArray[np.int64]:
-        """(N,) of the training images."""
-        ...
-
-    @property
-    def evaluation_labels(self) -> NDArray[np.int64]:
-        """(M,) of the evaluation images: the test set, or the held-out images."""
-        ...
-
-    @property
-    def evaluation_images(self) -> PixelRows:
-        """Pixels of the evaluation images."""
-        ...
-
-    @property
-    def evaluation_content(self) -> Hashable:
-        """Equal for data sets with the same evaluation images in the same order."""
-        ...
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Of the K classes, in the order of the labels."""
-        ...
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        ...
-
-    @property
-    def image_size(self) -> int:
-        """H = W of the images in a batch, in pixels."""
-        ...
-
-    @property
-    def num_views(self) -> int | None:
-        """Number of augmented views of one image, None where they cannot be enumerated."""
-        ...
-
-    @property
-    def mean(self) -> Channels:
-        """Per channel, for images in 0..1."""
-        ...
-
-    @property
-    def std(self) -> Channels:
-        """Per channel, for images in 0..1."""
-        ...
-
-    @property
-    def holdout(self) -> int:
-        """How many training images are evaluated on instead of the test set."""
-        ...
-
-    @property
-    def split(self) -> Literal["test", "holdout"]:
-        """What the evaluation images are."""
-        ...
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a user should know before a run starts."""
-        ...
-
-    def identity(self) -> dict[str, Any]:
-        """The data set's part of a run's identity: its content and how it is augmented, not its files."""
-        ...
-
-    def stream(
-        self,
-        *,
-        batch_size: int,
-        seed: int,
-        device: torch.device | str,
-        dtype: torch.dtype = torch.float32,
-        strong: StrongView | None = None,
-        part: Part = WHOLE,
-    ) -> Stream:
-        """The training images, shuffled and augmented anew in every epoch; ValueError if `batch_size` < 1."""
-        ...
-
-    def evaluation_stream(
-        self,
-        *,
-        batch_size: int,
-        device: torch.device | str,
-        rows: Sequence[int] | None = None,
-        part: Part = WHOLE,
-    ) -> OrderedStream:
-        """The evaluation images, or those at the positions `rows`; ValueError if `batch_size` < 1."""
-        ...
-
-
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
@@ -269,11 +160,6 @@ class ImageDataset:
     def num_views(self) -> int:
         """Number of augmented views of one image: 162 for pad 4 with flips."""
         return num_views(pad=self.pad, flip=self.flip)
-
-    @property
-    def centre_view(self) -> int:
-        """Number of the view that is the image itself."""
-        return centre_view(pad=self.pad, flip=self.flip)
 
     @property
     def split(self) -> Literal["test", "holdout"]:

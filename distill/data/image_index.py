@@ -5,8 +5,9 @@ its crops. What was read is appended, line by line, to a file beside the data, o
 data's folder is read-only; a process that is killed loses the last second's work. Later starts compare the name, size
 and time of each file and read only what changed, and files with damaged images, which may have been restored.
 
-Shards have WebDataset's layout: tar files without compression, in which the members of one sample stand under one key,
-`KEY.jpg` and `KEY.cls` (the number of its class), and the key is the name up to the first dot of its last part.
+Shards are tar files without compression. One that states labels has WebDataset's layout: the members of one sample
+stand under one key, `KEY.jpg` and `KEY.cls` (the number of its class), and the key is the name up to the first dot of
+its last part. In other shards every image is a sample, as in a folder.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from distill.data.image_decode import Undecodable, decode, dimensions, is_comple
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 SPLITS = {"train": ("train", "training"), "evaluation": ("val", "valid", "validation", "test")}
-INDEX = ".distill-index-1.jsonl"  # the number is raised when a line's meaning changes
+INDEX = ".distill-index-2.jsonl"  # the number is raised when a line's meaning changes
 FLUSH_SECONDS = 1.0
 QUIET_SECONDS = 5.0  # an index that is done sooner is not worth a line
 
@@ -204,13 +205,15 @@ def _indexed(
 
 def _shard(path: Path, doubtful: frozenset[str | None]) -> Iterator[IndexedImage]:
     """The images of a tar file; ValueError where a label is no number. Members in `doubtful` are decoded."""
-    images: dict[str, tuple[str, int, int]] = {}
-    labels: dict[str, int] = {}
+    images: dict[str, tuple[str, int, int]] = {}  # by name: the key, and where the bytes lie
+    labels: dict[str, int] = {}  # by key
     with tarfile.open(path, "r:") as shard:
         for member in shard:
             if not member.isfile():
                 continue
             name = member.name.removeprefix("./")  # as `tar -C DIR .` writes them
+            if is_hidden(name):
+                continue
             folder, _, base = name.rpartition("/")
             stem, _, extension = base.partition(".")
             key = f"{folder}/{stem}"
@@ -221,22 +224,31 @@ def _shard(path: Path, doubtful: frozenset[str | None]) -> Iterator[IndexedImage
                     raise ValueError(f"{path}: {member.name} must hold the number of a class, got {content[:20]!r}")
                 labels[key] = int(content)
             elif is_image(base):
-                images[key] = (name, member.offset_data, member.size)
+                images[name] = (key, member.offset_data, member.size)
+    if labels:  # of a sample's images the last one counts
+        last = {key: name for name, (key, _, _) in images.items()}
+        images = {name: images[name] for name in last.values()}
     with open(path, "rb") as file:
-        for key, (name, offset, length) in images.items():
+        for name, (key, offset, length) in images.items():
             file.seek(offset)
             data = file.read(length)
             yield _indexed(data, member=name, offset=offset, label=labels.get(key), doubtful=name in doubtful)
 
 
+def is_hidden(path: str) -> bool:
+    """Whether a file, or a folder in which it lies, has a name that starts with a dot."""
+    return any(part.startswith(".") for part in path.split("/"))
+
+
 def is_image(name: str) -> bool:
     """Whether a file's name is that of a photograph; hidden files are not."""
-    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+    return name.lower().endswith(EXTENSIONS) and not is_hidden(name)
 
 
 def folder_files(root: Path, split: str) -> Iterator[str]:
-    """The images of `root/split/CLASS/`, at any depth, by their paths below `root`."""
-    for folder, _, files in os.walk(root / split, followlinks=True):
+    """The images of `root/split/CLASS/`, at any depth, by their paths below `root`; hidden folders are left out."""
+    for folder, below_it, files in os.walk(root / split, followlinks=True):
+        below_it[:] = [name for name in below_it if not is_hidden(name)]
         below = os.path.relpath(folder, root).replace(os.sep, "/")
         if below != split:
             yield from (f"{below}/{name}" for name in files if is_image(name))
@@ -247,7 +259,8 @@ def shard_files(root: Path, split: str) -> list[str]:
 
     Of its names the first that occurs counts: test shards beside validation shards are left out, like such folders.
     """
-    names = sorted(path.relative_to(root).as_posix() for path in [*root.glob("*.tar"), *root.glob("*/*.tar")])
+    paths = [path.relative_to(root).as_posix() for path in [*root.glob("*.tar"), *root.glob("*/*.tar")]]
+    names = sorted(path for path in paths if not is_hidden(path))
     for word in SPLITS[split]:
         pattern = re.compile(rf"(^|[^a-z]){word}([^a-z]|$)")
         if found := [name for name in names if pattern.search(name.lower())]:

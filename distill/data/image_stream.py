@@ -26,8 +26,8 @@ from distill.data.image_crops import Crops, Range, random_crops, random_order
 from distill.data.image_decode import Pixels, Resample, Undecodable, decode, evaluation_view, training_view
 from distill.data.image_index import ImageIndex
 from distill.data.resident import Channels, HostMemory, Normalise, full_device
-from distill.data.stream import WHOLE, Batch, Part, checked_batch_size, draw_generator
-from distill.data.strong import StrongView, strengthened
+from distill.data.stream import WHOLE, Batch, Part, Stream, checked_batch_size, draw_generator
+from distill.data.strong import Chunk, StrongView, plan, strengthened
 
 TASK_IMAGES = 8  # handed to a worker at once: enough to make the hand-over cheap, few enough to spread a small batch
 KEPT_SHARE = 0.25  # of the machine's memory that decoded evaluation images may take
@@ -179,14 +179,11 @@ def _finished(work: _Work, futures: Sequence[Future[None]]) -> _Work:
     return work
 
 
-class PhotoStream:
-    """The training images of a streamed data set, shuffled, cropped and mirrored anew in every epoch.
+class PhotoStream(Stream):
+    """Images that are decoded, cropped and mirrored as they are needed.
 
-    Order and boxes of an epoch depend on the seed and the epoch alone and are drawn at once: neither the number of
-    workers nor the batch where a resumed run begins changes them. With `strong` each image is decoded once and cropped
-    a second time by draws of its own."""
-
-    source = None  # nothing lies on the device
+    Order and boxes of an epoch are drawn at once: neither the number of workers nor the batch where a resumed run
+    begins changes them. With `strong` each image is decoded once and cropped a second time by draws of its own."""
 
     def __init__(
         self,
@@ -202,51 +199,45 @@ class PhotoStream:
         part: Part = WHOLE,
     ) -> None:
         """`content` identifies images, labels and preparation. ValueError if `batch_size` < 1."""
-        self._files, self._preparation, self._content = files, preparation, content
-        self.batch_size, self.seed, self.strong = checked_batch_size(batch_size), seed, strong
-        self.device, self.dtype, self.part = full_device(device), dtype, part
-        self.labels, self.image_size, self.count = files.labels, preparation.size, len(files)
+        super().__init__(
+            files.labels,
+            preparation.size,
+            content=content,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            strong=strong,
+            part=part,
+        )
+        self._files, self._preparation = files, preparation
         self._normalise = Normalise(preparation.size, mean=preparation.mean, std=preparation.std, device=self.device)
         self._labels = torch.tensor(files.labels, dtype=torch.int64, device=self.device)
         self._memory = HostMemory()
-
-    @property
-    def steps(self) -> int:
-        """Batches per epoch; the last, partial one counts."""
-        return -(-self.count // self.batch_size)
-
-    @property
-    def key(self) -> Hashable:
-        """Streams with equal keys yield equal batches."""
-        return (self._content, self.batch_size, self.seed, str(self.device), self.dtype, self.strong, self.part)
 
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The epoch's order, and -1 for the views, both (N,) int64 on the device."""
         order = torch.from_numpy(random_order(self.count, seed=self.seed, epoch=epoch)).to(self.device)
         return order, torch.full_like(order, -1)
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on; ValueError unless 0 <= start <= steps."""
-        if not 0 <= start <= self.steps:
-            raise ValueError(f"start must be between 0 and the epoch's {self.steps} steps, got {start}")
-        return self._batches(epoch, start)
-
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        positions = self.part.positions(self.count, batch_size=self.batch_size, start=start)
+        if not len(positions):
+            return
         order = random_order(self.count, seed=self.seed, epoch=epoch)
         crops = [self._crops(order, "boxes", epoch)]
-        positions = self.part.positions(self.count, batch_size=self.batch_size, start=start)
         own = len(self.part.fed(self.batch_size))
-        strengthen = None
+        chunks: Iterator[Chunk] = iter(())
         if self.strong is not None:
             crops.append(self._crops(order, "strong boxes", epoch))
             generator = draw_generator(self.seed, "strong", epoch)
             draws = self.strong.draw(self.count, num_views=1, generator=generator).at(positions)
-            strengthen = strengthened(self.strong, draws, own, self.image_size, self.device)
+            chunks = iter(plan(self.strong, draws, chunk=own, size=self.image_size, device=self.device))
         for work in _in_order(self._works(order, crops, positions.tolist(), own), batch_size=own):
             rows = torch.from_numpy(order[work.positions]).to(self.device)
             weak, *more = (buffer.to(self.device, non_blocking=True) for buffer in work.buffers)
-            strong = None if strengthen is None else self._normalise(next(strengthen)(*more), dtype=self.dtype)
             images = self._normalise(weak, dtype=self.dtype)
+            strong = self._normalise(strengthened(more[0], next(chunks)), dtype=self.dtype) if more else None
             yield Batch(images, self._labels[rows], rows, torch.full_like(rows, -1), strong)
 
     def _crops(self, order: NDArray[np.int64], purpose: str, epoch: int) -> Crops:

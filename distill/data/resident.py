@@ -65,11 +65,6 @@ def num_views(*, pad: int, flip: bool) -> int:
     return (2 * pad + 1) ** 2 * (1 + flip)
 
 
-def centre_view(*, pad: int, flip: bool) -> int:
-    """Number of the view that is the image itself: dy = dx = pad, not flipped."""
-    return (pad * (2 * pad + 1) + pad) * (1 + flip)
-
-
 def split_view(view: Tensor, *, pad: int, flip: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The (dy, dx, flip) of view numbers, int64 tensors of the shape of `view`."""
     crop, mirrored = (view // 2, view % 2) if flip else (view, view * 0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ class Batch:
     index   (B,) int64, position in the training set used (after limit and hold-out);
             for an evaluation stream the position in the evaluation set
     view    (B,) int64, number of the augmented view, ((dy * (2p+1) + dx) * F + flip) with F = 2
-            where images are flipped and 1 where not; -1 where views are not enumerable
+            where images are flipped and 1 where not; -1 where views are not enumerable, and in evaluation
     strong  (B, 3, H, W) second, strongly augmented images for two-view methods, otherwise None
     """
 
@@ -82,97 +83,69 @@ class Part:
 WHOLE = Part()
 
 
-class Stream(Protocol):
-    """What training draws its batches from; the draws of an epoch depend on the seed and the epoch alone.
+class Stream(ABC):
+    """The training images of a data set, shuffled and augmented anew in every epoch.
+
+    The draws of an epoch depend on the seed and the epoch alone and are made on the CPU, so they are the same for
+    every device.
 
     batch_size    of all batches but an epoch's last one, over all processes; `part` are the rows yielded here
     dtype         of the images: bfloat16 where every network that reads them would cast them to it
-    strong        the second view of each image, None where there is none
+    strong        the second view of each image, None where there is none; its draws are separate: everything else in
+                  the batches is the same without it
+    source        the images on the device where they are resident, None where they are decoded as they are needed
+    key           streams with equal keys yield equal batches
+    labels        (N,) of the training images, on the host
+    image_size    H = W in pixels
+    count         N, the images of an epoch
     """
 
-    batch_size: int
-    part: Part
-    device: torch.device
-    dtype: torch.dtype
-    strong: StrongView | None
+    source: DeviceImages | None = None
 
-    @property
-    def source(self) -> DeviceImages | None:
-        """The images on the device where they are resident, None where they are decoded as they are needed."""
-        ...
-
-    @property
-    def key(self) -> Hashable:
-        """Streams with equal keys yield equal batches."""
-        ...
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """(N,) of the training images, on the host."""
-        ...
-
-    @property
-    def image_size(self) -> int:
-        """H = W in pixels."""
-        ...
-
-    @property
-    def count(self) -> int:
-        """N, the images of an epoch."""
-        ...
+    def __init__(
+        self,
+        labels: NDArray[np.int64],
+        image_size: int,
+        *,
+        content: Hashable,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        strong: StrongView | None,
+        part: Part,
+    ) -> None:
+        """`content` identifies the images and their preparation. ValueError if `batch_size` < 1."""
+        self.labels, self.image_size, self.count = labels, image_size, len(labels)
+        self.batch_size, self.seed = checked_batch_size(batch_size), seed
+        self.device, self.dtype, self.strong, self.part = full_device(device), dtype, strong, part
+        self.key: Hashable = (content, batch_size, seed, str(self.device), dtype, strong, part)
 
     @property
     def steps(self) -> int:
-        """Batches per epoch; the last, partial one counts."""
-        ...
+        """Batches per epoch; the last, partial one counts (50,000 images / 64: 782)."""
+        return -(-self.count // self.batch_size)
 
+    @abstractmethod
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """The epoch's order and views, both (N,) int64 on the device."""
-        ...
+        """The epoch's order and views, both (N,) int64 on the device: step k takes the k-th slice of each."""
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on; ValueError unless 0 <= start <= steps."""
-        ...
+        if not 0 <= start <= self.steps:
+            raise ValueError(f"start must be between 0 and the epoch's {self.steps} steps, got {start}")
+        return self._batches(epoch, start)
+
+    @abstractmethod
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]: ...
 
 
-class OrderedStream(Protocol):
-    """Evaluation images in their order, unaugmented; iterating it again starts over.
+class ImageStream(Stream):
+    """Images that are resident on the device.
 
-    `top5` is whether accuracies are also counted among the five likeliest classes.
-    """
+    After the draws are moved to the device, once an epoch, no step waits for the host."""
 
-    batch_size: int
-    device: torch.device
-    top5: bool
-
-    @property
-    def key(self) -> Hashable:
-        """Streams with equal keys yield equal batches."""
-        ...
-
-    @property
-    def count(self) -> int:
-        """The images of a pass, over all processes."""
-        ...
-
-    @property
-    def steps(self) -> int:
-        """Number of batches, the last one possibly smaller."""
-        ...
-
-    def __iter__(self) -> Iterator[Batch]: ...
-
-
-class ImageStream:
-    """The training images of a data set, shuffled and augmented anew in every epoch.
-
-    The draws of an epoch depend on the seed and the epoch alone and are made on the CPU, so they are the same
-    for every device. After they are moved to the device, once an epoch, no step waits for the host.
-
-    With `strong` the batches also hold `Batch.strong`, a second view of the same images. Its draws are separate:
-    everything else in the batches is the same without it.
-
-    `batch_size` counts the images of all processes; `part` are the rows of each batch that are yielded here."""
+    source: DeviceImages
 
     def __init__(
         self,
@@ -186,53 +159,25 @@ class ImageStream:
         part: Part = WHOLE,
     ) -> None:
         """ValueError if `batch_size` < 1."""
+        super().__init__(
+            dataset.train_labels,
+            dataset.image_size,
+            content=(dataset.digest["train"], dataset.holdout, dataset.mean, dataset.std, dataset.pad, dataset.flip),
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            strong=strong,
+            part=part,
+        )
         self.dataset = dataset
-        self.part = part
-        self.batch_size = checked_batch_size(batch_size)
-        self.seed = seed
-        self.device, self.dtype = full_device(device), dtype
-        self.strong = strong
         self.source = dataset.on(self.device)
 
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """(N,) of the training images, on the host."""
-        return self.dataset.train_labels
-
-    @property
-    def image_size(self) -> int:
-        """H = W in pixels."""
-        return self.dataset.image_size
-
-    @property
-    def count(self) -> int:
-        """N, the images of an epoch."""
-        return len(self.labels)
-
-    @property
-    def steps(self) -> int:
-        """Batches per epoch; the last, partial one counts (50,000 images / 64: 782)."""
-        return -(-self.count // self.batch_size)
-
-    @property
-    def key(self) -> Hashable:
-        """Streams with equal keys yield equal batches."""
-        data = self.dataset
-        content = (data.digest["train"], data.holdout, data.mean, data.std, data.pad, data.flip)
-        return (*content, self.batch_size, self.seed, str(self.device), self.dtype, self.strong, self.part)
-
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """The epoch's order and views, both (N,) int64 on the device: step k takes the k-th slice of each."""
         generator = draw_generator(self.seed, "stream", epoch)
         index = torch.randperm(self.count, generator=generator)
         view = torch.randint(self.dataset.num_views, (self.count,), generator=generator)
         return index.to(self.device), view.to(self.device)
-
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on; ValueError unless 0 <= start <= steps."""
-        if not 0 <= start <= self.steps:
-            raise ValueError(f"start must be between 0 and the epoch's {self.steps} steps, got {start}")
-        return self._batches(epoch, start)
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         positions = self.part.positions(self.count, batch_size=self.batch_size, start=start)
@@ -293,14 +238,13 @@ class EvaluationStream:
         return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches whose `view` is the number of the centred, unflipped view of a training image."""
+        """Batches whose `view` is -1."""
         if not self.rows:  # splitting nothing yields one empty slice
             return
         index = torch.tensor(self.rows, dtype=torch.int64, device=self.device)
         for rows in torch.split(index, self.batch_size):
-            view = torch.full_like(rows, self.dataset.centre_view)
             images = self.source.images(rows, torch.zeros_like(rows))
-            yield Batch(images, self.source.labels.index_select(0, rows), rows, view)
+            yield Batch(images, self.source.labels.index_select(0, rows), rows, torch.full_like(rows, -1))
 
 
 def checked_batch_size(batch_size: int) -> int:

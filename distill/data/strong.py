@@ -13,9 +13,8 @@ of Pillow, on which the papers' pipelines rely, and give its pixels for equal pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -110,13 +109,14 @@ class Slot:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What C images undergo: crops and flips `view` (C,), `slots` one after the other, `restore` (C,) int64 to
-    bring the last arrangement into the images' own order, and the `squares` (C, 4) to cut out."""
+    """What C images undergo: crops and flips `view` (C,), `slots` one after the other, `restore` (C,) int64 to bring
+    the last arrangement into the images' own order, and the `squares` (C, 4) to fill with the colour `fill` (3,)."""
 
     view: Tensor
     slots: tuple[Slot, ...]
     restore: Tensor
     squares: Tensor
+    fill: Tensor
 
 
 def plan(view: StrongView, draws: StrongDraws, *, chunk: int, size: int, device: torch.device) -> list[Chunk]:
@@ -136,10 +136,11 @@ def plan(view: StrongView, draws: StrongDraws, *, chunk: int, size: int, device:
         tables = (place[order] - first, amount, coefficients(operation, amount, size=size))
         slots.append(_slots(counts, *(torch.split(table.to(device), chunk) for table in tables)))
         place[order] = position
+    fill = torch.tensor(view.fill, dtype=torch.uint8).to(device)
     edges = squares(draws.square, largest=view.cutout, size=size)
     ends = [torch.split(table.to(device), chunk) for table in (draws.view, place - first, edges)]
     return [
-        Chunk(crop, tuple(slot[c] for slot in slots), restore, square)
+        Chunk(crop, tuple(slot[c] for slot in slots), restore, square, fill)
         for c, (crop, restore, square) in enumerate(zip(*ends, strict=True))
     ]
 
@@ -169,27 +170,16 @@ def strong_images(
     `draws` has one row per image of `index`. An image's view depends on its row alone: batches are made several
     at a time, which changes nothing but speed."""
     together = max(1, CHUNK_PIXELS // (source.size**2 * batch_size)) * batch_size
-    fill = torch.tensor(view.fill, dtype=torch.uint8).to(index.device)
     chunks = plan(view, draws, chunk=together, size=source.size, device=index.device)
     for rows, chunk in zip(torch.split(index, together), chunks, strict=True):
-        pixels = cutout(randaugment(source.pixels(rows, chunk.view), chunk), chunk.squares, fill)
+        pixels = strengthened(source.pixels(rows, chunk.view), chunk)
         for batch in torch.split(pixels, batch_size):
             yield source.normalised(batch, dtype=dtype)
 
 
-def strengthened(
-    view: StrongView, draws: StrongDraws, batch_size: int, size: int, device: torch.device
-) -> Iterator[Callable[[Tensor], Tensor]]:
-    """For batch after batch a function that makes strong views of crops (B, H, H, 3) uint8 on `device`.
-
-    `draws` has one row per image, in the order of the batches; H is `size`."""
-    fill = torch.tensor(view.fill, dtype=torch.uint8).to(device)
-    for chunk in plan(view, draws, chunk=batch_size, size=size, device=device):
-        yield partial(_strengthen, chunk=chunk, fill=fill)
-
-
-def _strengthen(images: Tensor, *, chunk: Chunk, fill: Tensor) -> Tensor:
-    return cutout(randaugment(images, chunk), chunk.squares, fill)
+def strengthened(images: Tensor, chunk: Chunk) -> Tensor:
+    """Strong views of the chunk's crops (C, H, H, 3) uint8."""
+    return cutout(randaugment(images, chunk), chunk.squares, chunk.fill)
 
 
 def randaugment(images: Tensor, chunk: Chunk) -> Tensor:

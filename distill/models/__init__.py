@@ -1,45 +1,26 @@
 """Networks: those of the field's CIFAR tables, a plain CNN, and those of timm, torchvision and users."""
 
-from distill.models.contract import Network as Network
-from distill.models.contract import Output as Output
-from distill.models.contract import on_both_views as on_both_views
-from distill.models.folding import folded as folded
-from distill.models.foreign import LogitsOnly as LogitsOnly
-from distill.models.foreign import as_network as as_network
-from distill.models.from_timm import timm_network as timm_network
-from distill.models.from_torchvision import torchvision_network as torchvision_network
-from distill.models.imagenet_resnet import resnet18 as resnet18
-from distill.models.imagenet_resnet import resnet34 as resnet34
-from distill.models.imagenet_resnet import resnet50 as resnet50
-from distill.models.inputs import AsTrained as AsTrained
-from distill.models.inputs import Inputs as Inputs
-from distill.models.meta import Profile as Profile
-from distill.models.meta import outline as outline
-from distill.models.meta import profile as profile
-from distill.models.mobilenet import mobilenet_v1 as mobilenet_v1
-from distill.models.mobilenet import mobilenet_v2 as mobilenet_v2
-from distill.models.resnet import resnet8 as resnet8
-from distill.models.resnet import resnet8x4 as resnet8x4
-from distill.models.resnet import resnet14 as resnet14
-from distill.models.resnet import resnet20 as resnet20
-from distill.models.resnet import resnet32 as resnet32
-from distill.models.resnet import resnet32x4 as resnet32x4
-from distill.models.resnet import resnet44 as resnet44
-from distill.models.resnet import resnet56 as resnet56
-from distill.models.resnet import resnet110 as resnet110
-from distill.models.resnet import resnet_1m as resnet_1m
-from distill.models.shufflenet import shufflenet_v1 as shufflenet_v1
-from distill.models.shufflenet import shufflenet_v2 as shufflenet_v2
-from distill.models.vgg import plain_cnn as plain_cnn
-from distill.models.vgg import vgg8 as vgg8
-from distill.models.vgg import vgg11 as vgg11
-from distill.models.vgg import vgg13 as vgg13
-from distill.models.vgg import vgg16 as vgg16
-from distill.models.vgg import vgg19 as vgg19
-from distill.models.wrn import wrn_16_1 as wrn_16_1
-from distill.models.wrn import wrn_16_2 as wrn_16_2
-from distill.models.wrn import wrn_16_4 as wrn_16_4
-from distill.models.wrn import wrn_28_2 as wrn_28_2
-from distill.models.wrn import wrn_28_4 as wrn_28_4
-from distill.models.wrn import wrn_40_1 as wrn_40_1
-from distill.models.wrn import wrn_40_2 as wrn_40_2
+from distill.models.contract import Network, Output, on_both_views
+from distill.models.folding import folded
+from distill.models.foreign import LogitsOnly, as_network
+from distill.models.from_timm import timm_network
+from distill.models.from_torchvision import torchvision_network
+from distill.models.imagenet_resnet import resnet18, resnet34, resnet50
+from distill.models.inputs import AsTrained, Inputs
+from distill.models.meta import Profile, outline, profile
+from distill.models.mobilenet import mobilenet_v1, mobilenet_v2
+from distill.models.resnet import (
+    resnet8,
+    resnet8x4,
+    resnet14,
+    resnet20,
+    resnet32,
+    resnet32x4,
+    resnet44,
+    resnet56,
+    resnet110,
+    resnet_1m,
+)
+from distill.models.shufflenet import shufflenet_v1, shufflenet_v2
+from distill.models.vgg import plain_cnn, vgg8, vgg11, vgg13, vgg16, vgg19
+from distill.models.wrn import wrn_16_1, wrn_16_2, wrn_16_4, wrn_28_2, wrn_28_4, wrn_40_1, wrn_40_2

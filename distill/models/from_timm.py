@@ -88,10 +88,7 @@ def timm_network(
     inputs = Inputs(size=input_size, mean=mean, std=std, data_mean=data_mean, data_std=data_std)
     import timm
 
-    architecture, _, tag = name.partition(".")
-    check_name(architecture, timm.list_models(), library="timm")
-    if tag or pretrained:
-        _check_weights(name, architecture)
+    check_timm_name(name, pretrained=pretrained)
     refused = sorted(REFUSED & options.keys())
     if refused:
         raise ValueError(f"timm networks take weights by name only, got {', '.join(refused)}: set pretrained=true")
@@ -103,9 +100,14 @@ def timm_network(
     return TimmNetwork(network, num_classes=num_classes, inputs=inputs)
 
 
-def _check_weights(name: str, architecture: str) -> None:
+def check_timm_name(name: str, *, pretrained: bool) -> None:
+    """ValueError unless timm has the network `name`, and its weights where they are asked for or the name has a tag."""
     import timm
 
+    architecture, _, tag = name.partition(".")
+    check_name(architecture, timm.list_models(), library="timm")
+    if not (tag or pretrained):
+        return
     known = timm.list_models(f"{architecture}*", pretrained=True)
     tags = [full for full in known if full.partition(".")[0] == architecture]
     if not tags:

@@ -12,7 +12,8 @@ from urllib.parse import urlparse
 import torch
 
 from distill.models.contract import Network
-from distill.models.from_timm import timm_network
+from distill.models.foreign import check_name
+from distill.models.from_timm import check_timm_name, timm_network
 from distill.models.from_torchvision import torchvision_network
 from distill.models.inputs import Channels
 
@@ -66,7 +67,7 @@ def _of_torchvision(options: dict[str, Any], which: Which, download: bool) -> Pu
     from torchvision import models
 
     name = str(options["name"])
-    torchvision_network(name=name)  # ValueError for an unknown name
+    check_name(name, models.list_models(module=models), library="torchvision")
     members = models.get_model_weights(name).__members__
     wanted = next(iter(members), "") if which is True else str(which)
     if wanted not in members:
@@ -96,7 +97,7 @@ def _of_timm(options: dict[str, Any], which: Which, download: bool) -> Published
     package = _PACKAGES.get(str(which))
     name = str(options["name"])
     full = name if which is True or package else f"{name.partition('.')[0]}.{which}"
-    timm_network(**{**options, "name": full, "pretrained": False})  # ValueError for an unknown name or tag
+    check_timm_name(full, pretrained=False)
     facts = timm.get_pretrained_cfg(full)
     if facts is None or not facts.num_classes:
         raise ValueError(f"pretrained weights of a classifier must exist, got {full!r} which has none")

@@ -18,7 +18,7 @@ from distill.runs.store import RunRecord, finished_run
 from distill.tables.values import dataset_name, preset_name
 
 if TYPE_CHECKING:
-    from distill.data.dataset import PixelRows
+    from distill.data.image_stream import KeptPixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Images:
     images in the same order.
     """
 
-    pixels: "PixelRows"
+    pixels: "NDArray[np.uint8] | KeptPixels"
     labels: Labels
     class_names: tuple[str, ...]
     split: str

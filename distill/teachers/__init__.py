@@ -2,5 +2,3 @@
 
 from distill.teachers.live import LiveTeacher, Teacher
 from distill.teachers.table import TableTeacher
-
-__all__ = ["LiveTeacher", "TableTeacher", "Teacher"]

@@ -92,21 +92,38 @@ def build(
     for chunk in chunks:
         crcs[chunk] = None
     left = sum(len(file.span(chunk)) for chunk in chunks)
-    clock = _Clock()
-    with _writable(file) as descriptor, _recording(file, descriptor, crcs, record_seconds) as record:
-        for chunk in chunks:
-            encoded = []
-            for rows in _batches(file.span(chunk), batch_size):
-                if stop_requested():
-                    return False
-                encoded.append(_encoded(file, rows, answer))
-                clock.count(len(rows))
-            data = torch.cat(encoded).cpu().numpy().tobytes()
-            _write(descriptor, data, file.span(chunk).start * file.spec.row_bytes)
-            crcs[chunk] = zlib.crc32(data)
-            record()
-            left -= len(file.span(chunk))
-            progress(Progress(file.spec.rows - left, file.spec.rows, clock.seconds_for(left)))
+    timed, begun = 0, 0.0  # the first batch, in which libraries warm up, is not timed
+    with _writable(file) as descriptor:
+
+        def record() -> float:
+            os.fsync(descriptor)
+            file.record(crcs)
+            return time.monotonic()
+
+        recorded = time.monotonic()
+        try:
+            for chunk in chunks:
+                encoded = []
+                for rows in _batches(file.span(chunk), batch_size):
+                    if stop_requested():
+                        record()
+                        return False
+                    encoded.append(_encoded(file, rows, answer))
+                    timed += len(rows) if begun else 0
+                    begun = begun or time.monotonic()
+                data = torch.cat(encoded).cpu().numpy().tobytes()
+                _write(descriptor, data, file.span(chunk).start * file.spec.row_bytes)
+                crcs[chunk] = zlib.crc32(data)
+                if time.monotonic() - recorded >= record_seconds:
+                    recorded = record()
+                left -= len(file.span(chunk))
+                seconds = (time.monotonic() - begun) / timed if timed else 0.0  # for one row
+                progress(Progress(file.spec.rows - left, file.spec.rows, left * seconds))
+        except BaseException:
+            with contextlib.suppress(OSError, StorageError):  # the error that ended it is the one to report
+                record()
+            raise
+        record()
     return True
 
 
@@ -147,46 +164,3 @@ def _write(descriptor: int, data: bytes, offset: int) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
-
-
-@contextlib.contextmanager
-def _recording(
-    file: TableFile, descriptor: int, crcs: Sequence[int | None], seconds: float
-) -> Iterator[Callable[[], None]]:
-    """Yields a function to call after each chunk; the rest is recorded at the end, also if the block fails."""
-    last = time.monotonic()
-
-    def now() -> None:
-        nonlocal last
-        os.fsync(descriptor)
-        file.record(crcs)
-        last = time.monotonic()
-
-    def record() -> None:
-        if time.monotonic() - last >= seconds:
-            now()
-
-    try:
-        yield record
-    except BaseException:
-        with contextlib.suppress(OSError, StorageError):  # the error that ended it is the one to report
-            now()
-        raise
-    now()
-
-
-class _Clock:
-    """The pace so far; the first batch, in which libraries warm up, is not counted."""
-
-    def __init__(self) -> None:
-        self._rows = self._first = 0
-        self._begun = time.monotonic()
-
-    def count(self, rows: int) -> None:
-        self._rows += rows
-        if not self._first:
-            self._first, self._begun = rows, time.monotonic()
-
-    def seconds_for(self, rows: int) -> float:
-        counted = self._rows - self._first
-        return rows * (time.monotonic() - self._begun) / counted if counted else 0.0

@@ -11,7 +11,7 @@ from distill.training.engine import (
     why_not_compiled,
 )
 from distill.training.evaluation import Evaluation, evaluate
-from distill.training.fit import Silent, Watch, fit
+from distill.training.fit import Watch, fit
 from distill.training.graphs import WARM_UP, CudaLane, Lane, NotCaptured
 from distill.training.member import Member
 from distill.training.meters import NonFinite
@@ -20,40 +20,3 @@ from distill.training.randomness import derive_seed, seeded
 from distill.training.recipe import Cosine, Recipe, Steps
 from distill.training.whole_batch import NotAcross
 from distill.training.world import ALONE, ProcessLost, World, this_world
-
-__all__ = [
-    "ALONE",
-    "PRECISIONS",
-    "WARM_UP",
-    "WORTH_COMPILING",
-    "Captured",
-    "Cosine",
-    "CudaLane",
-    "Eager",
-    "Engine",
-    "Evaluation",
-    "Lane",
-    "Member",
-    "NonFinite",
-    "NotAcross",
-    "NotCaptured",
-    "ProcessLost",
-    "Recipe",
-    "Silent",
-    "Steps",
-    "Watch",
-    "World",
-    "autocast",
-    "compiled",
-    "compiled_surroundings",
-    "derive_seed",
-    "determinism",
-    "evaluate",
-    "fit",
-    "is_fused",
-    "probe",
-    "resolve_precision",
-    "seeded",
-    "this_world",
-    "why_not_compiled",
-]

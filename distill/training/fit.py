@@ -22,14 +22,6 @@ class Watch(Protocol):
     def stopped(self, member: Member, error: Exception) -> None: ...
 
 
-class Silent:
-    """Callbacks that do nothing."""
-
-    def step(self, member: Member) -> None: ...
-    def epoch(self, member: Member, measured: Evaluation) -> None: ...
-    def stopped(self, member: Member, error: Exception) -> None: ...
-
-
 def fit(
     members: Sequence[Member],
     *,

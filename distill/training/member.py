@@ -66,51 +66,6 @@ def weigh(
     return tuple(terms), torch.stack([*terms.values()]), hits
 
 
-def state_of(member: "Member") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """All resume state: tensors by name, and plain values."""
-    tensors = {f"student/{k}": v for k, v in member.student.state_dict().items()}
-    tensors |= {f"objective/{k}": v for k, v in member.objective.state_dict().items()}
-    tensors |= {f"randomness/{k}": v for k, v in member.randomness.state.items()}
-    tensors |= {f"meters/{k}": v for k, v in member.meters.tensors().items()}
-    tensors |= {f"ema/{k}": v for k, v in member.average.tensors.items()} if member.average else {}
-    moments, optimizer = flattened(member.optimizer, member.rates)
-    tensors |= {f"optimizer/{k}": v for k, v in moments.items()}
-    return tensors, {
-        "epoch": member.epoch,
-        "step": member.step,
-        "terms": list(member.meters.terms),
-        "count": member.meters.count,
-        "seconds": member.seconds,
-        "epoch_seconds": member.epoch_seconds,
-        "peak_memory": member.peak_memory,
-        "captured_steps": member.captured_steps,
-        "last": member.last,
-        "best": member.best,
-        "conditions": member.conditions,
-        "optimizer": optimizer,
-    }
-
-
-def restore(member: "Member", tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
-    """Take over what `state_of` gave of the same run."""
-
-    def part(name: str) -> dict[str, torch.Tensor]:
-        # copies: optimizer and meters would go on writing into the tensors given
-        return {k.removeprefix(f"{name}/"): v.clone() for k, v in tensors.items() if k.startswith(f"{name}/")}
-
-    member.student.load_state_dict(part("student"))
-    member.objective.load_state_dict(part("objective"))
-    member.randomness.state = part("randomness")
-    if member.average:
-        member.average.load(part("ema"))
-    restore_optimizer(member.optimizer, part("optimizer"), state["optimizer"])
-    member.meters.restore(part("meters"), state["terms"], count=state["count"], step=state["step"])
-    member.epoch, member.step = state["epoch"], state["step"]
-    member.seconds, member.epoch_seconds = state["seconds"], state["epoch_seconds"]
-    member.peak_memory, member.captured_steps = state.get("peak_memory", 0), state.get("captured_steps", 0)
-    member.last, member.best = dict(state["last"]), dict(state["best"])
-
-
 class Member:
     """One student in training, with its position, its metrics and its checkpoints. `fit` drives it.
 
@@ -308,11 +263,46 @@ class Member:
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """All resume state: tensors by name, and plain values."""
-        return state_of(self)
+        tensors = {f"student/{k}": v for k, v in self.student.state_dict().items()}
+        tensors |= {f"objective/{k}": v for k, v in self.objective.state_dict().items()}
+        tensors |= {f"randomness/{k}": v for k, v in self.randomness.state.items()}
+        tensors |= {f"meters/{k}": v for k, v in self.meters.tensors().items()}
+        tensors |= {f"ema/{k}": v for k, v in self.average.tensors.items()} if self.average else {}
+        moments, optimizer = flattened(self.optimizer, self.rates)
+        tensors |= {f"optimizer/{k}": v for k, v in moments.items()}
+        return tensors, {
+            "epoch": self.epoch,
+            "step": self.step,
+            "terms": list(self.meters.terms),
+            "count": self.meters.count,
+            "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
+            "peak_memory": self.peak_memory,
+            "captured_steps": self.captured_steps,
+            "last": self.last,
+            "best": self.best,
+            "conditions": self.conditions,
+            "optimizer": optimizer,
+        }
 
     def restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
         """Continue where `state()` of the same run left off."""
-        restore(self, tensors, state)
+
+        def part(name: str) -> dict[str, torch.Tensor]:
+            # copies: optimizer and meters would go on writing into the tensors given
+            return {k.removeprefix(f"{name}/"): v.clone() for k, v in tensors.items() if k.startswith(f"{name}/")}
+
+        self.student.load_state_dict(part("student"))
+        self.objective.load_state_dict(part("objective"))
+        self.randomness.state = part("randomness")
+        if self.average:
+            self.average.load(part("ema"))
+        restore_optimizer(self.optimizer, part("optimizer"), state["optimizer"])
+        self.meters.restore(part("meters"), state["terms"], count=state["count"], step=state["step"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
+        self.peak_memory, self.captured_steps = state.get("peak_memory", 0), state.get("captured_steps", 0)
+        self.last, self.best = dict(state["last"]), dict(state["best"])
 
     def _finish(self) -> None:
         result = {

@@ -67,8 +67,16 @@ class Meters:
         self._finite_steps = torch.zeros(len(terms) + 1, dtype=torch.int64, device=self._device)
 
     def add(self, terms: tuple[str, ...], shares: torch.Tensor, hits: torch.Tensor, *, count: int) -> None:
-        """Add a batch of `count` images: `shares` (terms,) of the means, in the order of `terms`, and right answers."""
-        if not self.count and set(self.terms) != set(terms):
+        """Add a batch of `count` images: `shares` (terms,) of the means, in the order of `terms`, and right answers.
+
+        Raises ValueError where the terms are not those of the epoch's first batch.
+        """
+        if set(self.terms) != set(terms):
+            if self.count:
+                raise ValueError(
+                    f"the loss returned the terms {', '.join(terms)} in step {self._steps} of the epoch and "
+                    f"{', '.join(self.terms)} before: return every term in each step, zero where it is off"
+                )
             self._begin(terms)
         if terms != self.terms:
             shares = shares[[terms.index(name) for name in self.terms]]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -15,6 +14,11 @@ from distill.losses import batch_sum, values_per_channel
 
 if TYPE_CHECKING:
     from distill.training.world import World
+
+REFUSAL = (
+    "random numbers other than those of dropout and drop path cannot be drawn by several processes as by one: train in "
+    "one process, set dropout inside torch's attention to 0, or, if the loss draws them, declare it relational"
+)
 
 
 class NotAcross(RuntimeError):
@@ -27,7 +31,8 @@ class WholeBatch(TorchFunctionMode):
     `rows` is the number of rows it feeds: its own, or one that stands in where it has none, so that it takes part in
     every collective. Calls of torch are replaced, not modules: what a network's own layers call is found as well.
 
-    Raises NotAcross for another call that draws random numbers: their order would differ from that of one process.
+    Raises NotAcross where anything else has drawn random numbers: they would differ from those of one process. To find
+    out, it compares the states of torch's own generators, so a call is not refused before it has drawn.
     """
 
     def __init__(self, world: World, count: int, rows: int) -> None:
@@ -35,17 +40,30 @@ class WholeBatch(TorchFunctionMode):
         self.world, self.count, self.rows = world, count, rows
         self.own = world.part.rows(count)
 
+    def __enter__(self) -> Self:
+        self._states = _generator_states()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        if kind is None:
+            self._check_draws()
+
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         replacement = REPLACED.get(function)
         if replacement is not None:
-            return replacement(self, *args, **(kwargs or {}))
-        draws = DRAWING.get(function)
-        if draws is not None and draws(*args, **(kwargs or {})):
-            raise NotAcross(
-                f"random numbers from torch's {function.__name__} cannot be drawn by several processes as by one: "
-                "train in one process, or, if it is the loss that draws them, declare it relational"
-            )
-        return function(*args, **(kwargs or {}))
+            return replacement(self, *args, **kwargs)
+        if kwargs.get("generator") is not None:  # one of the network's own, whose state is not watched
+            raise NotAcross(REFUSAL)
+        return function(*args, **kwargs)
+
+    def _check_draws(self) -> None:
+        # a generator may be missing in one of the two: that of a GPU, before its first use and during a capture
+        for before, now in zip(self._states, _generator_states(), strict=False):
+            if not torch.equal(before, now):
+                raise NotAcross(REFUSAL)
 
     def each(self, tensor: Tensor) -> int:
         """How many rows of `tensor` belong to one image; 0 where its first dimension is not the batch."""
@@ -93,10 +111,12 @@ class WholeBatch(TorchFunctionMode):
 
     def drawn(self, draw: Callable[[tuple[int, ...]], Tensor], like: Tensor) -> Tensor:
         """This process's rows of `draw(shape)`, which draws for the whole batch."""
+        self._check_draws()
         each = self.each(like)
+        whole = draw((each * self.count, *like.shape[1:]) if each else tuple(like.shape))
+        self._states = _generator_states()
         if not each:
-            return draw(tuple(like.shape))
-        whole = draw((each * self.count, *like.shape[1:]))
+            return whole
         first = self.own.start if self.own else 0
         return whole[each * first :][: len(like)]
 
@@ -123,26 +143,6 @@ class WholeBatch(TorchFunctionMode):
         """`Tensor.bernoulli_`, by which drop path decides for each sample."""
         return tensor.copy_(self.drawn(lambda shape: tensor.new_empty(shape).bernoulli_(*args, **kwargs), tensor))
 
-    def attention(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Tensor:
-        """`functional.scaled_dot_product_attention`, whose own dropout is out of reach."""
-        _refuse_dropout(dropout_p)
-        return functional.scaled_dot_product_attention(query, key, value, attn_mask, 0.0, *args, **kwargs)
-
-    def many_headed_attention(self, *args: Any, **kwargs: Any) -> Any:
-        """`functional.multi_head_attention_forward`, of `nn.MultiheadAttention`: nothing in it can be replaced."""
-        given = _MANY_HEADED.bind(*args, **kwargs).arguments
-        _refuse_dropout(given["dropout_p"] if given.get("training", True) else 0.0)
-        return functional.multi_head_attention_forward(*args, **kwargs)
-
     def values_per_channel(self, x: Tensor) -> int:
         """`values_per_channel` of the whole batch."""
         return self.each(x) * self.count * x[0, 0].numel() if self.each(x) else values_per_channel(x)
@@ -158,58 +158,22 @@ REPLACED: Mapping[Any, Callable[..., Any]] = {
     functional.dropout1d: WholeBatch.channel_dropout,
     functional.dropout2d: WholeBatch.channel_dropout,
     functional.dropout3d: WholeBatch.channel_dropout,
-    functional.scaled_dot_product_attention: WholeBatch.attention,
-    functional.multi_head_attention_forward: WholeBatch.many_headed_attention,
     torch.Tensor.bernoulli_: WholeBatch.bernoulli_,
     batch_sum: WholeBatch.batch_sum,
     values_per_channel: WholeBatch.values_per_channel,
 }
 
 
-def _always(*_args: Any, **_kwargs: Any) -> bool:
-    return True
+def _generator_states() -> list[Tensor]:
+    """The states of the default generators, of the CPU and of this device, as bytes on the host.
 
-
-def _while_training(function: Any) -> Callable[..., bool]:
-    """For functions with an argument `training`."""
-    signature = inspect.signature(function)
-
-    def draws(*args: Any, **kwargs: Any) -> bool:
-        given = signature.bind(*args, **kwargs)
-        given.apply_defaults()
-        return bool(given.arguments["training"])
-
-    return draws
-
-
-def _where_dropped(input: Tensor, p: float, train: bool) -> bool:  # torch's own names
-    return train and p > 0
-
-
-# functions that draw random numbers, and when: other processes would draw others
-DRAWING: Mapping[Any, Callable[..., bool]] = {
-    **dict.fromkeys(
-        (
-            *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.rand_like, torch.randn_like),
-            *(torch.randint_like, torch.bernoulli, torch.multinomial, torch.normal, torch.poisson),
-            *(torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.random_, torch.Tensor.exponential_),
-            *(torch.Tensor.log_normal_, torch.Tensor.cauchy_, torch.Tensor.geometric_, functional.gumbel_softmax),
-        ),
-        _always,
-    ),
-    **{each: _while_training(each) for each in (functional.alpha_dropout, functional.feature_alpha_dropout)},
-    functional.rrelu: _while_training(functional.rrelu),
-    **dict.fromkeys((torch.dropout, torch.dropout_, torch.feature_dropout, torch.alpha_dropout), _where_dropped),
-}
-_MANY_HEADED = inspect.signature(functional.multi_head_attention_forward)
-
-
-def _refuse_dropout(p: float) -> None:
-    if p > 0:
-        raise NotAcross(
-            f"dropout {p} inside torch's attention cannot be drawn by several processes as by one: set it to 0, or "
-            "train in one process"
-        )
+    A GPU's is kept on the host, so nothing waits for it; it cannot be read while a graph is captured.
+    """
+    states = [torch.default_generator.get_state()]
+    running = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    if running and not torch.cuda.is_current_stream_capturing():
+        states.append(torch.cuda.default_generators[torch.cuda.current_device()].get_state())
+    return states
 
 
 def _scaled(x: Tensor, factors: Tensor, inplace: bool) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -62,11 +63,52 @@ def test_folder_and_shards_are_one_data_set(root: Path, tmp_path: Path, labels: 
     assert folder.class_names == shards.class_names
     assert batches(folder) == batches(shards)
     assert evaluated(folder) == evaluated(shards)
-    (tmp_path / "packed").mkdir()
+    assert image_folder(shards=packed(root, tmp_path / "packed"), **SMALL).identity() == folder.identity()
+
+
+def packed(root: Path, folder: Path) -> str:
+    """The folder's images as one tar file a split, without labels."""
+    folder.mkdir()
     for split in ("train", "val"):
-        with tarfile.open(tmp_path / "packed" / f"{split}.tar", "w") as tar:
+        with tarfile.open(folder / f"{split}.tar", "w") as tar:
             tar.add(root / split, arcname=".")  # members ./CLASS/FILE
-    assert image_folder(shards=str(tmp_path / "packed"), **SMALL).identity() == folder.identity()
+    return str(folder)
+
+
+def test_names_that_differ_behind_their_first_dot_are_images_of_their_own(root: Path, tmp_path: Path) -> None:
+    for folder in sorted(root.glob("*/*")):
+        files = sorted(folder.iterdir())
+        for file, name in zip(files, ("img.1.jpg", "img.2.jpg", "x.jpg", "x.png"), strict=False):
+            file.rename(folder / name)
+    folder, shards = image_folder(root=str(root), **SMALL), image_folder(shards=packed(root, tmp_path / "tar"), **SMALL)
+    assert len(shards.train) == len(folder.train) == 24
+    assert folder.identity() == shards.identity()
+    assert batches(folder) == batches(shards)
+    assert evaluated(folder) == evaluated(shards)
+
+
+def test_in_a_shard_with_labels_a_sample_has_one_image(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / f"{split}.tar", "w") as shard:
+            for label in (0, 1):
+                members = {"jpg": encoded(picture(30, 30)), "2.jpg": encoded(picture(30, 30, seed=label + 1))}
+                for ending, data in {**members, "cls": str(label).encode()}.items():
+                    info = tarfile.TarInfo(f"{label}.{ending}")
+                    info.size = len(data)
+                    shard.addfile(info, io.BytesIO(data))
+    data = image_folder(shards=str(tmp_path), **SMALL)
+    assert (data.train.names, data.train_labels.tolist()) == (("/0.2.jpg", "/1.2.jpg"), [0, 1])
+
+
+def test_hidden_folders_hold_no_classes_and_no_images(root: Path, tmp_path: Path) -> None:
+    before = image_folder(root=str(root), **SMALL).identity()
+    for hidden in ("train/.thumbs", "train/.ipynb_checkpoints", "train/class0/.thumbs", "val/.thumbs"):
+        (root / hidden).mkdir()
+        (root / hidden / "a.jpg").write_bytes(encoded(picture(30, 30)))
+    shards = packed(root, tmp_path / "tar")
+    (tmp_path / "tar" / "._train.tar").write_bytes(b"a resource fork")
+    assert image_folder(root=str(root), **SMALL).identity() == before
+    assert image_folder(shards=shards, **SMALL).identity() == before
 
 
 def test_test_shards_beside_validation_shards_are_left_out(root: Path, tmp_path: Path) -> None:
@@ -89,7 +131,7 @@ def test_workers_and_resuming_change_no_byte(root: Path) -> None:
     weak, strong, _ = found[1]
     assert batches(data, start=2) == weak[2:]
     assert batches(data, start=2, strong=StrongView()) == strong[2:]
-    assert batches(data, start=len(weak)) == []
+    assert batches(data, start=len(weak)) == batches(data, start=len(weak), strong=StrongView()) == []
     assert batches(data, epoch=2) != weak
     assert all(two.startswith(one) for one, two in zip(weak, strong, strict=True))
 
@@ -288,6 +330,17 @@ def test_damaged_images_are_refused_or_left_out_and_listed(root: Path) -> None:
     assert "left out 2 damaged images" in data.notes[0]
     assert data.identity() == {**intact.identity(), "skipped": 2}
     assert len(data.train) == len(intact.train)
+
+
+def test_a_validation_set_that_is_damaged_as_a_whole_is_refused(root: Path) -> None:
+    for file in (root / "val").glob("*/*"):
+        file.write_bytes(b"")
+    with pytest.raises(
+        ValueError,
+        match=r"0 validation images after dataset\.skip_damaged=true left out 12, at least 1 is needed: .*holdout=N",
+    ):
+        image_folder(root=str(root), skip_damaged=True, **SMALL)
+    assert len(image_folder(root=str(root), skip_damaged=True, holdout=6, **SMALL).evaluation) == 6
 
 
 @pytest.mark.parametrize("damage", ["vanished", "changed"])

@@ -11,7 +11,7 @@ from torchvision.transforms import functional as F
 
 from distill.data import DeviceImages, ImageDataset, synthetic
 from distill.data import resident as resident_module
-from distill.data.resident import HostMemory, centre_view, num_views, split_view
+from distill.data.resident import HostMemory, num_views, split_view
 
 
 def torchvision_view(data: ImageDataset, index: int, view: int) -> Image.Image:
@@ -119,11 +119,11 @@ def test_numbering_is_the_documented_formula(pad: int, flip: bool) -> None:
     assert torch.equal((dy * (2 * pad + 1) + dx) * (1 + flip) + mirrored, view)
     assert int(dy.max()) == int(dx.max()) == 2 * pad
     assert int(mirrored.max()) == int(flip)
-    centre = centre_view(pad=pad, flip=flip)
-    assert (int(dy[centre]), int(dx[centre]), int(mirrored[centre])) == (pad, pad, 0)
 
 
 def test_the_centre_view_is_the_image() -> None:
     data = synthetic(train_size=20)
-    view = torch.full((20,), data.centre_view)
+    dy, dx, mirrored = split_view(torch.arange(data.num_views), pad=data.pad, flip=data.flip)
+    (centre,) = torch.nonzero((dy == data.pad) & (dx == data.pad) & (mirrored == 0))
+    view = centre.expand(20)
     np.testing.assert_array_equal(data.on("cpu").pixels(torch.arange(20), view).numpy(), data.train_images)

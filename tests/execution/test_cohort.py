@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from silent import Silent
 
 from distill.cli import main
 from distill.config import sweep
 from distill.data import UnreadableImage
 from distill.execution import execute, jobs
 from distill.training import ProcessLost, World
-from distill.training.fit import Silent
 from distill.training.meters import NonFinite
 
 TINY = (

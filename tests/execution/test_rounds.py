@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from silent import Silent
 
 from distill.cli.arguments import parse
 from distill.cli.fill import VERB, read_request
@@ -17,7 +18,6 @@ from distill.execution.stopping import CHECKPOINT_SECONDS, EXIT_SECONDS, Deadlin
 from distill.runs.config_file import write_config
 from distill.runs.provenance import device_name
 from distill.runs.store import scan
-from distill.training.fit import Silent
 
 EPOCH = {"epoch": 1, "accuracy": 50.0}
 RESULT = {"weights_sha256": "ab", "classes": 4, "seconds": 1.0, "split": "test", "last": EPOCH, "best": EPOCH}

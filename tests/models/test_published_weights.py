@@ -54,6 +54,16 @@ def test_torchvisions_are_downloaded_checked_and_described(hub: Path) -> None:
         of_torchvision(download=False)
 
 
+def test_weights_are_found_missing_without_building_their_network(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    for library, function in ((models, "get_model"), (timm, "create_model")):
+        monkeypatch.setattr(library, function, lambda *args, **options: pytest.fail("a network is built"))
+    for build, options in ((torchvision_network, {"name": "vgg19"}), (timm_network, TIMM)):
+        with pytest.raises(NotDownloaded):
+            published(build, options, True, download=False)
+
+
 def test_a_wrong_download_is_refused(hub: Path) -> None:
     (file,) = hub.glob("resnet18-*.pth")
     file.write_bytes(file.read_bytes()[:-1] + b"?")

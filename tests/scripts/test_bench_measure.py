@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from silent import Silent
 
-from distill.training import Member, NonFinite, Silent, fit
+from distill.training import Member, NonFinite, fit
 from scripts.bench.lab import Lab
 from scripts.bench.measure import Figure, PausedTraining, Ratio, Variant, measure
 

@@ -98,6 +98,9 @@ def test_it_refuses_what_it_cannot_know(dataset: ImageDataset, linear: Linear) -
     view[3] = -1
     with pytest.raises(ValueError, match="got view -1"):
         table(replace(batch, view=view))
+    (evaluation,) = dataset.evaluation_stream(batch_size=len(dataset.evaluation_labels), device="cpu")
+    with pytest.raises(ValueError, match="got view -1"):
+        table(evaluation)
 
 
 def test_on_a_gpu_a_row_without_a_view_is_no_number_and_nothing_waits(dataset: ImageDataset, linear: Linear) -> None:

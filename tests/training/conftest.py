@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import safetensors.torch
 import torch
+from silent import Silent
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,7 +17,7 @@ from distill.data import EvaluationStream, ImageStream, synthetic
 from distill.losses import CrossEntropy, Objective, SoftTargets, Task, kd
 from distill.models import Output
 from distill.teachers import LiveTeacher
-from distill.training import Member, Recipe, Silent, Steps, fit, seeded
+from distill.training import Member, Recipe, Steps, fit, seeded
 
 CPU = torch.device("cpu")
 CLASSES = 4

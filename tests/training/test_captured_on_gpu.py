@@ -7,6 +7,7 @@ import torch
 from accelerator import DEVICE, IS_CUDA, new_lane, waiting_is_an_error
 from method_networks import NARROW, WIDE, Staged
 from method_presets import build
+from silent import Silent
 
 from distill.data import EvaluationStream, ImageStream
 from distill.losses import CrossEntropy
@@ -16,7 +17,6 @@ from distill.training import (
     Captured,
     Eager,
     Member,
-    Silent,
     compiled,
     compiled_surroundings,
     determinism,

@@ -9,6 +9,7 @@ import pytest
 import torch
 from method_networks import NARROW, WIDE, Staged
 from method_presets import build
+from silent import Silent
 from tape_lane import LateLane, TapeLane
 from torch.nn import functional as F
 
@@ -18,7 +19,6 @@ from distill.teachers import LiveTeacher
 from distill.training import WARM_UP, Captured, Cosine, NonFinite, NotCaptured, captured, evaluate, fit, seeded
 from distill.training.captured import copied
 from distill.training.engine import tally_of
-from distill.training.fit import Silent
 from distill.training.graphs import Recording
 
 EPOCHS = 5  # 10 full batches and 5 remainders of each member

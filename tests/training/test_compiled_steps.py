@@ -5,13 +5,13 @@ import warnings
 
 import pytest
 import torch
+from silent import Silent
 from torch._dynamo.utils import counters
 
 from distill.losses import zscore_kd
 from distill.models import resnet8
 from distill.teachers import LiveTeacher
 from distill.training import (
-    Silent,
     compiled,
     compiled_surroundings,
     engine,

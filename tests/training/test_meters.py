@@ -137,6 +137,15 @@ def test_more_tensors_do_not_take_more_calls() -> None:
     assert found[0] == found[1] < 10
 
 
+@pytest.mark.parametrize("changed", [{"ce": 1.0, "kd": 1.0, "hint": math.nan}, {"ce": 1.0}, {"ce": 1.0, "sp": 1.0}])
+def test_other_terms_within_an_epoch_are_refused_by_name(changed: dict[str, float]) -> None:
+    meters = Meters(CPU)
+    add(meters, terms(ce=1.0, kd=2.0))
+    names = ", ".join(changed)
+    with pytest.raises(ValueError, match=f"the terms {names} in step 1 of the epoch and ce, kd before: return every"):
+        add(meters, terms(**changed))
+
+
 def test_an_epoch_may_have_other_terms_than_the_one_before() -> None:
     meters = Meters(CPU)
     add(meters, terms(ce=1.0))

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from silent import Silent
 
 sys.path.append(str(Path(__file__).parent))
 
 from tape_lane import TapeLane
 
-from distill.training import Captured, Silent, evaluate, fit
+from distill.training import Captured, evaluate, fit
 
 DECAY = 0.8
 EPOCHS = 3

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,35 +71,60 @@ def test_local_batch_norm_is_that_of_each_part(pair: dict[str, Any]) -> None:
 
 def test_other_draws_are_refused_and_errors_of_the_first_process_reach_all(pair: dict[str, Any]) -> None:
     drawn, busy = pair["refusals"]
-    assert drawn.startswith("NotAcross: random numbers from torch's randn_like cannot be drawn by several processes")
+    assert drawn.startswith("NotAcross: random numbers other than those of dropout and drop path cannot be drawn")
     assert busy == "Busy: the run is being trained"
 
 
-def test_dropout_inside_attention_is_refused() -> None:
-    tokens = torch.zeros(2, 3, 8)
+TOKENS = torch.zeros(2, 3, 8)
+DROPPING = nn.MultiheadAttention(8, 2, dropout=0.1, batch_first=True)
+PLAIN = nn.MultiheadAttention(8, 2, batch_first=True)
+DRAWS = {
+    "randn_like": torch.randn_like,
+    "bernoulli": lambda x: x.bernoulli(),
+    "multinomial": lambda x: (x[0] + 1).multinomial(1),
+    "rrelu": lambda x: torch.rrelu(x, training=True),
+    "rrelu_": lambda x: torch.rrelu_(x.clone(), training=True),
+    "RReLU": nn.RReLU(),
+    "AlphaDropout": nn.AlphaDropout(0.5),
+    "torch.dropout": lambda x: torch.dropout(x, 0.5, True),
+    "fractional pool": lambda x: nn.FractionalMaxPool2d(2, output_size=2)(x.new_zeros(2, 1, 5, 5)),
+    "attention": lambda x: DROPPING.train()(x, x, x),
+    "transformer": nn.TransformerEncoderLayer(8, 2, batch_first=True),
+    "scaled attention": lambda x: functional.scaled_dot_product_attention(x, x, x, None, 0.1),
+    "a seed": lambda x: torch.manual_seed(1),
+    "its own generator": lambda x: torch.rand(3, generator=torch.Generator()),
+    "before dropout": lambda x: functional.dropout(x + torch.rand(8)),
+    "after dropout": lambda x: functional.dropout(x) + torch.rand(8),
+}
+RESTING = {
+    "rrelu": functional.rrelu,
+    "AlphaDropout": nn.AlphaDropout(0.5).eval(),
+    "torch.dropout": lambda x: torch.dropout(x, 0.5, False),
+    "attention": lambda x: DROPPING.eval()(x, x, x),
+    "attention without dropout": lambda x: PLAIN(x, x, x),
+    "dropout": lambda x: functional.dropout(functional.dropout(x, 0.5), 0.1),
+    "drop path": lambda x: x.new_empty(2, 1, 1).bernoulli_(0.5),
+}
 
-    def run(call: Callable[[], object]) -> None:
-        with WholeBatch(World(0, 2), 4, 2):
-            call()
 
-    attention = nn.MultiheadAttention(8, 2, dropout=0.1, batch_first=True)
-    layer = nn.TransformerEncoderLayer(8, 2, batch_first=True)
-    for call in (
-        lambda: attention(tokens, tokens, tokens),
-        lambda: layer(tokens),
-        lambda: functional.scaled_dot_product_attention(tokens, tokens, tokens, None, 0.1),
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_every_other_draw_is_refused(draw: Callable[[torch.Tensor], object]) -> None:
+    with (
+        pytest.raises(NotAcross, match="cannot be drawn by several processes as by one"),
+        WholeBatch(World(0, 2), 4, 2),
     ):
-        with pytest.raises(NotAcross, match=r"dropout 0\.1 inside torch's attention"):
-            run(call)
-    run(lambda: attention.eval()(tokens, tokens, tokens))
-    plain = nn.MultiheadAttention(8, 2, batch_first=True)
-    run(lambda: plain(tokens, tokens, tokens))
-    resting = (functional.rrelu, nn.AlphaDropout(0.5).eval(), lambda x: torch.dropout(x, 0.5, False))
-    for draw in resting:
-        run(partial(draw, tokens))
-    for draw in (nn.RReLU(), nn.AlphaDropout(0.5), lambda x: torch.dropout(x, 0.5, True)):
-        with pytest.raises(NotAcross, match="cannot be drawn by several processes"):
-            run(partial(draw, tokens))
+        draw(TOKENS)
+
+
+@pytest.mark.parametrize("draw", RESTING.values(), ids=RESTING)
+def test_what_draws_nothing_or_for_the_whole_batch_passes(draw: Callable[[torch.Tensor], object]) -> None:
+    with WholeBatch(World(0, 2), 4, 2):
+        draw(TOKENS)
+
+
+def test_an_error_inside_the_block_is_the_one_reported() -> None:
+    with pytest.raises(ZeroDivisionError), WholeBatch(World(0, 2), 4, 2):
+        _ = int(torch.rand(1)) // 0
 
 
 def test_gradients_are_summed_in_buckets(pair: dict[str, Any]) -> None:
