@@ -37,7 +37,7 @@ MODULES=(torch torchvision timm tensorboard numpy scipy sklearn PIL yaml safeten
     huggingface_hub hydra omegaconf antlr4 simplejpeg pytest)
 STEPS=(imports tests step lanes teacher table cells checks keep profile)
 # seconds on one H200, estimated
-declare -A EXPECTED=([imports]=30 [tests]=180 [step]=45 [lanes]=60 [teacher]=480 [table]=80 [cells]=540 [checks]=480
+declare -A EXPECTED=([imports]=30 [tests]=180 [step]=90 [lanes]=60 [teacher]=480 [table]=80 [cells]=540 [checks]=480
     [keep]=15 [profile]=60)
 
 if (($# == 0)); then

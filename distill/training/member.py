@@ -108,13 +108,14 @@ class Member:
             objective.start(student, first_stage)
         objective.smooth_labels(recipe.label_smoothing)
         self.student = (student if deployed is None else deployed).to(self.device)
+        self.objective = objective.to(self.device)
         if self.device.type == "cuda":  # the batches' memory format: otherwise every convolution converts its weights
             self.student.to(memory_format=torch.channels_last)
+            self.objective.to(memory_format=torch.channels_last)
         self.forward: Callable[..., Output] = self.student
         self.weigh = weigh
         self._ones: torch.Tensor | None = None
         self._lean = LeanForward(self.student, cast=precision == "bf16" and world.size == 1)
-        self.objective = objective.to(self.device)
         self.name, self.teacher, self.recipe = name, teacher, recipe
         self.stream, self.evaluation, self.split = stream, evaluation, split
         self.precision, self.recorder, self.checkpoints = precision, recorder, checkpoints

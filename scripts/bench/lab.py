@@ -275,7 +275,9 @@ class Lab:
 
     def live(self, *, precision: str | None = None) -> LiveTeacher:
         """The teacher run live, on a copy of its network."""
-        network, fast = (deepcopy(each).to(self.device) for each in (self.teacher_network, self.folded_teacher))
+        memory = torch.channels_last if self.device.type == "cuda" else torch.preserve_format  # as in training
+        networks = (self.teacher_network, self.folded_teacher)
+        network, fast = (deepcopy(each).to(self.device).to(memory_format=memory) for each in networks)
         precision = precision or self.teacher_precision
         return LiveTeacher(network, weights="bench", precision=precision, taps=False, fast=fast)
 

@@ -11,7 +11,17 @@ import torch
 
 from distill.data import Dataset
 from distill.teachers import Teacher
-from distill.training import WARM_UP, Captured, CudaLane, Eager, Engine, Member, compiled, why_not_compiled
+from distill.training import (
+    WARM_UP,
+    Captured,
+    CudaLane,
+    Eager,
+    Engine,
+    Member,
+    compiled,
+    compiled_surroundings,
+    why_not_compiled,
+)
 from distill.training.graphs import Work
 from scripts.bench.lab import Lab
 from scripts.bench.measure import Figure, PausedTraining, Variant, measure
@@ -240,10 +250,15 @@ class CountedLane(CudaLane):
 
 
 def captured(lab: Lab, note: Note, *, size: int = 1) -> list[Figure]:
-    """A KD step as this device runs it, without a peer: its time for one student, and the nodes of its graphs."""
+    """A KD step as this device runs it, without a peer: its time for one student, and the nodes of its graphs.
+
+    On CUDA also with loss and teacher compiled, as in long runs; eight students take too long to compile.
+    """
     figures, steps = [], max(WARM_UP + 1, lab.sizes.steps // size)
     data, students = lab.steps(steps), f"{size} student{'s' * (size > 1)}"
     teachers: dict[str, Teacher] = {"live": lab.live(), "table": lab.table(data)}
+    if size == 1 and lab.device.type == "cuda" and not why_not_compiled(lab.device):
+        teachers |= {"live, compiled": lab.live(), "table, compiled": lab.table(data)}
     for name, source in teachers.items():
         counts: list[int] = []
         engine = lab.engine()
@@ -251,7 +266,8 @@ def captured(lab: Lab, note: Note, *, size: int = 1) -> list[Figure]:
             engine = Captured(partial(CountedLane, lab.device, counts), declined=note)
         with ExitStack() as stack:
             members = lab.cohort(data, source, size)
-            variant = of_steps(name, members, steps * size, stack, lab=lab, engine=engine)
+            around = compiled_surroundings(members) if name.endswith("compiled") else None
+            variant = of_steps(name, members, steps * size, stack, lab=lab, engine=engine, around=around)
             variant.prepare()
             variant.run()
             nodes = sum(counts) / size  # before an evaluation is captured
