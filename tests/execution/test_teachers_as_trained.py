@@ -112,9 +112,9 @@ def test_without_a_record_for_these_images_it_must_be_far_from_chance(
 def test_what_is_far_from_chance(classes: int, least: float) -> None:
     """Three times chance; with fewer than five classes the middle between chance and 100 %."""
     known = TeacherFacts(run_id=None, weights="w", key="w", folder=Path("teacher"), reference=None)
-    _check(Evaluation(0, 100, least + 0.01, 0.0), known, classes=classes)
+    _check(Evaluation(0, 100, least + 0.01, 0.0), known, "fp32", classes=classes)
     with pytest.raises(StorageError, match=f"a teacher of {classes} classes must have {least} % at least"):
-        _check(Evaluation(0, 100, least - 0.01, 0.0), known, classes=classes)
+        _check(Evaluation(0, 100, least - 0.01, 0.0), known, "fp32", classes=classes)
 
 
 def test_a_claim_is_held_against_what_is_measured(

@@ -33,7 +33,7 @@ case "$*" in
             echo '{"precision": "bf16"}' >"$run/result.json"
         else
             touch "$run/previous.safetensors" "$run/lock"
-            trap 'echo saved >"$run/last.safetensors"; exit 1' TERM
+            trap 'echo saved >"$run/last.safetensors"; kill $!; exit 1' TERM
             sleep 30 & wait
         fi ;;
     export*dtype*) for ((n = 1; n <= $#; n++)); do [[ ${!n} == --out ]] && break; done; n=$((n + 1))
@@ -208,11 +208,20 @@ def test_what_the_package_needs_is_carried_or_there() -> None:
     assert with_needs(needed) - with_needs(there) == set(carried)
 
 
-def test_a_machine_without_a_gpu_ends_the_call(script) -> None:
-    code, printed, commands = script("imports", "teacher", CUDA_VISIBLE_DEVICES="", DISTILL_TEST_STAND_IN="")
-    assert (code, commands) == (1, [])
-    assert "no GPU" in printed
+@pytest.mark.parametrize("there", [True, False])
+def test_a_machine_without_a_gpu_ends_the_call(script, tmp_path: Path, there: bool) -> None:
+    """Its modules are empty ones."""
+    for name in re.search(r"^MODULES=\((.*?)\)$", SCRIPT.read_text(), re.MULTILINE | re.DOTALL)[1].split():
+        (tmp_path / f"{name}.py").touch()
+    cuda = f"class cuda:\n    is_available = lambda: {there}\n    get_device_name = lambda: 'a GPU'\n"
+    (tmp_path / "torch.py").write_text(cuda)
+    (tmp_path / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    settings = {"PYTHON": str(tmp_path / "python"), "PYTHONPATH": str(tmp_path), "DISTILL_TEST_STAND_IN": ""}
+    code, printed, _ = script("imports", "tests", **settings)
     assert "MISSING" not in printed
+    assert ("\na GPU\n" if there else "\nno GPU\n") in printed
+    assert (code, "== tests" in printed) == (0 if there else 1, there)
 
 
 def test_a_table_that_the_end_of_the_call_stops_goes_on_in_the_next(script, tmp_path: Path) -> None:
