@@ -12,7 +12,7 @@
 #   step     milliseconds and graph nodes of one captured step
 #   lanes    the same for eight students side by side
 #   teacher  trains the teacher; at the end of the call it stops, and OUT/checkpoint.* (some 50 MB) continue it in the next call.
-#            Where one call cannot carry them to another machine, bring them to a folder there in two, and set IN to it.
+#            They may be too large to be carried to another machine in one call: carry some in a call before it.
 #            A trained one is kept as fp16 weights (OUT/teacher.tgz) and taken back from there: that is the teacher from now on
 #   table    the table of its logits, with one epoch of a student
 #   cells    fills the table's column, the most informative cell first, until the end of the call
@@ -23,7 +23,7 @@
 # Every step may be typed again: what is finished is not done twice. A step ends with its call, and one for which no time
 # is left is skipped, except keep. IN: the OUT folder of an earlier call on another machine; its teacher and its finished
 # runs are used. LEFT: the seconds left. OUT has at most 8 files, below 16 MiB each.
-# DISTILL, PYTEST and BENCH name the commands. Rehearsal on a CPU with a tiny pair: tests/scripts/test_first_cells.py.
+# DISTILL, PYTEST and BENCH name the commands, which get the signal at the end of a call themselves. Rehearsal on a CPU with a tiny pair: tests/scripts/test_first_cells.py.
 set -euo pipefail
 
 : "${OUT:=out}" "${IN=}" "${RUNS:=runs/first_cells}" "${WHEELS=}" "${DATA=}" "${SEEDS:=2}"
@@ -41,7 +41,7 @@ declare -A EXPECTED=([imports]=30 [tests]=180 [step]=90 [lanes]=60 [teacher]=480
     [keep]=15 [profile]=60)
 
 if (($# == 0)); then
-    sed -n '2,28p' "$0"
+    sed -n '2,26p' "$0"
     exit 2
 fi
 for step in "$@"; do
@@ -126,7 +126,7 @@ teacher() {
         cat "$IN"/checkpoint.* | tar -C "$RUNS/teacher" -xz
     fi
     if [[ ! -d $kept ]]; then
-        # uncompiled: its loss gains little, and all later steps need it
+        # compiling gains little for cross-entropy, and a failure would cost all later steps
         within $DISTILL train "${common[@]}" "student=$TEACHER" loss=ce seed=0 \
             "precision=$PRECISION" engine.compile=false "runs_dir=$RUNS/teacher" || true
         rm -f "$OUT"/checkpoint.*
@@ -165,8 +165,10 @@ checks() {
     local form taught
     for form in live fp32; do
         if [[ ! -d $RUNS/$form ]]; then
-            mkdir "$RUNS/$form"
-            cp -rl "$store/$TEACHER"-* "$RUNS/$form/" # links: its table has gigabytes
+            rm -rf "$RUNS/$form.part" # of a call that ended meanwhile
+            mkdir "$RUNS/$form.part"
+            cp -rl "$store/$TEACHER"-* "$RUNS/$form.part/" # links: its table has gigabytes
+            mv "$RUNS/$form.part" "$RUNS/$form"
         fi
     done
     taught=$(sed -n 's/.*"precision": "\([a-z0-9]*\)".*/\1/p' "$store/$TEACHER"-*/result.json)

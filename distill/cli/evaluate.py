@@ -26,9 +26,9 @@ VERB = Verb(
     about="""\
 Measure the accuracy of a finished run again. Its network is rebuilt with its weights, whose digest is checked, and
 evaluated on the images that the run was evaluated on: the test set, or its held-out training images. With the same
-data and precision, the accuracy may differ by 0.1 points or two images, whichever is more, from the one recorded after
-the last epoch, in bf16 by 0.3 points (below 10,000 images: 30 points over the root of their number); otherwise the exit
-code is 1. Nothing is written to the run.""",
+data and precision, the accuracy may differ from the one recorded after the last epoch by 0.1 points or two images,
+whichever is more, and in bf16 by 0.3 points or 30 points divided by the square root of the number of images, whichever
+is more. If it differs by more, the exit code is 1. Nothing is written to the run.""",
     sections=(
         ("Run", (RUN, RUNS_DIR)),
         ("Measurement", (PRECISION, DEVICE)),

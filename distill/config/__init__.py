@@ -1,5 +1,6 @@
 """Turns presets and overrides into checked run plans. Only this package and execution/jobs.py import Hydra."""
 
+import os
 from pathlib import Path
 
 
@@ -18,11 +19,12 @@ def configs_dir() -> Path:
 def preset_files(group: str, config_dir: Path | None) -> dict[str, Path]:
     """The files of a group's presets by name (`kd`, `ablation/mean_only`), shipped ones and those in `config_dir`.
 
-    Where both folders have a name, the shipped file counts, as where Hydra composes it. Hydra composes no `.yml` file.
+    As in Hydra, a shipped file takes the place of the user's of the same name, links to folders are followed, and
+    `.yml` files are left out.
     """
     found: dict[str, Path] = {}
     for folder in [each / group for each in (configs_dir(), config_dir) if each is not None]:
-        for path in sorted(folder.rglob("*.yaml")):
-            if path.is_file():
-                found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+        paths = [Path(at, name) for at, _, names in os.walk(folder, followlinks=True) for name in names]
+        for path in sorted(path for path in paths if path.suffix == ".yaml"):
+            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
     return found

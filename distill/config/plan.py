@@ -51,12 +51,14 @@ class Reference:
     states     who says so: "its record says"
     remedy     what to do where the measured accuracy is another, a clause of its own
     tolerance  in points; None: that of `Evaluation.agrees`
+    precision  in which it was measured
     """
 
     accuracy: float
     states: str
     remedy: str
     tolerance: float | None = None
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)

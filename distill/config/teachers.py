@@ -65,7 +65,8 @@ class PlannedTeacher:
         assert record.result is not None
         weights = record.result["weights_sha256"]
         remedy = "its weights or the data have changed; delete its folder to train it again"
-        reference = Reference(record.result["last"]["accuracy"], "its record says", remedy)
+        accuracy = record.result["last"]["accuracy"]
+        reference = Reference(accuracy, "its record says", remedy, precision=self.precision)
         return TeacherFacts(record.run_id, weights, weights, record.path, reference)
 
     def moved(self, device: str) -> "PlannedTeacher":
@@ -155,7 +156,8 @@ class FinishedTeacher:
             return Reference(accuracy, "its file claims", remedy) if same else None
         remedy = "its weights or the data have changed; import it again, or choose another teacher"
         same = _evaluated(self.record.identity.get("data")) == _evaluated(self.data)
-        return Reference(accuracy, "its record says", remedy) if same else None
+        precision = str(self.record.identity["precision"])
+        return Reference(accuracy, "its record says", remedy, precision=precision) if same else None
 
     def moved(self, device: str) -> "FinishedTeacher":
         return self

@@ -388,9 +388,8 @@ def _split(
     else:
         evaluation = parts["evaluation"]
         if not len(evaluation):
-            left_out = f" after dataset.skip_damaged=true left out {len(skipped)}" if skipped else ""
             raise ValueError(
-                f"there are 0 validation images{left_out}, at least 1 is needed: restore or add some, or set "
+                "dataset.skip_damaged=true leaves 0 validation images, at least 1 is needed: restore some, or set "
                 "dataset.holdout=N to hold out N of the training images"
             )
         digest["test"] = _manifest_digest(evaluation, len(names))

@@ -237,7 +237,7 @@ def _shard(path: Path, doubtful: frozenset[str | None]) -> Iterator[IndexedImage
 
 def is_hidden(path: str) -> bool:
     """Whether a file, or a folder in which it lies, has a name that starts with a dot."""
-    return any(part.startswith(".") for part in path.split("/"))
+    return any(part.startswith(".") and part not in (".", "..") for part in path.split("/"))
 
 
 def is_image(name: str) -> bool:

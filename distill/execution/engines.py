@@ -19,6 +19,7 @@ from distill.training import (
     NotCaptured,
     compiled,
     compiled_surroundings,
+    compiled_trial,
     is_fused,
     this_world,
     why_not_compiled,
@@ -57,6 +58,9 @@ def step_engine(
         if engine["compile"] is True:
             stack.enter_context(compiled(members))
             note("networks are compiled at the first steps, which takes a while")
+        long = engine["compile"] == "auto" and any(_is_worth_compiling(member) for member in members)
+        if long and device.type == "cuda" and this_world().size == 1 and (failure := compiled_trial(device)):
+            note(f"loss and teacher are not compiled: {failure}")
         if any(_compiles_surroundings(engine, member) for member in members):
             stack.enter_context(compiled_surroundings(members))
             note("loss and teacher are compiled at the first steps (engine.compile=false turns this off)")
@@ -69,9 +73,14 @@ def step_engine(
 
 
 def _compiles_surroundings(engine: Mapping[str, Any], member: Member) -> bool:
-    steps = member.recipe.epochs * member.stream.steps
-    wanted = engine["compile"] is True or (engine["compile"] == "auto" and steps >= WORTH_COMPILING)
-    return wanted and member.device.type == "cuda" and member.world.size == 1 and not why_not_compiled(member.device)
+    if member.device.type != "cuda" or member.world.size > 1 or why_not_compiled(member.device):
+        return False
+    wanted = engine["compile"] == "auto" and _is_worth_compiling(member) and not compiled_trial(member.device)
+    return engine["compile"] is True or wanted
+
+
+def _is_worth_compiling(member: Member) -> bool:
+    return member.recipe.epochs * member.stream.steps >= WORTH_COMPILING
 
 
 def _captures(engine: Mapping[str, Any], device: torch.device) -> bool:

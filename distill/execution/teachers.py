@@ -162,7 +162,8 @@ def _check(measured: Evaluation, known: TeacherFacts, precision: str, *, classes
     """Raise StorageError where a teacher's accuracy is not what it must be."""
     reference, found = known.reference, f"the teacher {known.folder} has {measured.accuracy:.2f} %"
     if reference is not None:
-        if not measured.agrees(reference.accuracy, precision=precision, tolerance=reference.tolerance):
+        coarser = "bf16" if "bf16" in (precision, reference.precision) else precision
+        if not measured.agrees(reference.accuracy, precision=coarser, tolerance=reference.tolerance):
             raise StorageError(f"{found} where {reference.states} {reference.accuracy:.2f} %: {reference.remedy}")
         return
     # three times chance; with fewer than five classes the middle between chance and 100 %

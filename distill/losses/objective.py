@@ -122,7 +122,7 @@ class Objective(nn.Module):
 
     def forward(self, student: Output, teacher: Output | None, batch: Batch, progress: Tensor) -> dict[str, Tensor]:
         """Named scalar terms, already weighted: the loss is their sum. In each step of an epoch the names are the same:
-        a term that is off for a while is zero, one whose weight is 0 throughout is left out.
+        a term that is off for a while is zero, one whose weight is 0 is left out.
 
         `progress` is a 0-d tensor: epochs done, with fraction, in the epochs of the paper's recipe. No gradient may
         reach the teacher. Nothing may synchronise with the device: `forward` also runs on meta tensors, which have

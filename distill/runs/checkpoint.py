@@ -198,6 +198,8 @@ SHARE = 0.02  # of a run's time that its checkpoints may take
 class CheckpointSchedule:
     """At most one checkpoint every `interval` seconds (>= 0), and saving takes at most `share` of the elapsed time.
 
+    The first checkpoint is written after `interval` whatever it takes: its cost is not known before.
+
     Args:
         interval: seconds between two checkpoints, at least.
         share: of the elapsed time, 0 < `share` <= 1.

@@ -322,11 +322,19 @@ def _check_labels(found: Sequence[TableRow | TableColumn], what: str) -> None:
         keys[each.label] = each.key
 
 
-def _without_nulls(node: Any) -> Any:
-    """The node without keys whose value is null, at every depth."""
+def _without_nulls(node: Any, inside: str = "") -> Any:
+    """The node without keys whose value is null, at every depth.
+
+    A null row or column stays, and is refused. So does a null in a cell: there the row's value does not hold.
+    """
     if not isinstance(node, Mapping):
         return node
-    return {key: _without_nulls(value) for key, value in node.items() if value is not None}
+    kept = inside in ("rows", "columns", "a cell")
+    return {
+        key: _without_nulls(value, "a cell" if inside == "cells" else key)
+        for key, value in node.items()
+        if kept or value is not None
+    }
 
 
 def _checked(node: Any, keys: set[str], where: str) -> Node:
@@ -336,7 +344,7 @@ def _checked(node: Any, keys: set[str], where: str) -> Node:
     if wrong := set(node) - keys:
         raise ValueError(f"{where} has no key {min(map(str, wrong))!r}: there are {', '.join(sorted(keys))}")
     for key, value in node.items():
-        if fault := _fault(key, value):
+        if value is not None and (fault := _fault(key, value)):
             raise ValueError(f"{key} of {where}{fault}")
     return node
 

@@ -8,6 +8,7 @@ from distill.training.engine import (
     Engine,
     compiled,
     compiled_surroundings,
+    compiled_trial,
     why_not_compiled,
 )
 from distill.training.evaluation import Evaluation, evaluate

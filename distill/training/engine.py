@@ -157,16 +157,16 @@ def _compiling() -> Iterator[None]:
 def why_not_compiled(device: torch.device) -> str | None:
     """What torch.compile lacks on this machine to make code for `device`; None where nothing is missing."""
     if device.type == "cuda":
-        return compiled_trial(device) if importlib.util.find_spec("triton") else "triton is not installed"
+        return None if importlib.util.find_spec("triton") else "triton is not installed"
     names = [name for name in (os.environ.get("CXX"), *COMPILERS) if name]
     return None if any(map(shutil.which, names)) else f"there is no C++ compiler ({', '.join(names)})"
 
 
 @lru_cache
 def compiled_trial(device: torch.device) -> str | None:
-    """Why a function of one line cannot be compiled for `device`, as where triton finds no C compiler; else None."""
+    """Compile a short function for `device`: None where that works, else the error (triton may find no C compiler)."""
     try:
         torch.compile(lambda x: (2 * x).softmax(0).sum())(torch.ones(8, device=device))
     except Exception as error:  # of any layer below
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return " ".join(f"{type(error).__name__}: {error}".split())
     return None

@@ -38,8 +38,9 @@ class Evaluation:
     def agrees(self, recorded: float, *, precision: str, tolerance: float | None = None) -> bool:
         """Whether the accuracy is `recorded` (percent), to `tolerance` points.
 
-        By default to 0.1 points or two images, whichever is more. In bf16, where folded BatchNorm, rounded weights and
-        another device each move some images to another class, to 0.3 points or 30 over the root of the count.
+        By default 0.1 points or two images, whichever is more. In bf16, where folded BatchNorm, rounded weights and
+        another device each move some images to another class, 0.3 points or 30 points divided by the square root of the
+        count, whichever is more.
         """
         default = max(0.1, 200.0 / self.count) if precision == "fp32" else max(0.3, 30.0 / self.count**0.5)
         tolerance = default if tolerance is None else tolerance

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from distill.training.world import World
 
 REFUSAL = (
-    "random numbers other than those of dropout and drop path cannot be drawn by several processes as by one: train in "
-    "one process, set dropout inside torch's attention to 0, or, if the loss draws them, declare it relational"
+    "something other than dropout and drop path has drawn random numbers, and several processes would draw others than "
+    "one does: train in one process, set dropout inside torch's attention to 0, or declare a loss that draws relational"
 )
 
 
@@ -32,7 +32,7 @@ class WholeBatch(TorchFunctionMode):
     every collective. Calls of torch are replaced, not modules: what a network's own layers call is found as well.
 
     Raises NotAcross where anything else has drawn random numbers: they would differ from those of one process. To find
-    out, it compares the states of torch's own generators, so a call is not refused before it has drawn.
+    out, it compares the states of torch's own generators before and after; what puts the state back is not noticed.
     """
 
     def __init__(self, world: World, count: int, rows: int) -> None:
@@ -60,7 +60,7 @@ class WholeBatch(TorchFunctionMode):
         return function(*args, **kwargs)
 
     def _check_draws(self) -> None:
-        # a generator may be missing in one of the two: that of a GPU, before its first use and during a capture
+        # a GPU's generator may be missing in the first of the two, before its first use
         for before, now in zip(self._states, _generator_states(), strict=False):
             if not torch.equal(before, now):
                 raise NotAcross(REFUSAL)
@@ -165,13 +165,9 @@ REPLACED: Mapping[Any, Callable[..., Any]] = {
 
 
 def _generator_states() -> list[Tensor]:
-    """The states of the default generators, of the CPU and of this device, as bytes on the host.
-
-    A GPU's is kept on the host, so nothing waits for it; it cannot be read while a graph is captured.
-    """
+    """The states of the default generators, of the CPU and of this device, which are kept on the host."""
     states = [torch.default_generator.get_state()]
-    running = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    if running and not torch.cuda.is_current_stream_capturing():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states.append(torch.cuda.default_generators[torch.cuda.current_device()].get_state())
     return states
 

@@ -179,6 +179,14 @@ def test_presets_of_ones_own(own: Path, capsys: Capture) -> None:
     assert refusing.startswith("refusing: temperature must be > 0, got -1")
 
 
+def test_presets_in_a_linked_folder(own: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "hot.yaml").write_text("defaults: [/loss/kd@_here_]\ntemperature: 9\n")
+    (own / "loss" / "team").symlink_to(tmp_path / "shared", target_is_directory=True)
+    told = listed(capsys, "--config-dir", str(own), "loss=team/hot")
+    assert told["team/hot"]["defaults"]["temperature"] == 9
+
+
 def test_a_broken_file_hides_no_other(own: Path, capsys: Capture) -> None:
     told = listed(capsys, "--config-dir", str(own), "loss=kd,mine")
     assert list(told) == ["kd", "mine", "notes"]

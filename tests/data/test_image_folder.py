@@ -337,7 +337,7 @@ def test_a_validation_set_that_is_damaged_as_a_whole_is_refused(root: Path) -> N
         file.write_bytes(b"")
     with pytest.raises(
         ValueError,
-        match=r"0 validation images after dataset\.skip_damaged=true left out 12, at least 1 is needed: .*holdout=N",
+        match=r"dataset\.skip_damaged=true leaves 0 validation images, at least 1 is needed: .*holdout=N",
     ):
         image_folder(root=str(root), skip_damaged=True, **SMALL)
     assert len(image_folder(root=str(root), skip_damaged=True, holdout=6, **SMALL).evaluation) == 6

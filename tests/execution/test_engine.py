@@ -138,6 +138,7 @@ def test_auto_precision_says_what_it_became_and_why(tmp_path, capsys) -> None:
 )
 def test_what_is_compiled_around_the_students(monkeypatch, setting, device, epochs, size, compiles) -> None:
     monkeypatch.setattr(distill.execution.engines, "why_not_compiled", lambda device: None)
+    monkeypatch.setattr(distill.execution.engines, "compiled_trial", lambda device: None)
     member = SimpleNamespace(
         recipe=SimpleNamespace(epochs=epochs),
         stream=SimpleNamespace(steps=782),
@@ -145,6 +146,9 @@ def test_what_is_compiled_around_the_students(monkeypatch, setting, device, epoc
         world=SimpleNamespace(size=size),
     )
     assert distill.execution.engines._compiles_surroundings({"compile": setting}, member) is compiles
+    monkeypatch.setattr(distill.execution.engines, "compiled_trial", lambda device: "no C compiler")
+    demanded = compiles and setting is True
+    assert distill.execution.engines._compiles_surroundings({"compile": setting}, member) is demanded
 
 
 def test_captured_runs_end_as_eager_ones_and_say_so(tmp_path, capsys, on_tapes) -> None:

@@ -78,6 +78,7 @@ def job(launcher: str, number: int, *, device: str = "auto") -> str:
 
 def test_jobs_in_processes_of_their_own_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert [job("joblib", number) for number in range(4)] == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
     assert job("submitit_local", 5) == "cuda:2"
     assert job("joblib", 1, device="cuda:0") == "cuda:0"  # as the user says
@@ -89,17 +90,21 @@ def test_jobs_in_processes_of_their_own_take_the_gpus_in_turn(monkeypatch: pytes
 def test_a_job_takes_the_one_gpu_of_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its plan was made where the command was typed, which may have none."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert job("submitit_slurm", 3) == "cuda:0"
 
 
-def test_without_a_gpu_it_stays_auto(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+@pytest.mark.parametrize("count", [0, 1])
+def test_without_a_gpu_that_works_it_stays_auto(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert job("joblib", 1) == "auto"
 
 
 def test_a_launcher_runs_the_checked_plan_on_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the launcher has composed again is neither checked again nor used."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     run, watches = [], []
 
     def run_plans(plans: list[RunPlan], *, watch: TrainingProgress, **_: Any) -> list[None]:
@@ -163,9 +168,12 @@ def test_a_process_that_another_one_started_is_not_watched() -> None:
 
 
 def test_after_a_launcher_gave_up_the_folders_say_what_finished(tmp_path: Path) -> None:
-    plans = [
-        SimpleNamespace(run_id=name, directory=tmp_path / name, is_finished=name == "b") for name in ("a", "b", "a")
-    ]
+    class Plan(SimpleNamespace):
+        is_finished = RunPlan.is_finished
+
+    plans = [Plan(run_id=name, directory=tmp_path / name) for name in ("a", "b", "a")]
+    plans[1].directory.mkdir()
+    (plans[1].directory / "result.json").write_text("{}")
     found = outcomes_on_disk(plans, "did not finish")
     assert [(outcome.name, outcome.status) for outcome in found] == [("a", "failed"), ("b", "finished")]
     assert found[0].text == f"{tmp_path / 'a'}: did not finish"

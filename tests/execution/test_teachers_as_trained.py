@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from distill.cli import main
 from distill.cli.arguments import FAILED, FINISHED, REFUSED
-from distill.config.plan import TeacherFacts
+from distill.config.plan import Reference, TeacherFacts
 from distill.config.sweep import prepare
 from distill.data import ImageStream
 from distill.execution.teachers import _check, measured_teacher
@@ -304,3 +305,12 @@ def test_published_weights_of_cifar_100_for_images_ten_times_smaller(cifar100_np
     facts = measured_teacher(plan, source, known, source="live", note=print, world=World()).facts
     assert facts["accuracy"] == pytest.approx(68.83, abs=0.03)
     assert facts["crop_accuracy"] > 65
+
+
+def test_a_record_in_bf16_may_differ_by_more(tmp_path: Path) -> None:
+    """Also where the teacher computes in fp32 now."""
+    for recorded, refused in (("bf16", False), ("fp32", True)):
+        reference = Reference(70.2, "its record says", "look", precision=recorded)
+        known = TeacherFacts(run_id=None, weights="w", key="w", folder=tmp_path, reference=reference)
+        with pytest.raises(StorageError, match=r"70\.00 % where its record says") if refused else nullcontext():
+            _check(Evaluation(0, 10_000, 70.0, 0.0), known, "fp32", classes=10)

@@ -41,6 +41,7 @@ def test_saving_never_exceeds_its_share_and_never_comes_before_its_interval(case
     saves = simulate(schedule, clock, step=step, cost=cost, steps=3000)
     for number, instant in enumerate(saves[1:], start=2):  # the cost of the first is not known before it
         assert number * cost <= share * (instant - begin) * (1 + 1e-9)
+    assert saves[0] - begin <= interval + 2 * step
     assert all(later - earlier >= interval for earlier, later in itertools.pairwise([begin, *saves]))
     # and no lazier than the rules ask for: the longest pause is what the interval or the share demands
     allowed = max(interval, cost / share) + cost + 2 * step

@@ -208,6 +208,19 @@ def test_what_the_package_needs_is_carried_or_there() -> None:
     assert with_needs(needed) - with_needs(there) == set(carried)
 
 
+def test_a_copy_of_the_teacher_that_was_cut_is_made_again(script, tmp_path: Path) -> None:
+    teacher = tmp_path / "one" / "store" / "T-abc"
+    teacher.mkdir(parents=True)
+    (teacher / "result.json").write_text('{"precision": "bf16"}\n')
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "cp").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "cp").chmod(0o755)
+    assert script("checks", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")[0] == 1
+    code, printed, _ = script("checks")
+    assert code == 0, printed
+    assert (tmp_path / "one" / "live" / "T-abc" / "result.json").is_file()
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_a_machine_without_a_gpu_ends_the_call(script, tmp_path: Path, there: bool) -> None:
     """Its modules are empty ones."""

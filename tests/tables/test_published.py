@@ -336,10 +336,9 @@ def test_a_value_of_another_kind_is_one_sentence(file: Path, there: str, instead
         ("baseline: {row: kd}", "overrides: null\nbaseline: {row: kd, column: null}\nnote: null"),
         ("teacher_accuracy: 72.0", "teacher_accuracy: 72.0, label: null, student_accuracy: null, teacher_recipe: null"),
         ("preset: kd,", "preset: kd, source: null, deviation: null, top5: null, cells: {pair: null, gone: null},"),
-        ("preset: kd,", "preset: kd, cells: {pair: {epochs: null, runs: null, weights: {kd_weight: null}}},"),
+        ("preset: kd,", "preset: kd, cells: {pair: {weights: {kd_weight: null}}},"),
         ("weights: {kd_weight: 0.9}", "weights: {kd_weight: 0.9, ce_weight: null}"),
         ("preset: zscore_kd,", "preset: zscore_kd, epochs: null,"),
-        ("  ours:", "  theirs: null\n  ours:"),
     ],
 )
 def test_null_equals_a_missing_key(file: Path, there: str, instead: str) -> None:
@@ -347,6 +346,15 @@ def test_null_equals_a_missing_key(file: Path, there: str, instead: str) -> None
     assert there in SOUND
     file.write_text(SOUND.replace(there, instead))
     assert load("mine", config_dir=file.parents[1]) == sound
+
+
+def test_null_in_a_cell_takes_the_rows_value_back(file: Path) -> None:
+    file.write_text(SOUND.replace("preset: kd,", "preset: kd, deviation: 0.2, cells: {pair: {deviation: null}},"))
+    table = load("mine", config_dir=file.parents[1])
+    assert table.cells["kd", "pair"].deviation is None
+    file.write_text(SOUND.replace("  ours:", "  theirs: null\n  ours:"))
+    with pytest.raises(DamagedTable, match="theirs must be a mapping, got None"):
+        load("mine", config_dir=file.parents[1])
 
 
 def test_a_row_without_a_label_is_named_by_its_key(file: Path) -> None:

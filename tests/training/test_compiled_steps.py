@@ -14,7 +14,7 @@ from distill.teachers import LiveTeacher
 from distill.training import (
     compiled,
     compiled_surroundings,
-    engine,
+    compiled_trial,
     evaluate,
     fit,
     seeded,
@@ -138,19 +138,19 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_compiler_that_fails_is_found_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    monkeypatch.setattr(torch, "ones", lambda *size, device: torch.zeros(*size))
     compiling = []
 
     def broken(function):
         compiling.append(function)
         raise RuntimeError("Failed to find C compiler.\nSet CC.")
 
+    assert compiled_trial(CPU) is None or why_not_compiled(CPU)
+    compiled_trial.cache_clear()
     monkeypatch.setattr(torch, "compile", broken)
     for _ in range(2):
-        assert why_not_compiled(torch.device("cuda")) == "Failed to find C compiler."
+        assert compiled_trial(CPU) == "RuntimeError: Failed to find C compiler. Set CC."
     assert len(compiling) == 1
-    engine.compiled_trial.cache_clear()
+    compiled_trial.cache_clear()
 
 
 def test_a_teacher_that_can_be_compiled_is(lab, teacher) -> None:
