@@ -194,7 +194,8 @@ def on_own_device(plan: RunPlan, hydra: Any) -> RunPlan:
     if this_world().size > 1 and plan.config["engine"]["device"] == "auto":
         return plan.moved("cuda") if torch.cuda.is_available() else plan  # of its local rank
     one_process = hydra.runtime.choices.get("hydra/launcher", "basic") in ONE_PROCESS
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0  # a GPU whose driver is too old counts as well
+    # device_count() also counts a GPU whose driver is too old
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if one_process or plan.config["engine"]["device"] != "auto" or gpus < 1:
         return plan
     return plan.moved(f"cuda:{hydra.job.num % gpus}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 REFUSAL = (
     "something other than dropout and drop path has drawn random numbers, and several processes would draw others than "
-    "one does: train in one process, set dropout inside torch's attention to 0, or declare a loss that draws relational"
+    "one does: train in one process, set dropout inside torch's attention to 0, or set a drawing loss's `relational`"
 )
 
 
