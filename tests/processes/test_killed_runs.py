@@ -11,7 +11,7 @@ import pytest
 from photographs import write_folder
 from process_lab import BASELINE, DISTILLED, STEPS, Lab, Server, assert_equal_runs, contents
 
-KILLS = 24
+KILLS = 20
 WORDS = (*DISTILLED, "recipe.epochs=5")  # 12 steps of the teacher, then 20 of its student
 
 
