@@ -25,7 +25,7 @@ demo: env  ## teacher, baseline, KD and Z-score KD on the bundled digits, then t
 	.venv/bin/distill table dataset=digits
 
 test: env  ## run the tests, offline (ARGS= reaches pytest, as in ARGS="-k wheel -x")
-	.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	.venv/bin/pytest -n 2 --dist loadfile $(ARGS)
 
 bench: env  ## what training costs against the field's own loop (ARGS="experiment=cifar100/NAME rows=step", about ten minutes)
 	.venv/bin/python -m scripts.bench $(ARGS)

@@ -23,14 +23,6 @@ for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", *PLACES):
     os.environ.pop(name, None)
 
 
-# Files with few and long tests come first, so that no core waits for them at the end (make test keeps this order).
-LONG = ("tests/processes/", "tests/report/", "tests/execution/", "tests/training/test_world.py", "tests/test_doc")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
-
-
 class NetworkUsed(BaseException):
     """A test reached for the network. Not an Exception: code that retries or falls back must not hide it."""
 
