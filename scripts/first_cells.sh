@@ -23,7 +23,8 @@
 # Every step may be typed again: what is finished is not done twice. A step ends with its call, and one for which no time
 # is left is skipped, except keep. IN: the OUT folder of an earlier call on another machine; its teacher and its finished
 # runs are used. LEFT: the seconds left. OUT has at most 8 files, below 16 MiB each.
-# DISTILL, PYTEST and BENCH name the commands, which get the signal at the end of a call themselves. Rehearsal on a CPU with a tiny pair: tests/scripts/test_first_cells.py.
+# DISTILL, PYTEST and BENCH name the commands; a wrapper must pass the signal on that ends a step.
+# Rehearsal on a CPU with a tiny pair: tests/scripts/test_first_cells.py.
 set -euo pipefail
 
 : "${OUT:=out}" "${IN=}" "${RUNS:=runs/first_cells}" "${WHEELS=}" "${DATA=}" "${SEEDS:=2}"
@@ -41,7 +42,7 @@ declare -A EXPECTED=([imports]=30 [tests]=180 [step]=90 [lanes]=60 [teacher]=480
     [keep]=15 [profile]=60)
 
 if (($# == 0)); then
-    sed -n '2,26p' "$0"
+    sed -n '2,27p' "$0"
     exit 2
 fi
 for step in "$@"; do

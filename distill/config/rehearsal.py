@@ -243,42 +243,37 @@ def check_together(
     digest = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
     key = json.dumps([path, method.node, *networks, *shape, digest], sort_keys=True)
     if key not in _TRIED:
-        found: list[Fault] = []
-        _TRIED[key] = _try_together(method, student, teacher, shape, labels, path, found), found
+        _TRIED[key] = _try_together(method, (student, teacher), shape, labels, path)
     notes, found = _TRIED[key]
     faults += found
     return notes
 
 
+Networks = tuple[Mapping[str, Any] | RunRecord | None, Mapping[str, Any] | RunRecord | None]
 _TRIED: dict[str, tuple[list[str], list[Fault]]] = {}  # notes and faults of this process's jobs
 
 
 def _try_together(
-    method: BuiltMethod,
-    student: Mapping[str, Any] | RunRecord | None,
-    teacher: Mapping[str, Any] | RunRecord | None,
-    shape: tuple[int, int],
-    labels: Tensor,
-    path: str,
-    faults: list[Fault],
-) -> list[str]:
+    method: BuiltMethod, networks: Networks, shape: tuple[int, int], labels: Tensor, path: str
+) -> tuple[list[str], list[Fault]]:
+    """Notes and faults of an objective with student and teacher."""
+    student, teacher = networks
     task: dict[str, Any] = {"image_size": shape[1], "labels": labels}
     try:
         trained = _without_values(student, shape)
         if trained is None:
-            return []
+            return [], []
         if not method.flags.logits_only:
             rehearse(method.objective, trained, _without_values(teacher, shape), **task)
-            return []
+            return [], []
         flat = rehearse_logits(method.objective, trained, **task)
-    except NotImplementedError as error:  # a shape in it depends on values, which meta tensors lack
-        if "meta" not in str(error).lower():
-            faults.append(Fault(path, "value", f"{path}: {sentences(error)[0]}"))
-        return []
     except Exception as error:  # of any objective and any network
-        faults.append(Fault(path, "value", f"{path}: {sentences(error)[0]}"))
-        return []
-    return [f"{path}: with {shape[0]} classes the term {term} has no gradient, so it teaches nothing" for term in flat]
+        # a shape that depends on values, which meta tensors lack, is no fault
+        on_meta = isinstance(error, NotImplementedError) and "meta" in str(error).lower()
+        faults = [] if on_meta else [Fault(path, "value", f"{path}: {sentences(error)[0]}")]
+        return [], faults
+    classes = f"with {shape[0]} classes"
+    return [f"{path}: {classes} the term {term} has no gradient, so it teaches nothing" for term in flat], []
 
 
 def _without_values(network: Mapping[str, Any] | RunRecord | None, shape: tuple[int, int]) -> nn.Module | None:

@@ -101,7 +101,7 @@ def timm_network(
 
 
 def check_timm_name(name: str, *, pretrained: bool) -> None:
-    """ValueError unless timm has the network `name`, and its weights where they are asked for or the name has a tag."""
+    """Raise ValueError for a network that timm does not have, or weights of it (`pretrained`, or a tag in the name)."""
     import timm
 
     architecture, _, tag = name.partition(".")

@@ -91,8 +91,7 @@ def build(
     crcs = file.recorded()
     for chunk in chunks:
         crcs[chunk] = None
-    left = sum(len(file.span(chunk)) for chunk in chunks)
-    timed, begun = 0, 0.0  # the first batch, in which libraries warm up, is not timed
+    left = missing = sum(len(file.span(chunk)) for chunk in chunks)
     with _writable(file) as descriptor:
 
         def record() -> float:
@@ -100,7 +99,7 @@ def build(
             file.record(crcs)
             return time.monotonic()
 
-        recorded = time.monotonic()
+        recorded = begun = time.monotonic()
         try:
             for chunk in chunks:
                 encoded = []
@@ -109,16 +108,14 @@ def build(
                         record()
                         return False
                     encoded.append(_encoded(file, rows, answer))
-                    timed += len(rows) if begun else 0
-                    begun = begun or time.monotonic()
                 data = torch.cat(encoded).cpu().numpy().tobytes()
                 _write(descriptor, data, file.span(chunk).start * file.spec.row_bytes)
                 crcs[chunk] = zlib.crc32(data)
                 if time.monotonic() - recorded >= record_seconds:
                     recorded = record()
                 left -= len(file.span(chunk))
-                seconds = (time.monotonic() - begun) / timed if timed else 0.0  # for one row
-                progress(Progress(file.spec.rows - left, file.spec.rows, left * seconds))
+                pace = (time.monotonic() - begun) / (missing - left)  # seconds for a row
+                progress(Progress(file.spec.rows - left, file.spec.rows, left * pace))
         except BaseException:
             with contextlib.suppress(OSError, StorageError):  # the error that ended it is the one to report
                 record()
