@@ -79,7 +79,7 @@ def test_every_step_says_what_it_costs_and_what_is_left(script) -> None:
 
 
 def test_a_teacher_goes_on_where_the_call_ended_on_another_machine(script, tmp_path: Path) -> None:
-    code, printed, _ = script("teacher", "table", "cells", CALL="3")
+    code, printed, _ = script("teacher", "table", "cells", CALL="6")
     assert code == 0
     assert "== teacher is unfinished after" in printed
     assert "== table" not in printed
@@ -130,7 +130,7 @@ def test_runs_are_kept_where_the_call_ends_first(script, tmp_path: Path) -> None
     teacher = tmp_path / "one" / "store" / "T-abc"
     teacher.mkdir(parents=True)
     (teacher / "result.json").write_text('{"precision": "bf16"}\n')
-    code, printed, commands = script("checks", "profile", "keep", SLOW="teacher.source=live", CALL="4")
+    code, printed, commands = script("checks", "profile", "keep", SLOW="teacher.source=live", CALL="6")
     assert code == 0, printed
     assert "== checks is unfinished after" in printed
     assert "== profile is skipped: no time is left in this call" in printed
@@ -239,7 +239,7 @@ def test_a_machine_without_a_gpu_ends_the_call(script, tmp_path: Path, there: bo
 
 def test_a_table_that_the_end_of_the_call_stops_goes_on_in_the_next(script, tmp_path: Path) -> None:
     (tmp_path / "one" / "store" / "T-abc").mkdir(parents=True)
-    code, printed, commands = script("table", "cells", SLOW="teacher.source=table", CALL="4")
+    code, printed, commands = script("table", "cells", SLOW="teacher.source=table", CALL="6")
     assert code == 0, printed
     assert "== table is unfinished after" in printed
     assert len(commands) == 1
