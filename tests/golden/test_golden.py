@@ -19,12 +19,14 @@ import yaml
 
 from distill.cli import main
 from distill.config.check import public_name, resolve
-from distill.config.identity import run_identity
+from distill.config.identity import canonical_network, canonical_node, run_identity
 from distill.runs.identity import run_id
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RECORDS = sorted(ROOT.glob("results/*/runs/*/config.yaml"))
+IMPORTED = [file for file in RECORDS if "weights" in yaml.safe_load(file.read_text())["identity"]]
+TRAINED = [file for file in RECORDS if file not in IMPORTED]
 SWEEPS = json.loads((HERE / "ids.json").read_text())
 JOBS = yaml.safe_load((HERE / "jobs.yaml").read_text())
 TARGETS = json.loads((HERE / "targets.json").read_text())
@@ -67,7 +69,7 @@ def test_run_ids(folder: Path, capsys: Capture, sweep: dict[str, Any]) -> None:
     assert printed.out.count("\n---\n") == len(ids) - 1  # a YAML document for each run
 
 
-@pytest.mark.parametrize("file", RECORDS, ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("file", TRAINED, ids=lambda file: file.parent.name)
 def test_ids_of_the_records_in_results(file: Path) -> None:
     """Recomputed from the recorded configuration; data digest and teacher weights come from the record."""
     record = yaml.safe_load(file.read_text())
@@ -91,6 +93,19 @@ def test_ids_of_the_records_in_results(file: Path) -> None:
     )
     assert again == identity
     assert run_id(again) == record["run_id"] == file.parent.name[-12:]
+
+
+@pytest.mark.parametrize("file", IMPORTED, ids=lambda file: file.parent.name)
+def test_ids_of_imported_weights_in_results(file: Path) -> None:
+    """The id digests the weights, the network and the data set's node without the places of its files."""
+    record, result = yaml.safe_load(file.read_text()), json.loads((file.parent / "result.json").read_text())
+    config, identity = record["config"], record["identity"]
+    student, dataset = canonical_network(config["student"]), config["dataset"]
+    used = {key: dataset[key] for key in ("_target_", "mean", "std", "pad", "flip")}
+    assert identity["student"] == student
+    assert identity["weights"] == result["weights_sha256"]
+    imported = run_id({"weights": identity["weights"], "student": student, "data": canonical_node(used)})
+    assert imported == record["run_id"] == file.parent.name[-12:]
 
 
 def test_every_target_that_was_ever_written_still_resolves() -> None:
