@@ -297,9 +297,10 @@ def _band(numbers: Numbers) -> str:
     for panel in numbers["panels"]:
         for curve in panel["curves"]:
             if found := curve["pooled"]:
+                degrees = f"{found['degrees']} degree{'s' * (found['degrees'] != 1)} of freedom"
                 words = (
                     f"on {_title(panel)} {found['deviation']:.2f} points over {found['rows']} configurations of "
-                    f"{found['n']} seeds ({found['degrees']} degrees of freedom): a single difference below about "
+                    f"{found['n']} seeds ({degrees}): a single difference below about "
                     f"{found['least']:.2f} points is not resolved"
                 )
                 pools[words].append(curve["label"])

@@ -334,10 +334,11 @@ def _how_to_read(measured: MeasuredTable, rows: Sequence[Row]) -> list[str]:
     if any(cell.epochs == "unknown" for cell in judged):
         lines.append("where the published epoch is unknown, the interval covers both readings, last and best")
     if measured.tests:
+        compared = f"all {measured.tests} differences" if measured.tests > 1 else "the only difference"
         lines.append(
             f"difference from {measured.baseline}: last epoch, Welch's 95 % interval; paired: by seed (over several "
-            "teachers by teacher), with the correlation r; p (Holm): of Welch's test, adjusted for all "
-            f"{measured.tests} differences of the table"
+            "teachers by teacher), with the correlation r; p (Holm): of Welch's test, adjusted for "
+            f"{compared} of the table"
         )
     return [*lines, *_unresolved(measured)]
 
@@ -357,7 +358,7 @@ def _unresolved(measured: MeasuredTable) -> list[str]:
         if found := blocks([row.by_unit for row in rows.values()]):
             parts.append(
                 f"{found.least:.2f} points for {label} (standard deviation {found.deviation:.2f}, pooled over "
-                f"{found.rows} rows of {found.n} seeds, {found.degrees} degrees of freedom)"
+                f"{found.rows} rows of {found.n} seeds, {_count(found.degrees, 'degree')} of freedom)"
             )
     if not parts:
         return []

@@ -129,6 +129,14 @@ def test_the_difference_that_the_seeds_do_not_resolve(store: Path) -> None:
     assert "not resolved" not in render(content(measured(store)), form="terminal", width=120)
 
 
+def test_a_table_of_one_difference(runs_dir: Path) -> None:
+    for loss, accuracies in (("kd", KD[:2]), ("zscore_kd", ZSCORE[:2])):
+        add_all(runs_dir, accuracies, loss=loss)
+    found = render(content(measured(runs_dir, rows=("kd", "zscore_kd"), seeds=2)), form="terminal", width=120)
+    assert "adjusted for the only difference of the table" in found
+    assert "pooled over 2 rows of 2 seeds, 1 degree of freedom)" in found
+
+
 def test_filters_choose_what_is_shown_and_not_what_is_missing(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
