@@ -261,10 +261,9 @@ class Lab:
     def peer_batches(self, stream: Stream) -> list[tuple[Tensor, Tensor]]:
         """The batches of a stream's first epoch as the peer's transforms make them, on the host.
 
-        Of photographs, whose pixels have a gate of their own, they are ours.
+        They are ours of photographs, whose pixels have a gate of their own, and in float64, which the transforms lack.
         """
-        data = self.data
-        if not isinstance(data, ImageDataset):
+        if not isinstance(self.data, ImageDataset) or stream.dtype == torch.float64:
             return [(batch.images.cpu().contiguous(), batch.labels.cpu()) for batch in stream.epoch(1)]
         whole = self.pool
         assert isinstance(whole, ImageDataset)
@@ -273,18 +272,14 @@ class Lab:
             for batch in stream.epoch(1)
         ]
 
-    def live(self, *, precision: str | None = None) -> LiveTeacher:
-        """The teacher run live, on a copy of its network."""
+    def live(self, *, precision: str | None = None, dtype: torch.dtype = torch.float32) -> LiveTeacher:
+        """The teacher run live, on a copy of its network with weights in `dtype`."""
         memory = torch.channels_last if self.device.type == "cuda" else torch.preserve_format  # as in training
-        networks = (self.teacher_network, self.folded_teacher)
-        network, fast = (deepcopy(each).to(self.device).to(memory_format=memory) for each in networks)
+        network = deepcopy(self.teacher_network).to(dtype)
+        fast = folded(network, image_size=self.data.image_size)
+        network, fast = (each.to(self.device).to(memory_format=memory) for each in (network, fast))
         precision = precision or self.teacher_precision
         return LiveTeacher(network, weights="bench", precision=precision, taps=False, fast=fast)
-
-    @cached_property
-    def folded_teacher(self) -> nn.Module:
-        """The network that a live teacher runs."""
-        return folded(self.teacher_network, image_size=self.data.image_size)
 
     def table(self, data: Dataset) -> TableTeacher:
         """The teacher read from a table of full size with random rows.
@@ -301,6 +296,10 @@ class Lab:
             self._tables[key] = TableTeacher(rows, spec=spec, network=network, device=self.device)
         return self._tables[key]
 
+    def taught(self, data: Dataset, *, dtype: torch.dtype, precision: str = "fp32") -> Member:
+        """A run of the plan with its live teacher, networks and images in `dtype`."""
+        return self.member(data, self.live(precision=precision, dtype=dtype), precision=precision, dtype=dtype)
+
     def member(
         self,
         data: Dataset,
@@ -311,20 +310,24 @@ class Lab:
         precision: str | None = None,
         epochs: int | None = None,
         world: World = ALONE,
+        dtype: torch.dtype = torch.float32,
     ) -> Member:
-        """A run of the plan, at another temperature or with another seed; a `teacher` of None leaves cross-entropy."""
+        """A run of the plan, at another temperature or with another seed; a `teacher` of None leaves cross-entropy.
+
+        `dtype` is that of weights and images; images that are read in bf16 alone are bfloat16.
+        """
         plan = self._changed(temperature=temperature, seed=seed, taught=teacher is not None)
         windows = 2 * (self.sizes.rounds + self.sizes.warm_up)
         precision = precision or self.precision
         readers = {precision, self.teacher_precision}
-        dtype = torch.bfloat16 if readers == {"bf16"} else torch.float32
+        images = torch.bfloat16 if readers == {"bf16"} else dtype
         return Member(
             name="bench",
-            student=plan.network().to(self.device),
-            objective=plan.objective().to(self.device),
+            student=plan.network().to(self.device, dtype),
+            objective=plan.objective().to(self.device, dtype),
             teacher=teacher,
             recipe=replace(plan.recipe, epochs=epochs or max(plan.recipe.epochs, windows)),
-            stream=self.stream(data, seed=plan.seed, dtype=dtype, world=world),
+            stream=self.stream(data, seed=plan.seed, dtype=images, world=world),
             evaluation=self.evaluation(data, world=world),
             split=data.split,
             precision=precision,
@@ -344,11 +347,11 @@ class Lab:
             return Eager()
         return Captured(lambda: CudaLane(self.device), declined=self.note)
 
-    def peer(self, *, taught: bool = True, seed: int | None = None) -> PeerLoop:
-        """The peer's loop around the same initial weights."""
+    def peer(self, *, taught: bool = True, seed: int | None = None, dtype: torch.dtype = torch.float32) -> PeerLoop:
+        """The peer's loop around the same initial weights, in `dtype`."""
         plan = self._changed(seed=seed)
-        student = in_nchw(plan.network()).to(self.device)
-        teacher = in_nchw(deepcopy(self.teacher_network)).to(self.device) if taught else None
+        student = in_nchw(plan.network()).to(self.device, dtype)
+        teacher = in_nchw(deepcopy(self.teacher_network)).to(self.device, dtype) if taught else None
         loss, optimizer = plan.config["loss"], dict(plan.config["recipe"]["optimizer"])
         build = resolve(str(optimizer.pop("_target_")))
         optimizer.pop("_partial_", None)

@@ -126,14 +126,13 @@ class Distillation:
 
 @dataclass
 class PeerLoop:
-    """One student in that loop; `memory_format` is other than NCHW only to show what that alone changes."""
+    """One student in that loop."""
 
     student: nn.Module
     teacher: nn.Module | None
     loss: Distillation
     optimizer: torch.optim.Optimizer
     device: torch.device
-    memory_format: torch.memory_format = torch.contiguous_format
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[float, list[float]]:
         """Train on one batch; its loss and accuracies, read back."""
@@ -175,4 +174,4 @@ class PeerLoop:
         return correct, total / count
 
     def _moved(self, images: Tensor) -> Tensor:
-        return images.to(self.device, memory_format=self.memory_format)
+        return images.to(self.device, memory_format=torch.contiguous_format)
